@@ -1,0 +1,1 @@
+//! Operations, defined once, and the faces that speak them.

@@ -1,0 +1,1 @@
+//! Composition root: wires the parts, starts and stops them in order.

@@ -1,0 +1,1 @@
+//! Kernel requests become calls on the tree.

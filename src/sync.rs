@@ -1,0 +1,1 @@
+//! Small tools for sharing memory between threads.

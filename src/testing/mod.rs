@@ -1,0 +1,1 @@
+//! Doubles for faults that a real part will not produce on demand.

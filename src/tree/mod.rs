@@ -1,0 +1,1 @@
+//! The namespaces: `ipfs/`, `ipns/` and (later) the writable `mfs/`.

@@ -1,0 +1,68 @@
+//! Why bytes are not a UnixFS node.
+
+/// Why bytes are not a UnixFS node. The caller knows the CID.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// The protobuf ends in the middle of a field, or a varint is too long.
+    #[error("protobuf is cut off or overlong")]
+    Protobuf,
+    /// A field that dag-pb or UnixFS does not have, or of the wrong wire type.
+    #[error("unexpected protobuf field {field} of wire type {wire}")]
+    Field {
+        /// Its number.
+        field: u64,
+        /// Its wire type.
+        wire: u8,
+    },
+    /// A link without a CID, or with one that does not parse.
+    #[error("link {index} has no valid CID")]
+    LinkCid {
+        /// Its position.
+        index: usize,
+    },
+    /// A UnixFS type outside the list.
+    #[error("unknown UnixFS type {0}")]
+    Type(u64),
+    /// The number of blocksizes differs from that of links.
+    #[error("{links} links but {sizes} blocksizes")]
+    Blocksizes {
+        /// Number of links.
+        links: usize,
+        /// Number of blocksizes.
+        sizes: usize,
+    },
+    /// The declared size is not that of the parts.
+    #[error("file size {declared} but its parts add up to {parts}")]
+    FileSize {
+        /// `filesize`.
+        declared: u64,
+        /// Inline data plus blocksizes.
+        parts: u64,
+    },
+    /// A chunk link has a name.
+    #[error("chunk link {index} has a name")]
+    ChunkName {
+        /// Its position.
+        index: usize,
+    },
+    /// A child holds another number of bytes than its parent says.
+    #[error("a child holds {found} bytes where its parent says {declared}")]
+    ChildSize {
+        /// What the parent says.
+        declared: u64,
+        /// What there is.
+        found: u64,
+    },
+    /// The HAMT's parameters or prefixes are not valid.
+    #[error("HAMT: {0}")]
+    Hamt(&'static str),
+    /// mtime nanoseconds outside 1 to 999999999.
+    #[error("mtime nanoseconds {0} out of range")]
+    Nanoseconds(u32),
+    /// The DAG is deeper than the limit.
+    #[error("deeper than the limit")]
+    TooDeep,
+    /// The node is of a kind that cannot be used here.
+    #[error("{0}")]
+    Kind(&'static str),
+}

@@ -1,0 +1,13 @@
+//! Files and directories as blocks: UnixFS on dag-pb.
+//!
+//! Reads every layout that exists (balanced, trickle, raw and dag-pb leaves,
+//! inline data, basic and HAMT directories, symlinks, mode and mtime) and
+//! builds what `ipfs add` builds. Decoding and layout are pure functions of
+//! bytes; blocks come from `cache` and go to a [`crate::block::BlockSink`].
+//! Does not know sources, the journal or inodes.
+
+pub mod dag_pb;
+pub mod data;
+mod error;
+
+pub use error::Malformed;
