@@ -12,3 +12,10 @@ pub const DAG_DEPTH_MAX: usize = 64;
 pub const HAMT_FANOUT_MAX: u64 = 1024;
 /// Most bytes in a name of a directory entry; longer names are hidden and logged.
 pub const NAME_BYTES_MAX: usize = 255;
+
+/// Longest header of a CAR file, 1 MiB (about 25,000 roots). A longer one is refused.
+pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
+/// Longest CID in a CAR section: four varints and the longest digest. A longer one is refused.
+pub const CID_BYTES_MAX: usize = 40 + IDENTITY_BYTES_MAX;
+/// Longest section of a CAR file that is held in memory. A longer one is refused.
+pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;
