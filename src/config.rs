@@ -54,3 +54,10 @@ pub const REQUEST_GRACE: Duration = Duration::from_millis(500);
 pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
 /// Background requests (readahead) that the kernel may have under way.
 pub const REQUESTS_AHEAD_MAX: u16 = 64;
+
+/// Longest header of a CAR file, 1 MiB (about 25,000 roots). A longer one is refused.
+pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
+/// Longest CID in a CAR section: four varints and the longest digest. A longer one is refused.
+pub const CID_BYTES_MAX: usize = 40 + IDENTITY_BYTES_MAX;
+/// Longest section of a CAR file that is held in memory. A longer one is refused.
+pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;

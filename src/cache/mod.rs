@@ -29,14 +29,23 @@ impl Blocks {
     }
     /// Get.
     pub async fn get(&self, cid: &Cid) -> Result<Block, CacheError> {
-        self.sources.get(cid).await.map_err(|_| CacheError::NotFound { cid: *cid })
+        self.sources
+            .get(cid)
+            .await
+            .map(|f| f.block)
+            .map_err(|_| CacheError::NotFound { cid: *cid })
     }
     /// Local.
     pub fn get_local(&self, _cid: &Cid) -> Result<Option<Block>, CacheError> {
         Ok(None)
     }
     /// Local.
-    pub fn read_local(&self, _cid: &Cid, _offset: u64, _out: &mut [u8]) -> Result<bool, CacheError> {
+    pub fn read_local(
+        &self,
+        _cid: &Cid,
+        _offset: u64,
+        _out: &mut [u8],
+    ) -> Result<bool, CacheError> {
         Ok(false)
     }
     /// Local.

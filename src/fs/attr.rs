@@ -38,7 +38,11 @@ impl Stat {
             Kind::Symlink => 0o777,
         };
         // What is immutable is shown so, whatever mode was stored with it.
-        let mode = if attr.kind == Kind::Symlink { mode } else { mode & !0o222 };
+        let mode = if attr.kind == Kind::Symlink {
+            mode
+        } else {
+            mode & !0o222
+        };
         Self {
             ino,
             kind: attr.kind,
@@ -46,7 +50,9 @@ impl Stat {
             mode,
             uid: options.uid,
             gid: options.gid,
-            mtime: attr.mtime.map_or(SystemTime::UNIX_EPOCH, |t| time(t.seconds, t.nanoseconds)),
+            mtime: attr
+                .mtime
+                .map_or(SystemTime::UNIX_EPOCH, |t| time(t.seconds, t.nanoseconds)),
         }
     }
 

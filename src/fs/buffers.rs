@@ -28,7 +28,11 @@ impl Buffers {
         if bytes.len() < len {
             bytes.resize(len, 0);
         }
-        Buffer { bytes, len, home: self.clone() }
+        Buffer {
+            bytes,
+            len,
+            home: self.clone(),
+        }
     }
 }
 

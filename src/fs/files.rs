@@ -49,7 +49,15 @@ impl Files {
         let inodes = Inodes::new(root);
         let buffers = Buffers::default();
         let changed = Mutex::default();
-        Self { shared: Arc::new(Shared { tree, inodes, options, buffers, changed }) }
+        Self {
+            shared: Arc::new(Shared {
+                tree,
+                inodes,
+                options,
+                buffers,
+                changed,
+            }),
+        }
     }
 
     /// The options of the mount.
@@ -102,10 +110,15 @@ impl Shared {
         }
         let listing = self.tree.list(node).await?;
         let mut names = Vec::new();
-        listing.entries.iter().for_each(|entry| names.extend_from_slice(&entry.name));
+        listing
+            .entries
+            .iter()
+            .for_each(|entry| names.extend_from_slice(&entry.name));
         let hash = fastmurmur3::hash(&names);
         let mut changed = self.changed.lock();
-        let known = changed.entry(node.clone()).or_insert((hash, SystemTime::UNIX_EPOCH));
+        let known = changed
+            .entry(node.clone())
+            .or_insert((hash, SystemTime::UNIX_EPOCH));
         if known.0 != hash {
             *known = (hash, SystemTime::now());
         }

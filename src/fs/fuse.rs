@@ -6,10 +6,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::time::{Duration, SystemTime};
 
 use fuser::{
-    AccessFlags, Errno as FuseErrno, FileAttr, FileHandle, FileType, Filesystem,
-    Generation, INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr,
-    Request,
+    AccessFlags, Errno as FuseErrno, FileAttr, FileHandle, FileType, Filesystem, Generation,
+    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
 };
 use tokio::runtime::Handle;
 
@@ -33,7 +32,11 @@ impl Adapter {
     }
 
     fn terms(&self, doing: &'static str, req: &Request) -> (&'static str, u32, Duration) {
-        (doing, req.pid(), self.files.options().deadline + REQUEST_GRACE)
+        (
+            doing,
+            req.pid(),
+            self.files.options().deadline + REQUEST_GRACE,
+        )
     }
 }
 
@@ -96,7 +99,10 @@ impl Filesystem for Adapter {
             config.set_max_readahead(REQUEST_BYTES_MAX).err(),
         ];
         tracing::debug!(?asked, "nearest limits that the kernel takes");
-        for set in [KernelConfig::set_max_background, KernelConfig::set_congestion_threshold] {
+        for set in [
+            KernelConfig::set_max_background,
+            KernelConfig::set_congestion_threshold,
+        ] {
             if let Err(nearest) = set(config, REQUESTS_AHEAD_MAX) {
                 tracing::debug!(nearest, "the kernel takes fewer requests at once");
             }
@@ -105,17 +111,25 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let work = self.files.clone().lookup(parent.0, name.as_bytes().to_vec());
+        let work = self
+            .files
+            .clone()
+            .lookup(parent.0, name.as_bytes().to_vec());
         let attr_of_absent = absent();
-        serve(&self.runtime, self.terms("lookup", req), work, move |outcome| match outcome {
-            Ok(told) => {
-                let attr = FileAttr::from(&told.stat);
-                reply.entry_with_ttls(&told.attr_ttl, &told.ttl, &attr, Generation(0));
-            }
-            // Inode 0 is a negative entry, kept like any other: it is proven.
-            Err(Errno(libc::ENOENT)) => reply.entry(&FOR_EVER, &attr_of_absent, Generation(0)),
-            Err(errno) => reply.error(errno.into()),
-        });
+        serve(
+            &self.runtime,
+            self.terms("lookup", req),
+            work,
+            move |outcome| match outcome {
+                Ok(told) => {
+                    let attr = FileAttr::from(&told.stat);
+                    reply.entry_with_ttls(&told.attr_ttl, &told.ttl, &attr, Generation(0));
+                }
+                // Inode 0 is a negative entry, kept like any other: it is proven.
+                Err(Errno(libc::ENOENT)) => reply.entry(&FOR_EVER, &attr_of_absent, Generation(0)),
+                Err(errno) => reply.error(errno.into()),
+            },
+        );
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -124,18 +138,28 @@ impl Filesystem for Adapter {
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         let work = self.files.clone().getattr(ino.0);
-        serve(&self.runtime, self.terms("getattr", req), work, move |outcome| match outcome {
-            Ok(told) => reply.attr(&told.attr_ttl, &FileAttr::from(&told.stat)),
-            Err(errno) => reply.error(errno.into()),
-        });
+        serve(
+            &self.runtime,
+            self.terms("getattr", req),
+            work,
+            move |outcome| match outcome {
+                Ok(told) => reply.attr(&told.attr_ttl, &FileAttr::from(&told.stat)),
+                Err(errno) => reply.error(errno.into()),
+            },
+        );
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
         let work = self.files.clone().readlink(ino.0);
-        serve(&self.runtime, self.terms("readlink", req), work, move |outcome| match outcome {
-            Ok(target) => reply.data(&target),
-            Err(errno) => reply.error(errno.into()),
-        });
+        serve(
+            &self.runtime,
+            self.terms("readlink", req),
+            work,
+            move |outcome| match outcome {
+                Ok(target) => reply.data(&target),
+                Err(errno) => reply.error(errno.into()),
+            },
+        );
     }
 
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -170,10 +194,15 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let work = self.files.clone().read(ino.0, offset, size);
-        serve(&self.runtime, self.terms("read", req), work, move |outcome| match outcome {
-            Ok(bytes) => reply.data(&bytes),
-            Err(errno) => reply.error(errno.into()),
-        });
+        serve(
+            &self.runtime,
+            self.terms("read", req),
+            work,
+            move |outcome| match outcome {
+                Ok(bytes) => reply.data(&bytes),
+                Err(errno) => reply.error(errno.into()),
+            },
+        );
     }
 
     fn readdir(
@@ -185,19 +214,27 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectory,
     ) {
         let work = self.files.clone().readdir(ino.0, offset);
-        serve(&self.runtime, self.terms("readdir", req), work, move |outcome| {
-            let batch = match outcome {
-                Ok(batch) => batch,
-                Err(errno) => return reply.error(errno.into()),
-            };
-            for Listed { cookie, name, told, .. } in &batch {
-                let (ino, kind) = (INodeNo(told.stat.ino), file_type(told.stat.kind));
-                if reply.add(ino, *cookie, kind, OsStr::from_bytes(name)) {
-                    break;
+        serve(
+            &self.runtime,
+            self.terms("readdir", req),
+            work,
+            move |outcome| {
+                let batch = match outcome {
+                    Ok(batch) => batch,
+                    Err(errno) => return reply.error(errno.into()),
+                };
+                for Listed {
+                    cookie, name, told, ..
+                } in &batch
+                {
+                    let (ino, kind) = (INodeNo(told.stat.ino), file_type(told.stat.kind));
+                    if reply.add(ino, *cookie, kind, OsStr::from_bytes(name)) {
+                        break;
+                    }
                 }
-            }
-            reply.ok();
-        });
+                reply.ok();
+            },
+        );
     }
 
     fn readdirplus(
@@ -210,46 +247,71 @@ impl Filesystem for Adapter {
     ) {
         let files = self.files.clone();
         let work = self.files.clone().readdir(ino.0, offset);
-        serve(&self.runtime, self.terms("readdir", req), work, move |outcome| {
-            let batch = match outcome {
-                Ok(batch) => batch,
-                Err(errno) => return reply.error(errno.into()),
-            };
-            for listed in &batch {
-                let Listed { cookie, name, told, .. } = listed;
-                // The library takes one time for the name and for the attributes.
-                let ttl = told.ttl.min(told.attr_ttl);
-                let attr = FileAttr::from(&told.stat);
-                let name = OsStr::from_bytes(name);
-                if reply.add(attr.ino, *cookie, name, &ttl, &attr, Generation(0)) {
-                    break;
+        serve(
+            &self.runtime,
+            self.terms("readdir", req),
+            work,
+            move |outcome| {
+                let batch = match outcome {
+                    Ok(batch) => batch,
+                    Err(errno) => return reply.error(errno.into()),
+                };
+                for listed in &batch {
+                    let Listed {
+                        cookie, name, told, ..
+                    } = listed;
+                    // The library takes one time for the name and for the attributes.
+                    let ttl = told.ttl.min(told.attr_ttl);
+                    let attr = FileAttr::from(&told.stat);
+                    let name = OsStr::from_bytes(name);
+                    if reply.add(attr.ino, *cookie, name, &ttl, &attr, Generation(0)) {
+                        break;
+                    }
+                    files.told(ino.0, listed);
                 }
-                files.told(ino.0, listed);
-            }
-            reply.ok();
-        });
+                reply.ok();
+            },
+        );
     }
 
     fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
         let space = statfs(self.files.options().space_of.as_deref());
         let (blocks, bfree, bavail, files, ffree, frsize) = space;
-        reply.statfs(blocks, bfree, bavail, files, ffree, frsize, NAME_BYTES_MAX as u32, frsize);
+        reply.statfs(
+            blocks,
+            bfree,
+            bavail,
+            files,
+            ffree,
+            frsize,
+            NAME_BYTES_MAX as u32,
+            frsize,
+        );
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let work = self.files.clone().getxattr(ino.0, name.as_bytes().to_vec());
-        serve(&self.runtime, self.terms("getxattr", req), work, move |outcome| match outcome {
-            Ok(Ok(value)) if size == 0 => reply.size(value.len() as u32),
-            Ok(Ok(value)) if value.len() > size as usize => reply.error(FuseErrno::ERANGE),
-            Ok(Ok(value)) => reply.data(value.as_bytes()),
-            Ok(Err(XattrError::Absent)) => reply.error(FuseErrno::ENODATA),
-            Ok(Err(XattrError::Tree(error))) => reply.error(report("getxattr", &error).into()),
-            Err(errno) => reply.error(errno.into()),
-        });
+        serve(
+            &self.runtime,
+            self.terms("getxattr", req),
+            work,
+            move |outcome| match outcome {
+                Ok(Ok(value)) if size == 0 => reply.size(value.len() as u32),
+                Ok(Ok(value)) if value.len() > size as usize => reply.error(FuseErrno::ERANGE),
+                Ok(Ok(value)) => reply.data(value.as_bytes()),
+                Ok(Err(XattrError::Absent)) => reply.error(FuseErrno::ENODATA),
+                Ok(Err(XattrError::Tree(error))) => reply.error(report("getxattr", &error).into()),
+                Err(errno) => reply.error(errno.into()),
+            },
+        );
     }
 
     fn listxattr(&self, _req: &Request, _ino: INodeNo, size: u32, reply: ReplyXattr) {
-        if size == 0 { reply.size(0) } else { reply.data(&[]) }
+        if size == 0 {
+            reply.size(0)
+        } else {
+            reply.data(&[])
+        }
     }
 
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {

@@ -25,7 +25,11 @@ pub(super) enum Identity {
     /// A file or symbolic link: its CID.
     Content(Cid),
     /// A directory: its parent, its name there, and what it is.
-    Path { parent: u64, name: Box<[u8]>, node: Node },
+    Path {
+        parent: u64,
+        name: Box<[u8]>,
+        node: Node,
+    },
 }
 
 #[derive(Debug)]
@@ -51,7 +55,12 @@ struct Table {
 impl Inodes {
     /// A table whose root is `root`.
     pub(super) fn new(root: Node) -> Self {
-        Self { table: RwLock::new(Table { by_number: HashMap::new(), root }) }
+        Self {
+            table: RwLock::new(Table {
+                by_number: HashMap::new(),
+                root,
+            }),
+        }
     }
 
     /// The node of an inode; `None` only if the kernel was told of no such inode.
@@ -65,7 +74,11 @@ impl Inodes {
 
     /// The parent that a directory was reached through; the root is its own.
     pub(super) fn parent(&self, ino: u64) -> u64 {
-        self.table.read().by_number.get(&ino).map_or(ROOT, |inode| inode.parent)
+        self.table
+            .read()
+            .by_number
+            .get(&ino)
+            .map_or(ROOT, |inode| inode.parent)
     }
 
     /// The number that `number_of` gives, without the kernel referring to it.
@@ -80,7 +93,12 @@ impl Inodes {
         let identity = identity(parent, name, node, kind);
         let mut table = self.table.write();
         let (ino, _) = table.place(&identity);
-        let fresh = || Inode { identity, node: node.clone(), parent, lookups: 0 };
+        let fresh = || Inode {
+            identity,
+            node: node.clone(),
+            parent,
+            lookups: 0,
+        };
         table.by_number.entry(ino).or_insert_with(fresh).lookups += 1;
         ino
     }
@@ -120,7 +138,11 @@ impl Table {
 fn identity(parent: u64, name: &[u8], node: &Node, kind: Kind) -> Identity {
     match (node, kind) {
         (Node::Object(cid), Kind::File | Kind::Symlink) => Identity::Content(*cid),
-        _ => Identity::Path { parent, name: name.into(), node: node.clone() },
+        _ => Identity::Path {
+            parent,
+            name: name.into(),
+            node: node.clone(),
+        },
     }
 }
 
@@ -199,7 +221,13 @@ mod tests {
             lookups: 1,
         };
         inodes.table.write().by_number.insert(wanted, squatter);
-        assert_eq!(inodes.remember(ROOT, b"a", &object(b"x"), Kind::File), wanted + 1);
-        assert_eq!(inodes.remember(ROOT, b"a", &object(b"x"), Kind::File), wanted + 1);
+        assert_eq!(
+            inodes.remember(ROOT, b"a", &object(b"x"), Kind::File),
+            wanted + 1
+        );
+        assert_eq!(
+            inodes.remember(ROOT, b"a", &object(b"x"), Kind::File),
+            wanted + 1
+        );
     }
 }

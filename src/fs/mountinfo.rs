@@ -19,11 +19,14 @@ pub struct MountEntry {
 }
 
 /// The type of our mounts in the table.
-pub const FS_TYPE: &str = "fuse.cidfs";
+pub(super) const FS_TYPE: &str = "fuse.cidfs";
 
 /// Our mounts, in the order of the table.
 pub fn our_mounts() -> io::Result<Vec<MountEntry>> {
-    Ok(all()?.into_iter().filter(|m| m.fs_type == FS_TYPE).collect())
+    Ok(all()?
+        .into_iter()
+        .filter(|m| m.fs_type == FS_TYPE)
+        .collect())
 }
 
 /// The mount whose directory is exactly `dir`; the topmost if several are stacked.

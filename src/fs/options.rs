@@ -125,8 +125,8 @@ impl MountOptions {
             "ro" | "default_permissions" => return Ok(()),
             "rw" => return Err(OptionError::ReadOnly(word.into())),
             // For mount(8) and init.
-            "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser"
-            | "users" | "owner" | "group" | "relatime" | "norelatime" | "strictatime" => {
+            "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser" | "users"
+            | "owner" | "group" | "relatime" | "norelatime" | "strictatime" => {
                 return Ok(());
             }
             word if word.starts_with("x-") || word.starts_with("X-") => return Ok(()),
@@ -170,7 +170,11 @@ impl MountOptions {
 
 fn number<T: std::str::FromStr>(name: &str, value: &str) -> Result<T, OptionError> {
     let wanted = "a number in range";
-    let error = || OptionError::Value { name: name.into(), value: value.into(), wanted };
+    let error = || OptionError::Value {
+        name: name.into(),
+        value: value.into(),
+        wanted,
+    };
     value.parse().map_err(|_| error())
 }
 
@@ -178,7 +182,11 @@ fn octal(name: &str, value: &str) -> Result<u16, OptionError> {
     let wanted = "an octal mask from 0 to 777";
     match u16::from_str_radix(value, 8) {
         Ok(mask) if mask <= 0o777 => Ok(mask),
-        _ => Err(OptionError::Value { name: name.into(), value: value.into(), wanted }),
+        _ => Err(OptionError::Value {
+            name: name.into(),
+            value: value.into(),
+            wanted,
+        }),
     }
 }
 

@@ -68,16 +68,25 @@ pub fn mount(
     options: &MountOptions,
     runtime: Handle,
 ) -> Result<Mount, MountError> {
-    let at = |error| MountError::Dir { dir: dir.into(), error };
+    let at = |error| MountError::Dir {
+        dir: dir.into(),
+        error,
+    };
     clear_stale(dir).map_err(at)?;
     let dir = dir.canonicalize().map_err(at)?;
     if !dir.is_dir() {
         return Err(at(io::ErrorKind::NotADirectory.into()));
     }
-    if mountinfo::find_mount(&dir).map_err(at)?.is_some_and(|m| m.fs_type == mountinfo::FS_TYPE) {
+    if mountinfo::find_mount(&dir)
+        .map_err(at)?
+        .is_some_and(|m| m.fs_type == mountinfo::FS_TYPE)
+    {
         return Err(MountError::Mounted(dir));
     }
-    let refused = |error| MountError::Refused { dir: dir.clone(), error };
+    let refused = |error| MountError::Refused {
+        dir: dir.clone(),
+        error,
+    };
     let files = Files::new(tree, root, options.clone());
     let adapter = Adapter::new(files, runtime);
     let session = Session::new(adapter, &dir, &config(options)).map_err(refused)?;
@@ -141,19 +150,21 @@ fn config(options: &MountOptions) -> Config {
         MountOption::RO,
         MountOption::DefaultPermissions,
     ];
-    config.mount_options.extend(options.kernel.iter().map(|flag| match flag {
-        KernelFlag::Exec => MountOption::Exec,
-        KernelFlag::NoExec => MountOption::NoExec,
-        KernelFlag::Suid => MountOption::Suid,
-        KernelFlag::NoSuid => MountOption::NoSuid,
-        KernelFlag::Dev => MountOption::Dev,
-        KernelFlag::NoDev => MountOption::NoDev,
-        KernelFlag::Atime => MountOption::Atime,
-        KernelFlag::NoAtime => MountOption::NoAtime,
-        KernelFlag::Sync => MountOption::Sync,
-        KernelFlag::Async => MountOption::Async,
-        KernelFlag::DirSync => MountOption::DirSync,
-    }));
+    config
+        .mount_options
+        .extend(options.kernel.iter().map(|flag| match flag {
+            KernelFlag::Exec => MountOption::Exec,
+            KernelFlag::NoExec => MountOption::NoExec,
+            KernelFlag::Suid => MountOption::Suid,
+            KernelFlag::NoSuid => MountOption::NoSuid,
+            KernelFlag::Dev => MountOption::Dev,
+            KernelFlag::NoDev => MountOption::NoDev,
+            KernelFlag::Atime => MountOption::Atime,
+            KernelFlag::NoAtime => MountOption::NoAtime,
+            KernelFlag::Sync => MountOption::Sync,
+            KernelFlag::Async => MountOption::Async,
+            KernelFlag::DirSync => MountOption::DirSync,
+        }));
     config.acl = if options.allow_other {
         SessionACL::All
     } else if options.allow_root {

@@ -80,7 +80,8 @@ fn signal_is_pending(pid: u32) -> bool {
 fn pending(status: &str) -> bool {
     let mask = |key: &str| {
         let line = status.lines().find_map(|l| l.strip_prefix(key));
-        line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok()).unwrap_or(0)
+        line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok())
+            .unwrap_or(0)
     };
     let waiting = (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:");
     waiting & ENDING != 0

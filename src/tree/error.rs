@@ -51,7 +51,10 @@ impl From<ReadError> for TreeError {
                 | CacheError::Unavailable { .. }
                 | CacheError::Io(_)) => Self::Unavailable(error.to_string()),
             },
-            ReadError::Malformed { cid, why } => Self::Malformed { cid, why: why.to_string() },
+            ReadError::Malformed { cid, why } => Self::Malformed {
+                cid,
+                why: why.to_string(),
+            },
             ReadError::NotADirectory => Self::NotADirectory,
             ReadError::NotAFile => Self::IsADirectory,
             ReadError::NotALink => Self::NotALink,

@@ -44,7 +44,12 @@ impl Tree {
         roots: Arc<dyn RootLister>,
     ) -> Arc<Self> {
         let listings = Mutex::new(Listings::new(LISTINGS_BYTES_MAX));
-        Arc::new(Self { reader, names: Names::new(names), roots, listings })
+        Arc::new(Self {
+            reader,
+            names: Names::new(names),
+            roots,
+            listings,
+        })
     }
 
     /// The reader below.
@@ -76,15 +81,24 @@ impl Tree {
             Node::Name(outer) => {
                 let now = self.follow(outer).await?;
                 let found = self.find(&now.node, name).await?;
-                Ok(Found { node: found, ttl: now.ttl })
+                Ok(Found {
+                    node: found,
+                    ttl: now.ttl,
+                })
             }
             Node::Object(_) => Ok(Found::for_ever(self.find(parent, name).await?)),
         }
     }
 
     async fn find(&self, parent: &Node, name: &[u8]) -> Result<Node, TreeError> {
-        let Node::Object(cid) = parent else { return Err(TreeError::NotADirectory) };
-        let entry = self.reader.find(cid, name).await?.ok_or(TreeError::NotFound)?;
+        let Node::Object(cid) = parent else {
+            return Err(TreeError::NotADirectory);
+        };
+        let entry = self
+            .reader
+            .find(cid, name)
+            .await?
+            .ok_or(TreeError::NotFound)?;
         Ok(Node::Object(entry.cid))
     }
 
@@ -137,12 +151,7 @@ impl Tree {
 
     /// Fills `out` with a file's bytes from `offset`; gives how many there
     /// were, fewer only at the end of the file.
-    pub async fn read(
-        &self,
-        node: &Node,
-        offset: u64,
-        out: &mut [u8],
-    ) -> Result<usize, TreeError> {
+    pub async fn read(&self, node: &Node, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
         match node {
             Node::Object(cid) => Ok(self.reader.read(cid, offset, out).await?),
             Node::Name(name) => {

@@ -11,7 +11,7 @@ use super::error::TreeError;
 use super::node::{Found, Node};
 use super::{Tree, resolve};
 use crate::block::Cid;
-use crate::config::{NAMES_KEPT_MAX, NAME_HOPS_MAX, NAME_TTL_MAX, NAME_TTL_MIN};
+use crate::config::{NAME_HOPS_MAX, NAME_TTL_MAX, NAME_TTL_MIN, NAMES_KEPT_MAX};
 
 /// Resolves one step of an IPNS name or DNSLink domain.
 #[async_trait]
@@ -68,13 +68,20 @@ pub(super) struct Names {
 
 impl Names {
     pub(super) fn new(resolver: Arc<dyn NameResolver>) -> Self {
-        Self { resolver, kept: Mutex::default() }
+        Self {
+            resolver,
+            kept: Mutex::default(),
+        }
     }
 
     /// Names that were resolved, with what they stood for.
     pub(super) fn known(&self) -> Vec<(Arc<str>, Cid)> {
-        let mut known: Vec<_> =
-            self.kept.lock().iter().map(|(name, (cid, _))| (name.clone(), *cid)).collect();
+        let mut known: Vec<_> = self
+            .kept
+            .lock()
+            .iter()
+            .map(|(name, (cid, _))| (name.clone(), *cid))
+            .collect();
         known.sort_unstable();
         known
     }
@@ -83,7 +90,10 @@ impl Names {
         let kept = self.kept.lock();
         let (cid, until) = kept.get(name)?;
         let ttl = until.checked_duration_since(Instant::now())?;
-        Some(Found { node: Node::Object(*cid), ttl: Some(ttl) })
+        Some(Found {
+            node: Node::Object(*cid),
+            ttl: Some(ttl),
+        })
     }
 
     fn keep(&self, name: &str, cid: Cid, ttl: Duration) {
@@ -117,9 +127,14 @@ impl Tree {
                 continue;
             }
             let node = Box::pin(self.resolve(&format!("/ipfs/{head}{tail}"))).await?;
-            let Node::Object(cid) = node else { return Err(TreeError::NotFound) };
+            let Node::Object(cid) = node else {
+                return Err(TreeError::NotFound);
+            };
             self.names.keep(name, cid, ttl);
-            return Ok(Found { node: Node::Object(cid), ttl: Some(ttl) });
+            return Ok(Found {
+                node: Node::Object(cid),
+                ttl: Some(ttl),
+            });
         }
         Err(NameError::Failed(format!("/ipns/{name} leads through too many names")).into())
     }
@@ -127,5 +142,9 @@ impl Tree {
 
 fn join(path: &str, tail: &str) -> String {
     let path = path.trim_matches('/');
-    if path.is_empty() { tail.to_owned() } else { format!("/{path}{tail}") }
+    if path.is_empty() {
+        tail.to_owned()
+    } else {
+        format!("/{path}{tail}")
+    }
 }

@@ -59,12 +59,29 @@ pub struct Attr {
 
 impl Attr {
     pub(super) fn namespace() -> Self {
-        Self { kind: Kind::Directory, size: 0, mode: None, mtime: None, cid: None }
+        Self {
+            kind: Kind::Directory,
+            size: 0,
+            mode: None,
+            mtime: None,
+            cid: None,
+        }
     }
 
     pub(super) fn of(cid: &Cid, meta: Meta) -> Self {
-        let Meta { kind, size, mode, mtime } = meta;
-        Self { kind, size, mode, mtime, cid: Some(*cid) }
+        let Meta {
+            kind,
+            size,
+            mode,
+            mtime,
+        } = meta;
+        Self {
+            kind,
+            size,
+            mode,
+            mtime,
+            cid: Some(*cid),
+        }
     }
 }
 
@@ -96,7 +113,9 @@ impl Listing {
             kind: Some(Kind::Directory),
             tsize: None,
         };
-        Self { entries: vec![entry("ipfs", Node::Ipfs), entry("ipns", Node::Ipns)] }
+        Self {
+            entries: vec![entry("ipfs", Node::Ipfs), entry("ipns", Node::Ipns)],
+        }
     }
 
     pub(super) fn of_roots(mut roots: Vec<Cid>) -> Self {
@@ -108,7 +127,9 @@ impl Listing {
             node: Node::Object(cid),
             tsize: None,
         });
-        Self { entries: entries.collect() }
+        Self {
+            entries: entries.collect(),
+        }
     }
 
     pub(super) fn of_names(names: Vec<(Arc<str>, Cid)>) -> Self {
@@ -118,7 +139,9 @@ impl Listing {
             node: Node::Object(cid),
             tsize: None,
         });
-        Self { entries: entries.collect() }
+        Self {
+            entries: entries.collect(),
+        }
     }
 
     pub(super) fn of_entries(entries: Vec<DirEntry>) -> Self {
@@ -128,7 +151,9 @@ impl Listing {
             node: Node::Object(entry.cid),
             tsize: entry.tsize,
         });
-        Self { entries: entries.collect() }
+        Self {
+            entries: entries.collect(),
+        }
     }
 }
 
@@ -146,7 +171,11 @@ pub(super) struct Listings {
 
 impl Listings {
     pub(super) fn new(bytes_max: usize) -> Self {
-        Self { kept: LruCache::unbounded(), bytes: 0, bytes_max }
+        Self {
+            kept: LruCache::unbounded(),
+            bytes: 0,
+            bytes_max,
+        }
     }
 
     pub(super) fn get(&mut self, cid: &Cid) -> Option<Arc<Listing>> {
@@ -159,7 +188,9 @@ impl Listings {
             self.bytes -= weight(&old);
         }
         while self.bytes > self.bytes_max {
-            let Some((_, old)) = self.kept.pop_lru() else { break };
+            let Some((_, old)) = self.kept.pop_lru() else {
+                break;
+            };
             self.bytes -= weight(&old);
         }
     }

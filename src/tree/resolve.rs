@@ -1,8 +1,8 @@
 //! Paths: `/ipfs/<cid>/a/b`, `/ipns/<name>/a`, `/`.
 
+use super::Tree;
 use super::error::TreeError;
 use super::node::Node;
-use super::Tree;
 use crate::block::{Cid, IDENTITY};
 use crate::config::{IDENTITY_BYTES_MAX, PATH_BYTES_MAX};
 
@@ -10,7 +10,9 @@ impl Tree {
     /// Finds what a path leads to; symbolic links are not followed.
     pub async fn resolve(&self, path: &str) -> Result<Node, TreeError> {
         if path.len() > PATH_BYTES_MAX {
-            return Err(TreeError::BadPath(format!("path is over {PATH_BYTES_MAX} bytes")));
+            return Err(TreeError::BadPath(format!(
+                "path is over {PATH_BYTES_MAX} bytes"
+            )));
         }
         let mut node = Node::Top;
         for (depth, part) in path.split('/').filter(|p| !p.is_empty()).enumerate() {
@@ -27,7 +29,9 @@ impl Tree {
     pub async fn resolve_root(&self, path: &str) -> Result<Node, TreeError> {
         if let Ok(("ipns", name, "")) = split(path.trim_end_matches('/')) {
             if !is_name(name) {
-                return Err(TreeError::BadPath(format!("{name} is neither a key nor a domain")));
+                return Err(TreeError::BadPath(format!(
+                    "{name} is neither a key nor a domain"
+                )));
             }
             return Ok(Node::Name(name.into()));
         }
@@ -63,7 +67,9 @@ pub(super) fn parse_cid(name: &[u8]) -> Option<Cid> {
 /// Whether a file name can be an IPNS key or a DNSLink domain.
 pub(super) fn is_name(name: &str) -> bool {
     let key = Cid::try_from(name).is_ok()
-        || multibase::Base::Base58Btc.decode(name).is_ok_and(|b| b.len() >= 34);
+        || multibase::Base::Base58Btc
+            .decode(name)
+            .is_ok_and(|b| b.len() >= 34);
     key || is_domain(name)
 }
 
@@ -72,7 +78,8 @@ pub(super) fn is_name(name: &str) -> bool {
 fn is_domain(name: &str) -> bool {
     let label = |l: &str| {
         (1..=63).contains(&l.len())
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+            && l.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
     };
     let tld = name.rsplit('.').next().unwrap_or_default();
     name.len() <= 253
@@ -87,17 +94,30 @@ mod tests {
 
     #[test]
     fn what_no_cid_can_be_is_not_parsed() {
-        assert!(parse_cid(b"bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").is_some());
+        assert!(
+            parse_cid(b"bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e").is_some()
+        );
         assert!(parse_cid(b"Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD").is_some());
-        for bad in [&b"autorun.inf"[..], b".Trash", b"", b"bafy", b"Qm", b"\xff\xfe"] {
+        for bad in [
+            &b"autorun.inf"[..],
+            b".Trash",
+            b"",
+            b"bafy",
+            b"Qm",
+            b"\xff\xfe",
+        ] {
             assert!(parse_cid(bad).is_none(), "{bad:?}");
         }
     }
 
     #[test]
     fn names_are_keys_or_domains() {
-        assert!(is_name("k51qzi5uqu5diamp7qnnvs1p1gzmku3eijkeijs3418j23j077zrkok63xdm8c"));
-        assert!(is_name("12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d"));
+        assert!(is_name(
+            "k51qzi5uqu5diamp7qnnvs1p1gzmku3eijkeijs3418j23j077zrkok63xdm8c"
+        ));
+        assert!(is_name(
+            "12D3KooWLQzUv2FHWGVPXTXSZpdHs7oHbXub2G5WC8Tx4NQhyd2d"
+        ));
         assert!(is_name("en.wikipedia-on-ipfs.org"));
         for bad in ["plain", ".hidden", "a..b", "1.2.3.4", "-", "a/b", ".git"] {
             assert!(!is_name(bad), "{bad}");

@@ -26,7 +26,10 @@ pub(super) async fn find(
             Body::Directory(dir) if depth == 0 => return Ok(dir.find(name).cloned()),
             Body::Shard(shard) => shard,
             Body::Directory(_) | Body::File(_) | Body::Symlink(_) if depth > 0 => {
-                return Err(ReadError::malformed(&at, Malformed::Hamt("child is not a shard")));
+                return Err(ReadError::malformed(
+                    &at,
+                    Malformed::Hamt("child is not a shard"),
+                ));
             }
             Body::Directory(_) | Body::File(_) | Body::Symlink(_) => {
                 return Err(ReadError::NotADirectory);
@@ -61,7 +64,10 @@ pub(super) async fn entries(nodes: &Nodes, cid: &Cid) -> Result<Vec<DirEntry>, R
             .buffered(FETCHES_PER_REQUEST_MAX);
         while let Some((cid, node)) = shards.try_next().await? {
             let Body::Shard(shard) = &node.body else {
-                return Err(ReadError::malformed(&cid, Malformed::Hamt("child is not a shard")));
+                return Err(ReadError::malformed(
+                    &cid,
+                    Malformed::Hamt("child is not a shard"),
+                ));
             };
             for slot in shard.slots() {
                 match slot {
@@ -72,7 +78,10 @@ pub(super) async fn entries(nodes: &Nodes, cid: &Cid) -> Result<Vec<DirEntry>, R
             }
             // A shard that links to itself many times over must not fill the memory.
             if found.len() + next.len() > LISTING_ENTRIES_MAX {
-                return Err(ReadError::malformed(&cid, Malformed::Hamt("too many entries")));
+                return Err(ReadError::malformed(
+                    &cid,
+                    Malformed::Hamt("too many entries"),
+                ));
             }
         }
         if next.is_empty() {

@@ -30,7 +30,10 @@ pub enum ReadError {
 
 impl ReadError {
     pub(super) fn malformed(cid: &Cid, why: Malformed) -> Self {
-        Self::Malformed { cid: Box::new(*cid), why }
+        Self::Malformed {
+            cid: Box::new(*cid),
+            why,
+        }
     }
 }
 

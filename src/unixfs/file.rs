@@ -37,9 +37,17 @@ pub(super) async fn read(
         return read_opaque(nodes, root, offset, out).await;
     }
     let node = nodes.get(root).await?;
-    let Body::File(file) = &node.body else { return Err(ReadError::NotAFile) };
+    let Body::File(file) = &node.body else {
+        return Err(ReadError::NotAFile);
+    };
     let len = clip(file.size, offset, out.len());
-    let want = Want { cid: *root, declared: None, from: offset, at: 0, len };
+    let want = Want {
+        cid: *root,
+        declared: None,
+        from: offset,
+        at: 0,
+        len,
+    };
     let mut level = Vec::new();
     expand(file, &want, out, &mut level)?;
     for _ in 0..DAG_DEPTH_MAX {
@@ -60,7 +68,12 @@ async fn read_opaque(
 ) -> Result<usize, ReadError> {
     match root.codec() {
         RAW | DAG_CBOR | DAG_JSON | CBOR | JSON => {}
-        _ => return Err(ReadError::malformed(root, Malformed::Kind("codec is not readable"))),
+        _ => {
+            return Err(ReadError::malformed(
+                root,
+                Malformed::Kind("codec is not readable"),
+            ));
+        }
     }
     if let Some(size) = nodes.blocks().len_local(root)? {
         let len = clip(size, offset, out.len());
@@ -107,7 +120,9 @@ fn near(
     next: &mut Vec<Want>,
 ) -> Result<bool, ReadError> {
     if want.cid.codec() == DAG_PB {
-        let Some(node) = nodes.get_local(&want.cid)? else { return Ok(false) };
+        let Some(node) = nodes.get_local(&want.cid)? else {
+            return Ok(false);
+        };
         inner(&node.body, want, out, next)?;
         return Ok(true);
     }
@@ -116,7 +131,9 @@ fn near(
         let place = out.get_mut(want.at..want.at + want.len).unwrap_or_default();
         return Ok(nodes.blocks().read_local(&want.cid, want.from, place)?);
     }
-    let Some(block) = nodes.local_block(&want.cid)? else { return Ok(false) };
+    let Some(block) = nodes.local_block(&want.cid)? else {
+        return Ok(false);
+    };
     leaf(want, block.data().len() as u64)?;
     copy(block.data(), want.from, out, want.at, want.len).ok_or(ReadError::NotAFile)?;
     Ok(true)
@@ -125,40 +142,35 @@ fn near(
 /// Checks a leaf against its parent's word.
 fn leaf(want: &Want, found: u64) -> Result<(), ReadError> {
     match want.declared {
-        Some(declared) if declared != found => {
-            Err(ReadError::malformed(&want.cid, Malformed::ChildSize { declared, found }))
-        }
-        Some(_) | None if want.cid.codec() != RAW => {
-            Err(ReadError::malformed(&want.cid, Malformed::Kind("a file's part is no file")))
-        }
+        Some(declared) if declared != found => Err(ReadError::malformed(
+            &want.cid,
+            Malformed::ChildSize { declared, found },
+        )),
+        Some(_) | None if want.cid.codec() != RAW => Err(ReadError::malformed(
+            &want.cid,
+            Malformed::Kind("a file's part is no file"),
+        )),
         Some(_) | None => Ok(()),
     }
 }
 
-fn inner(
-    body: &Body,
-    want: &Want,
-    out: &mut [u8],
-    next: &mut Vec<Want>,
-) -> Result<(), ReadError> {
+fn inner(body: &Body, want: &Want, out: &mut [u8], next: &mut Vec<Want>) -> Result<(), ReadError> {
     let Body::File(file) = body else {
         let why = Malformed::Kind("a file's part is no file");
         return Err(ReadError::malformed(&want.cid, why));
     };
     if let Some(declared) = want.declared.filter(|d| *d != file.size) {
-        let why = Malformed::ChildSize { declared, found: file.size };
+        let why = Malformed::ChildSize {
+            declared,
+            found: file.size,
+        };
         return Err(ReadError::malformed(&want.cid, why));
     }
     expand(file, want, out, next)
 }
 
 /// Copies a node's inline bytes and lists the parts that cover the rest.
-fn expand(
-    file: &File,
-    want: &Want,
-    out: &mut [u8],
-    next: &mut Vec<Want>,
-) -> Result<(), ReadError> {
+fn expand(file: &File, want: &Want, out: &mut [u8], next: &mut Vec<Want>) -> Result<(), ReadError> {
     let end = want.from + want.len as u64;
     let inline = file.inline.len() as u64;
     if want.from < inline && want.len > 0 {
@@ -198,13 +210,20 @@ async fn block(nodes: &Nodes, cid: &Cid) -> Result<Bytes, ReadError> {
 }
 
 fn clip(size: u64, offset: u64, len: usize) -> usize {
-    usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).min(len)
+    usize::try_from(size.saturating_sub(offset))
+        .unwrap_or(usize::MAX)
+        .min(len)
 }
 
 /// Copies `len` bytes of `from[offset..]` to `out[at..]`; `None` if either is too short.
 fn copy(from: &[u8], offset: u64, out: &mut [u8], at: usize, len: usize) -> Option<()> {
     let offset = usize::try_from(offset).ok()?;
-    let source = if len == 0 { &[] } else { from.get(offset..offset.checked_add(len)?)? };
-    out.get_mut(at..at.checked_add(len)?)?.copy_from_slice(source);
+    let source = if len == 0 {
+        &[]
+    } else {
+        from.get(offset..offset.checked_add(len)?)?
+    };
+    out.get_mut(at..at.checked_add(len)?)?
+        .copy_from_slice(source);
     Some(())
 }

@@ -40,7 +40,9 @@ impl Shard {
     pub fn decode(links: Vec<Link>, unixfs: &UnixFs) -> Result<Self, Malformed> {
         let fanout = unixfs.fanout.unwrap_or(0);
         if !fanout.is_power_of_two() || !fanout.is_multiple_of(8) || fanout > HAMT_FANOUT_MAX {
-            return Err(Malformed::Hamt("fanout is not a power of two from 8 to 1024"));
+            return Err(Malformed::Hamt(
+                "fanout is not a power of two from 8 to 1024",
+            ));
         }
         if unixfs.hash_type != Some(MURMUR3_X64_64) {
             return Err(Malformed::Hamt("hash is not murmur3-x64-64"));
@@ -74,7 +76,10 @@ impl Shard {
     /// or the hash has no bits left.
     pub fn find(&self, hash: u64, depth: usize) -> Option<&Slot> {
         let wanted = slot_of(hash, self.fanout, depth)?;
-        let at = self.slots.binary_search_by_key(&wanted, |(slot, _)| *slot).ok()?;
+        let at = self
+            .slots
+            .binary_search_by_key(&wanted, |(slot, _)| *slot)
+            .ok()?;
         self.slots.get(at).map(|(_, content)| content)
     }
 }
@@ -102,7 +107,10 @@ fn slot(link: Link, width: usize) -> Result<(u32, Slot), Malformed> {
     let bad = Malformed::Hamt("link name does not begin with upper-case hex digits");
     let name = link.name.unwrap_or_default();
     let prefix = name.get(..width).ok_or(bad.clone())?;
-    if !prefix.iter().all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b)) {
+    if !prefix
+        .iter()
+        .all(|b| b.is_ascii_digit() || (b'A'..=b'F').contains(b))
+    {
         return Err(bad);
     }
     let digits = std::str::from_utf8(prefix).map_err(|_| bad.clone())?;
@@ -111,7 +119,11 @@ fn slot(link: Link, width: usize) -> Result<(u32, Slot), Malformed> {
     let content = if rest.is_empty() {
         Slot::Shard(link.cid)
     } else if showable(&rest) {
-        Slot::Entry(DirEntry { name: rest, cid: link.cid, tsize: link.tsize })
+        Slot::Entry(DirEntry {
+            name: rest,
+            cid: link.cid,
+            tsize: link.tsize,
+        })
     } else {
         Slot::Hidden
     };
@@ -124,7 +136,10 @@ fn bitfield_matches(field: &[u8], slots: &[(u32, Slot)]) -> bool {
     let ones: u32 = field.iter().map(|b| b.count_ones()).sum();
     let set = |slot: u32| {
         let from_end = (slot / 8) as usize;
-        let byte = field.len().checked_sub(from_end + 1).and_then(|i| field.get(i));
+        let byte = field
+            .len()
+            .checked_sub(from_end + 1)
+            .and_then(|i| field.get(i));
         byte.is_some_and(|b| b >> (slot % 8) & 1 == 1)
     };
     ones as usize == slots.len() && slots.iter().all(|(slot, _)| set(*slot))
@@ -138,7 +153,11 @@ mod tests {
 
     fn link(name: &'static str) -> Link {
         let cid = *Block::seal(RAW, SHA2_256, Bytes::new()).unwrap().cid();
-        Link { cid, name: Some(name.into()), tsize: Some(0) }
+        Link {
+            cid,
+            name: Some(name.into()),
+            tsize: Some(0),
+        }
     }
 
     fn shard(fanout: u64, field: &'static [u8], links: Vec<Link>) -> Result<Shard, Malformed> {
@@ -170,9 +189,18 @@ mod tests {
     #[test]
     fn prefixes_must_be_upper_case_in_order_and_in_the_bitfield() {
         assert!(shard(16, &[0x04, 0x02], vec![link("1a"), link("Ab")]).is_ok());
-        assert!(shard(16, &[0x04, 0x02], vec![link("1a"), link("ab")]).is_err(), "lower case");
-        assert!(shard(16, &[0x04, 0x02], vec![link("Ab"), link("1a")]).is_err(), "order");
-        assert!(shard(16, &[0x04, 0x04], vec![link("1a"), link("Ab")]).is_err(), "bitfield");
+        assert!(
+            shard(16, &[0x04, 0x02], vec![link("1a"), link("ab")]).is_err(),
+            "lower case"
+        );
+        assert!(
+            shard(16, &[0x04, 0x02], vec![link("Ab"), link("1a")]).is_err(),
+            "order"
+        );
+        assert!(
+            shard(16, &[0x04, 0x04], vec![link("1a"), link("Ab")]).is_err(),
+            "bitfield"
+        );
         assert!(shard(16, &[0x02], vec![link("")]).is_err(), "no prefix");
     }
 }

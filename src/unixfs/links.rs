@@ -13,7 +13,11 @@ use crate::block::{Block, CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
 pub fn links(block: &Block) -> Result<Vec<Cid>, Malformed> {
     match block.cid().codec() {
         RAW | CBOR | JSON => Ok(Vec::new()),
-        DAG_PB => Ok(PbNode::decode(block.data())?.links.into_iter().map(|l| l.cid).collect()),
+        DAG_PB => Ok(PbNode::decode(block.data())?
+            .links
+            .into_iter()
+            .map(|l| l.cid)
+            .collect()),
         DAG_CBOR => {
             let value: Ipld = serde_ipld_dagcbor::from_slice(block.data())
                 .map_err(|_| Malformed::Kind("not dag-cbor"))?;

@@ -85,7 +85,11 @@ impl Directory {
     pub fn find(&self, name: &[u8]) -> Option<&DirEntry> {
         let index = self.by_name.get_or_init(|| {
             // Entries are unique by now: the first of a name won.
-            self.entries.iter().enumerate().map(|(i, e)| (e.name.clone(), i)).collect()
+            self.entries
+                .iter()
+                .enumerate()
+                .map(|(i, e)| (e.name.clone(), i))
+                .collect()
         });
         index.get(name).and_then(|i| self.entries.get(*i))
     }
@@ -95,7 +99,10 @@ impl Node {
     /// Decodes a dag-pb block.
     pub fn decode(block: &Bytes) -> Result<Self, Malformed> {
         let pb = PbNode::decode(block)?;
-        let data = pb.data.as_ref().ok_or(Malformed::Kind("dag-pb without UnixFS data"))?;
+        let data = pb
+            .data
+            .as_ref()
+            .ok_or(Malformed::Kind("dag-pb without UnixFS data"))?;
         let unixfs = UnixFs::decode(data)?;
         let weight_bytes = block.len() + pb.links.len() * 3 * size_of::<DirEntry>() / 2 + 128;
         let (mode, mtime) = (unixfs.mode, unixfs.mtime);
@@ -106,7 +113,12 @@ impl Node {
             Kind::Symlink => Body::Symlink(unixfs.data.unwrap_or_default()),
             Kind::Metadata => return Err(Malformed::Kind("UnixFS metadata node")),
         };
-        Ok(Self { body, mode, mtime, weight_bytes })
+        Ok(Self {
+            body,
+            mode,
+            mtime,
+            weight_bytes,
+        })
     }
 }
 
@@ -123,27 +135,44 @@ fn file(links: Vec<Link>, unixfs: UnixFs) -> Result<File, Malformed> {
         if link.name.is_some_and(|n| !n.is_empty()) {
             return Err(Malformed::ChunkName { index });
         }
-        end = end.checked_add(size).ok_or(Malformed::FileSize { declared, parts: u64::MAX })?;
+        end = end.checked_add(size).ok_or(Malformed::FileSize {
+            declared,
+            parts: u64::MAX,
+        })?;
         parts.push(Part { cid: link.cid, end });
     }
     if end != declared {
-        return Err(Malformed::FileSize { declared, parts: end });
+        return Err(Malformed::FileSize {
+            declared,
+            parts: end,
+        });
     }
     // Offsets reach the kernel as signed numbers.
     if i64::try_from(end).is_err() {
         return Err(Malformed::Kind("file is larger than an offset can say"));
     }
-    Ok(File { inline, parts, size: end })
+    Ok(File {
+        inline,
+        parts,
+        size: end,
+    })
 }
 
 fn directory(links: Vec<Link>) -> Directory {
     let mut seen = std::collections::HashSet::with_capacity(links.len());
     let entries = links
         .into_iter()
-        .map(|l| DirEntry { name: l.name.unwrap_or_default(), cid: l.cid, tsize: l.tsize })
+        .map(|l| DirEntry {
+            name: l.name.unwrap_or_default(),
+            cid: l.cid,
+            tsize: l.tsize,
+        })
         .filter(|e| showable(&e.name) && seen.insert(e.name.clone()))
         .collect();
-    Directory { entries, by_name: OnceLock::new() }
+    Directory {
+        entries,
+        by_name: OnceLock::new(),
+    }
 }
 
 /// Whether a mount can show an entry of this name; one that it cannot is logged.
@@ -166,31 +195,59 @@ mod tests {
     use crate::block::{Block, RAW, SHA2_256};
 
     fn link(name: Option<&'static str>, data: &'static [u8]) -> Link {
-        let cid = *Block::seal(RAW, SHA2_256, Bytes::from_static(data)).unwrap().cid();
-        Link { cid, name: name.map(Bytes::from), tsize: Some(data.len() as u64) }
+        let cid = *Block::seal(RAW, SHA2_256, Bytes::from_static(data))
+            .unwrap()
+            .cid();
+        Link {
+            cid,
+            name: name.map(Bytes::from),
+            tsize: Some(data.len() as u64),
+        }
     }
 
     fn node(links: Vec<Link>, unixfs: UnixFs) -> Result<Node, Malformed> {
-        Node::decode(&PbNode { links, data: Some(unixfs.encode()) }.encode())
+        Node::decode(
+            &PbNode {
+                links,
+                data: Some(unixfs.encode()),
+            }
+            .encode(),
+        )
     }
 
     fn a_file(sizes: Vec<u64>, filesize: Option<u64>) -> UnixFs {
-        UnixFs { blocksizes: sizes, filesize, ..UnixFs::new(Kind::File) }
+        UnixFs {
+            blocksizes: sizes,
+            filesize,
+            ..UnixFs::new(Kind::File)
+        }
     }
 
     #[test]
     fn blocksizes_that_do_not_match_the_links_are_refused() {
         let found = node(vec![link(None, b"a")], a_file(vec![], Some(0)));
-        assert_eq!(found.unwrap_err(), Malformed::Blocksizes { links: 1, sizes: 0 });
+        assert_eq!(
+            found.unwrap_err(),
+            Malformed::Blocksizes { links: 1, sizes: 0 }
+        );
     }
 
     #[test]
     fn blocksizes_that_do_not_add_up_are_refused() {
         let found = node(vec![link(None, b"a")], a_file(vec![1], Some(2)));
-        assert_eq!(found.unwrap_err(), Malformed::FileSize { declared: 2, parts: 1 });
+        assert_eq!(
+            found.unwrap_err(),
+            Malformed::FileSize {
+                declared: 2,
+                parts: 1
+            }
+        );
         let links = vec![link(None, b"a"), link(None, b"b")];
         let found = node(links, a_file(vec![u64::MAX, 2], Some(1)));
-        assert!(matches!(found.unwrap_err(), Malformed::FileSize { .. }), "overflow");
+        assert!(
+            matches!(found.unwrap_err(), Malformed::FileSize { .. }),
+            "overflow"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::error::{Malformed, ReadError};
 use super::node::Node;
 use crate::block::{Block, Cid, DAG_PB};
 use crate::cache::{Blocks, CacheError};
-use crate::config::{FAILURES_KEPT_MAX, FAILURE_KEPT_FOR};
+use crate::config::{FAILURE_KEPT_FOR, FAILURES_KEPT_MAX};
 
 /// Fetches and keeps decoded nodes.
 pub(super) struct Nodes {
@@ -36,7 +36,11 @@ impl Nodes {
         let nodes = LruCache::unbounded();
         Self {
             blocks,
-            kept: Mutex::new(Kept { nodes, weight_bytes: 0, weight_bytes_max }),
+            kept: Mutex::new(Kept {
+                nodes,
+                weight_bytes: 0,
+                weight_bytes_max,
+            }),
             failures: Mutex::new(LruCache::new(
                 NonZeroUsize::new(FAILURES_KEPT_MAX).unwrap_or(NonZeroUsize::MIN),
             )),
@@ -61,7 +65,10 @@ impl Nodes {
     /// Gives the node if its block is near; may wait for the disk only.
     pub(super) fn get_local(&self, cid: &Cid) -> Result<Option<Arc<Node>>, ReadError> {
         if cid.codec() != DAG_PB {
-            return Err(ReadError::malformed(cid, Malformed::Kind("not a dag-pb node")));
+            return Err(ReadError::malformed(
+                cid,
+                Malformed::Kind("not a dag-pb node"),
+            ));
         }
         if let Some(node) = self.kept.lock().nodes.get(cid) {
             return Ok(Some(node.clone()));
@@ -93,7 +100,9 @@ impl Nodes {
             Ok(Err(error)) => error,
             Err(_) => CacheError::Timeout { cid: *cid },
         };
-        self.failures.lock().put(*cid, (Instant::now() + FAILURE_KEPT_FOR, error.clone()));
+        self.failures
+            .lock()
+            .put(*cid, (Instant::now() + FAILURE_KEPT_FOR, error.clone()));
         Err(error.into())
     }
 
@@ -113,7 +122,9 @@ impl Kept {
             self.weight_bytes -= old.weight_bytes;
         }
         while self.weight_bytes > self.weight_bytes_max {
-            let Some((_, old)) = self.nodes.pop_lru() else { break };
+            let Some((_, old)) = self.nodes.pop_lru() else {
+                break;
+            };
             self.weight_bytes -= old.weight_bytes;
         }
     }

@@ -53,7 +53,9 @@ impl Reader {
 
     /// Makes a reader that gives a block up after `deadline`.
     pub fn with_deadline(blocks: Arc<Blocks>, deadline: Duration) -> Arc<Self> {
-        Arc::new(Self { nodes: Nodes::new(blocks, NODES_BYTES_MAX, deadline) })
+        Arc::new(Self {
+            nodes: Nodes::new(blocks, NODES_BYTES_MAX, deadline),
+        })
     }
 
     /// The blocks below.
@@ -84,7 +86,10 @@ impl Reader {
                 let block = self.nodes.local_block(cid)?;
                 Ok(block.map(|b| bytes_meta(b.data().len() as u64)))
             }
-            _ => Err(ReadError::malformed(cid, Malformed::Kind("codec is not readable as a file"))),
+            _ => Err(ReadError::malformed(
+                cid,
+                Malformed::Kind("codec is not readable as a file"),
+            )),
         }
     }
 
@@ -117,7 +122,12 @@ impl Reader {
 }
 
 fn bytes_meta(size: u64) -> Meta {
-    Meta { kind: MetaKind::File, size, mode: None, mtime: None }
+    Meta {
+        kind: MetaKind::File,
+        size,
+        mode: None,
+        mtime: None,
+    }
 }
 
 fn meta_of(node: &Node) -> Meta {
@@ -126,5 +136,10 @@ fn meta_of(node: &Node) -> Meta {
         Body::Directory(_) | Body::Shard(_) => (MetaKind::Directory, 0),
         Body::Symlink(target) => (MetaKind::Symlink, target.len() as u64),
     };
-    Meta { kind, size, mode: node.mode.map(|m| m & 0o7777), mtime: node.mtime }
+    Meta {
+        kind,
+        size,
+        mode: node.mode.map(|m| m & 0o7777),
+        mtime: node.mtime,
+    }
 }

@@ -11,6 +11,10 @@ impl Files {
         let (attr, changed) = shared.attr(&node).await?;
         let mut stat = shared.stat(ino, &attr);
         stat.mtime = stat.mtime.max(changed);
-        Ok(Told { stat, ttl: FOR_EVER, attr_ttl: shared.attr_ttl(&node) })
+        Ok(Told {
+            stat,
+            ttl: FOR_EVER,
+            attr_ttl: shared.attr_ttl(&node),
+        })
     }
 }

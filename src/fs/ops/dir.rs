@@ -41,7 +41,9 @@ impl Files {
         let node = shared.node(ino)?;
         let listing = shared.tree.list(&node).await?;
         let total = listing.entries.len();
-        let at = usize::try_from(cookie.saturating_sub(DOTS)).unwrap_or(usize::MAX).min(total);
+        let at = usize::try_from(cookie.saturating_sub(DOTS))
+            .unwrap_or(usize::MAX)
+            .min(total);
         let end = (at + LISTING_BATCH).min(total);
         let batch = listing.entries.get(at..end).unwrap_or_default();
         let attrs = shared.attrs(batch).await;
@@ -61,21 +63,38 @@ impl Files {
     /// Notes that a reply tells the kernel of an inode, which it will FORGET.
     pub(in crate::fs) fn told(&self, parent: u64, listed: &Listed) {
         if let Some(node) = &listed.node {
-            self.shared.inodes.remember(parent, &listed.name, node, listed.told.stat.kind);
+            self.shared
+                .inodes
+                .remember(parent, &listed.name, node, listed.told.stat.kind);
         }
     }
 
     /// `.` and `..`, for which the kernel takes no references.
     fn dots(&self, ino: u64, cookie: u64) -> Vec<Listed> {
         let parent = self.shared.inodes.parent(ino);
-        let attr = Attr { kind: Kind::Directory, size: 0, mode: None, mtime: None, cid: None };
+        let attr = Attr {
+            kind: Kind::Directory,
+            size: 0,
+            mode: None,
+            mtime: None,
+            cid: None,
+        };
         [(1, ".", ino), (2, "..", parent)]
             .into_iter()
             .filter(|(index, ..)| cookie < *index)
             .map(|(cookie, name, ino)| {
                 let stat = self.shared.stat(ino, &attr);
-                let told = Told { stat, ttl: FOR_EVER, attr_ttl: FOR_EVER };
-                Listed { cookie, name: Bytes::from_static(name.as_bytes()), told, node: None }
+                let told = Told {
+                    stat,
+                    ttl: FOR_EVER,
+                    attr_ttl: FOR_EVER,
+                };
+                Listed {
+                    cookie,
+                    name: Bytes::from_static(name.as_bytes()),
+                    told,
+                    node: None,
+                }
             })
             .collect()
     }
@@ -87,22 +106,23 @@ const DOTS: u64 = 2;
 impl Shared {
     /// What the entries of a batch are; `None` where that could not be had.
     async fn attrs(&self, batch: &[Entry]) -> Vec<Option<Attr>> {
-        let near: Vec<_> = batch.iter().map(|e| self.tree.attr_local(&e.node)).collect();
+        let near: Vec<_> = batch
+            .iter()
+            .map(|e| self.tree.attr_local(&e.node))
+            .collect();
         if near.iter().all(|a| matches!(a, Ok(Some(_)))) {
             return near.into_iter().map(|a| a.ok().flatten()).collect();
         }
-        let one = |(entry, near)| -> BoxFuture<'_, Option<Attr>> {
-            Box::pin(self.one(entry, near))
-        };
+        let one =
+            |(entry, near)| -> BoxFuture<'_, Option<Attr>> { Box::pin(self.one(entry, near)) };
         let all: Vec<_> = batch.iter().zip(near).map(one).collect();
-        stream::iter(all).buffered(FETCHES_PER_REQUEST_MAX).collect().await
+        stream::iter(all)
+            .buffered(FETCHES_PER_REQUEST_MAX)
+            .collect()
+            .await
     }
 
-    async fn one(
-        &self,
-        entry: &Entry,
-        near: Result<Option<Attr>, TreeError>,
-    ) -> Option<Attr> {
+    async fn one(&self, entry: &Entry, near: Result<Option<Attr>, TreeError>) -> Option<Attr> {
         let asked = match near {
             Ok(Some(attr)) => Ok(attr),
             // Its codec says that it is a file: no reason to fetch it.
@@ -119,12 +139,7 @@ impl Shared {
         tracing::warn!(name = %entry.name.escape_ascii(), "listed without knowing what it is");
     }
 
-    fn tell(
-        &self,
-        (parent, directory): (u64, &Node),
-        entry: &Entry,
-        attr: Option<&Attr>,
-    ) -> Told {
+    fn tell(&self, (parent, directory): (u64, &Node), entry: &Entry, attr: Option<&Attr>) -> Told {
         let known = attr.is_some();
         let guess = Attr {
             kind: entry.kind.unwrap_or(Kind::File),
@@ -134,12 +149,26 @@ impl Shared {
             cid: None,
         };
         let attr = attr.unwrap_or(&guess);
-        let ino = self.inodes.peek(parent, &entry.name, &entry.node, attr.kind);
+        let ino = self
+            .inodes
+            .peek(parent, &entry.name, &entry.node, attr.kind);
         let stat: Stat = self.stat(ino, attr);
         // A guess is looked up again before any program sees it.
-        let ttl = if known { self.listed_ttl(directory) } else { Duration::ZERO };
-        let attr_ttl = if known { self.attr_ttl(&entry.node) } else { Duration::ZERO };
-        Told { stat, ttl, attr_ttl }
+        let ttl = if known {
+            self.listed_ttl(directory)
+        } else {
+            Duration::ZERO
+        };
+        let attr_ttl = if known {
+            self.attr_ttl(&entry.node)
+        } else {
+            Duration::ZERO
+        };
+        Told {
+            stat,
+            ttl,
+            attr_ttl,
+        }
     }
 
     /// Asks for what the next batch of a listing will need.
@@ -157,7 +186,9 @@ impl Shared {
         if far.is_empty() {
             return;
         }
-        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
         let tree = self.tree.clone();
         runtime.spawn(async move {
             stream::iter(far)

@@ -14,10 +14,16 @@ impl Files {
         let node = shared.node(parent)?;
         let found = shared.tree.lookup(&node, &name).await?;
         let (attr, changed) = shared.attr(&found.node).await?;
-        let ino = shared.inodes.remember(parent, &name, &found.node, attr.kind);
+        let ino = shared
+            .inodes
+            .remember(parent, &name, &found.node, attr.kind);
         let mut stat = shared.stat(ino, &attr);
         stat.mtime = stat.mtime.max(changed);
         let attr_ttl = shared.attr_ttl(&found.node);
-        Ok(Told { stat, ttl: found.ttl.unwrap_or(FOR_EVER), attr_ttl })
+        Ok(Told {
+            stat,
+            ttl: found.ttl.unwrap_or(FOR_EVER),
+            attr_ttl,
+        })
     }
 }

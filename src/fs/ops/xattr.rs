@@ -36,7 +36,11 @@ impl Files {
             Ok(None) => return Ok(Err(XattrError::Absent)),
             Err(error) => return Ok(Err(XattrError::Tree(error))),
         };
-        Ok(Ok(if name == b"ipfs.cid" { cid.to_string() } else { format!("/ipfs/{cid}") }))
+        Ok(Ok(if name == b"ipfs.cid" {
+            cid.to_string()
+        } else {
+            format!("/ipfs/{cid}")
+        }))
     }
 }
 
@@ -56,7 +60,14 @@ pub(in crate::fs) fn statfs(dir: Option<&Path>) -> Space {
         (libc::statvfs(path.as_ptr(), &raw mut found) == 0).then_some(found)
     };
     match found {
-        Some(s) => (s.f_blocks, s.f_bfree, s.f_bavail, s.f_files, s.f_ffree, s.f_frsize as u32),
+        Some(s) => (
+            s.f_blocks,
+            s.f_bfree,
+            s.f_bavail,
+            s.f_files,
+            s.f_ffree,
+            s.f_frsize as u32,
+        ),
         None => (0, 0, 0, 0, 0, 4096),
     }
 }
