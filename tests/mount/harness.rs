@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use cidfs::block::{Block, Cid, Multihash};
@@ -28,14 +28,40 @@ pub(crate) fn fixtures() -> Option<PathBuf> {
     Some(dir)
 }
 
-/// Blocks in memory.
+/// Blocks in memory, some of which misbehave.
 #[derive(Default)]
 pub(crate) struct Memory {
     blocks: HashMap<Multihash, Block>,
     roots: Vec<Cid>,
+    faults: Mutex<HashMap<Multihash, Fault>>,
+}
+
+/// How a block misbehaves.
+#[derive(Clone, Copy)]
+pub(crate) enum Fault {
+    /// It never comes.
+    Hang,
+    /// Nobody has it.
+    Absent,
+    /// The source breaks off.
+    Broken,
 }
 
 impl Memory {
+    pub(crate) fn add(&mut self, block: Block) -> Cid {
+        let cid = *block.cid();
+        self.blocks.insert(*cid.hash(), block);
+        cid
+    }
+
+    pub(crate) fn fault(&self, cid: &Cid, fault: Fault) {
+        self.faults.lock().unwrap().insert(*cid.hash(), fault);
+    }
+
+    pub(crate) fn mend(&self, cid: &Cid) {
+        self.faults.lock().unwrap().remove(cid.hash());
+    }
+
     pub(crate) fn of_car(path: &Path) -> Self {
         let mut memory = Self::default();
         let file = BufReader::new(File::open(path).unwrap());
@@ -56,12 +82,20 @@ impl BlockSource for Memory {
     }
 
     async fn get(&self, cid: &Cid) -> Result<Fetched, SourceError> {
+        let fault = self.faults.lock().unwrap().get(cid.hash()).copied();
+        let (what, source_name) = (cid.to_string(), self.name());
+        match fault {
+            Some(Fault::Hang) => std::future::pending().await,
+            Some(Fault::Absent) => return Err(SourceError::NotFound { what, source_name }),
+            Some(Fault::Broken) => {
+                let why = "broke off".into();
+                return Err(SourceError::Unreachable { what, source_name, why });
+            }
+            None => {}
+        }
         let found = self.blocks.get(cid.hash()).cloned();
         let block = found.map(|b| Block::verify(*cid, b.into_data()).unwrap());
-        block.map(|block| Fetched { block, keep: false }).ok_or_else(|| SourceError::NotFound {
-            what: cid.to_string(),
-            source_name: self.name(),
-        })
+        block.map(|block| Fetched { block, keep: false }).ok_or(SourceError::NotFound { what, source_name })
     }
 
     fn roots(&self) -> Vec<Cid> {
