@@ -41,10 +41,16 @@ fn every_fixture_reads_as_its_manifest_says() {
         let memory = Memory::of_car(&dir.join(&root.car));
         let mounted = Mounted::new(Arc::new(memory), "");
         let base = mounted.dir.join("ipfs").join(&root.root);
-        let (hostile, good): (Vec<&Entry>, Vec<&Entry>) =
-            root.entries.iter().partition(|e| e.path.split('/').any(|part| part == ".."));
+        let (hostile, good): (Vec<&Entry>, Vec<&Entry>) = root
+            .entries
+            .iter()
+            .partition(|e| e.path.split('/').any(|part| part == ".."));
         for entry in &good {
-            let path = if entry.path.is_empty() { base.clone() } else { base.join(&entry.path) };
+            let path = if entry.path.is_empty() {
+                base.clone()
+            } else {
+                base.join(&entry.path)
+            };
             match &entry.readable {
                 None => check(&path, entry),
                 Some(ranges) => check_damaged(&path, entry, ranges),
@@ -89,7 +95,11 @@ fn check(path: &Path, entry: &Entry) {
 /// zeros. The kernel's cache works in pages, so ranges below 4 KiB show only
 /// past it.
 fn check_damaged(path: &Path, entry: &Entry, ranges: &[(u64, u64)]) {
-    let direct = fs::File::options().read(true).custom_flags(libc::O_DIRECT).open(path).unwrap();
+    let direct = fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECT)
+        .open(path)
+        .unwrap();
     let size = entry.size.unwrap();
     assert_eq!(direct.metadata().unwrap().len(), size);
     for at in (0..size).step_by(1024) {
@@ -126,7 +136,12 @@ fn xattr(path: &Path, name: &str) -> String {
     let mut out = [0u8; 256];
     // SAFETY: both strings end in NUL, and the length given is that of the buffer.
     let len = unsafe {
-        libc::lgetxattr(path.as_ptr(), name.as_ptr(), out.as_mut_ptr().cast(), out.len())
+        libc::lgetxattr(
+            path.as_ptr(),
+            name.as_ptr(),
+            out.as_mut_ptr().cast(),
+            out.len(),
+        )
     };
     assert!(len > 0, "no attribute: {}", std::io::Error::last_os_error());
     String::from_utf8(out[..len as usize].to_vec()).unwrap()

@@ -22,7 +22,10 @@ pub(crate) fn fixtures() -> Option<PathBuf> {
     let dir = std::env::var_os("CIDFS_FIXTURES").map_or_else(|| beside.into(), PathBuf::from);
     let dir = dir.join("gateway-conformance");
     if !dir.is_dir() {
-        eprintln!("SKIPPED: the gateway-conformance fixtures are not at {}", dir.display());
+        eprintln!(
+            "SKIPPED: the gateway-conformance fixtures are not at {}",
+            dir.display()
+        );
         return None;
     }
     Some(dir)
@@ -89,13 +92,19 @@ impl BlockSource for Memory {
             Some(Fault::Absent) => return Err(SourceError::NotFound { what, source_name }),
             Some(Fault::Broken) => {
                 let why = "broke off".into();
-                return Err(SourceError::Unreachable { what, source_name, why });
+                return Err(SourceError::Unreachable {
+                    what,
+                    source_name,
+                    why,
+                });
             }
             None => {}
         }
         let found = self.blocks.get(cid.hash()).cloned();
         let block = found.map(|b| Block::verify(*cid, b.into_data()).unwrap());
-        block.map(|block| Fetched { block, keep: false }).ok_or(SourceError::NotFound { what, source_name })
+        block
+            .map(|block| Fetched { block, keep: false })
+            .ok_or(SourceError::NotFound { what, source_name })
     }
 
     fn roots(&self) -> Vec<Cid> {
@@ -143,13 +152,20 @@ impl Mounted {
         let handle = runtime.handle().clone();
         let mount = mount(tree, Node::Top, temp.path(), &options, handle).unwrap();
         let dir = mount.dir().to_owned();
-        Self { dir, mount: Some(mount), _temp: temp, _runtime: runtime }
+        Self {
+            dir,
+            mount: Some(mount),
+            _temp: temp,
+            _runtime: runtime,
+        }
     }
 }
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let Some(mount) = self.mount.take() else { return };
+        let Some(mount) = self.mount.take() else {
+            return;
+        };
         if let Err(error) = mount.unmount(false).or_else(|_| mount.unmount(true)) {
             eprintln!("not unmounted: {error}");
         }

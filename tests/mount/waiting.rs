@@ -29,7 +29,9 @@ fn world(options: &str) -> World {
     let mut memory = Memory::default();
     let good = leaf(&mut memory, b"good".to_vec());
     let lone = leaf(&mut memory, b"lone".to_vec());
-    let chunks: Vec<_> = (1..=3u8).map(|n| leaf(&mut memory, vec![n; CHUNK])).collect();
+    let chunks: Vec<_> = (1..=3u8)
+        .map(|n| leaf(&mut memory, vec![n; CHUNK]))
+        .collect();
     let parts: Vec<_> = chunks.iter().map(|c| (*c, CHUNK as u64)).collect();
     let file = file(&mut memory, &parts);
     let links = [("file", file), ("good", good), ("lone", lone)];
@@ -37,7 +39,13 @@ fn world(options: &str) -> World {
     let memory = Arc::new(memory);
     let mounted = Mounted::new(memory.clone(), options);
     let base = mounted.dir.join("ipfs").join(root.to_string());
-    World { memory, mounted, base, chunks, lone }
+    World {
+        memory,
+        mounted,
+        base,
+        chunks,
+        lone,
+    }
 }
 
 fn leaf(memory: &mut Memory, data: Vec<u8>) -> Cid {
@@ -75,7 +83,11 @@ fn directory(memory: &mut Memory, entries: &[(&'static str, Cid)]) -> Cid {
 
 fn reader(program: &str, args: &[&str], file: &std::path::Path) -> Child {
     let mut command = Command::new(program);
-    command.args(args).arg(file).stdout(Stdio::null()).stderr(Stdio::null());
+    command
+        .args(args)
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
     command.spawn().unwrap()
 }
 
@@ -117,7 +129,10 @@ fn a_caller_that_is_killed_while_it_waits_comes_back_whatever_it_waits_for() {
             // The promise is a second; a machine under load gets some more.
             let ended = wait(child, Duration::from_secs(10));
             let ended = ended.expect("a killed caller never came back");
-            assert!(ended.signal() == Some(signal) || !ended.success(), "{ended:?}");
+            assert!(
+                ended.signal() == Some(signal) || !ended.success(),
+                "{ended:?}"
+            );
         }
     }
 }
@@ -144,7 +159,10 @@ fn a_block_that_hangs_blocks_only_its_reader_and_ends_with_etimedout() {
     });
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!(fs::read(world.base.join("good")).unwrap(), b"good");
-    assert!(!slow.is_finished(), "the others were served while it waited");
+    assert!(
+        !slow.is_finished(),
+        "the others were served while it waited"
+    );
     let (errno, waited) = slow.join().unwrap();
     assert_eq!(errno, Some(libc::ETIMEDOUT));
     // The kernel's retry of the failed readahead did not cost the deadline again.
@@ -165,7 +183,10 @@ fn a_missing_block_in_the_middle_is_eio_and_the_rest_of_the_file_reads() {
     assert_eq!(outcome(0).unwrap(), 1);
     assert_eq!(outcome(CHUNK - 4096).unwrap(), 1);
     assert_eq!(outcome(CHUNK).unwrap_err().raw_os_error(), Some(libc::EIO));
-    assert_eq!(outcome(2 * CHUNK - 4096).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_eq!(
+        outcome(2 * CHUNK - 4096).unwrap_err().raw_os_error(),
+        Some(libc::EIO)
+    );
     assert_eq!(outcome(2 * CHUNK).unwrap(), 3);
     assert_eq!(outcome(3 * CHUNK - 4096).unwrap(), 3);
 }
