@@ -1,55 +1,38 @@
 //! Blocks kept near: memory first, then packs on disk, then the sources.
 //!
-//! One fetch per CID however many wait. Every block from outside is proved
-//! before anyone sees it; a block from disk is proved on its first read of
-//! each run (policy in the config). A failure of the cache never fails a read
-//! that a source can serve. Does not know of files or inodes.
+//! [`Blocks`] is the store. One fetch per CID however many wait. Every block
+//! from outside is proved before anyone sees it; a block from disk is proved on
+//! its first read of each run ([`VerifyPolicy`]). A damaged block is never
+//! served: the sources are asked for a good copy. A failure of the cache never
+//! fails a read that a source can serve. Does not know of files or inodes; what
+//! a block links to is a function that a collection is given.
 //!
-//! After a crash: packs are append-only CARv1 files, whole blocks in them
-//! survive; `index/` is a cache of the packs and is rebuilt from them.
+//! Survives a crash: packs are append-only CARv1 files, and the whole blocks in
+//! them survive; what is torn is reported and left alone. `pins` is replaced as
+//! a whole. `index/` is a cache of the packs and is rebuilt from them whenever
+//! the last run did not end cleanly. docs/STORE.md has the bytes.
+//!
+//! From the bottom: `key`, `options`, `packs` (the files), `index` (where each
+//! block is), `eviction` (pure), `store` (packs and index together), `memory`,
+//! `inflight`, `pins`, and `blocks` over all of them; `gc`, `verify` and `cids`
+//! go through the packs as a whole.
 
+mod blocks;
 mod error;
+mod eviction;
+mod figures;
+mod index;
+mod inflight;
+mod key;
+mod memory;
+mod options;
+mod packs;
+mod pins;
+mod store;
 
+pub use blocks::Blocks;
 pub use error::CacheError;
-
-use std::sync::Arc;
-
-use crate::block::{Block, Cid};
-use crate::source::BlockSource;
-
-/// Blocks.
-pub struct Blocks {
-    sources: Arc<dyn BlockSource>,
-}
-
-impl Blocks {
-    /// Memory.
-    pub fn without_disk(sources: Arc<dyn BlockSource>) -> Arc<Self> {
-        Arc::new(Self { sources })
-    }
-    /// Get.
-    pub async fn get(&self, cid: &Cid) -> Result<Block, CacheError> {
-        self.sources
-            .get(cid)
-            .await
-            .map(|f| f.block)
-            .map_err(|_| CacheError::NotFound { cid: *cid })
-    }
-    /// Local.
-    pub fn get_local(&self, _cid: &Cid) -> Result<Option<Block>, CacheError> {
-        Ok(None)
-    }
-    /// Local.
-    pub fn read_local(
-        &self,
-        _cid: &Cid,
-        _offset: u64,
-        _out: &mut [u8],
-    ) -> Result<bool, CacheError> {
-        Ok(false)
-    }
-    /// Local.
-    pub fn len_local(&self, _cid: &Cid) -> Result<Option<u64>, CacheError> {
-        Ok(None)
-    }
-}
+pub use figures::{CacheFigures, FetchFigures, MemoryFigures, TierFigures};
+pub use options::{StoreOptions, Tier, VerifyPolicy};
+pub use packs::Damage;
+pub use pins::{Pin, PinMode, Pins};

@@ -1,0 +1,433 @@
+//! The block store as the layers above see it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+
+use super::error::CacheError;
+use super::figures::CacheFigures;
+use super::inflight::Inflight;
+use super::key::Key;
+use super::memory::Memory;
+use super::options::{StoreOptions, Tier};
+use super::pins::Pins;
+use super::store::{Near, Store};
+use crate::block::{Block, BlockError, BlockSink, Cid};
+use crate::config::{BLOCK_BYTES_MAX, INDEX_WAIT};
+use crate::disk::Disk;
+use crate::source::{BlockSource, SourceError};
+use crate::sync::BufferPool;
+
+/// Blocks by CID: from memory, from packs on disk, from sources.
+///
+/// Blocks are stored by multihash, so a CIDv0 and a CIDv1 of one node are one
+/// block. Identity CIDs carry their block and never touch memory or disk.
+pub struct Blocks {
+    inner: Arc<Inner>,
+    pins: Pins,
+}
+
+/// What fetches under way share with the store that began them.
+struct Inner {
+    memory: Memory,
+    store: Option<Arc<Store>>,
+    sources: Arc<dyn BlockSource>,
+    inflight: Inflight,
+    fetched: AtomicU64,
+    fetched_bytes: AtomicU64,
+    failed: AtomicU64,
+    joined: AtomicU64,
+}
+
+impl Blocks {
+    /// Opens the block store of a repository, which nobody else may have open.
+    ///
+    /// Returns at once; the index opens, or is rebuilt, in a thread behind it.
+    pub fn open(
+        repo_dir: &Path,
+        disk: Arc<dyn Disk>,
+        options: StoreOptions,
+        sources: Arc<dyn BlockSource>,
+    ) -> Result<Arc<Self>, CacheError> {
+        let pins = Pins::open(Arc::clone(&disk), repo_dir);
+        let memory = Memory::new(options.memory_bytes_max);
+        let store = Store::open(repo_dir, disk, options, BufferPool::new())?;
+        Ok(Self::new(memory, Some(store), sources, pins))
+    }
+
+    /// Makes a store of memory and sources only.
+    pub fn without_disk(options: StoreOptions, sources: Arc<dyn BlockSource>) -> Arc<Self> {
+        let memory = Memory::new(options.memory_bytes_max);
+        Self::new(memory, None, sources, Pins::nowhere())
+    }
+
+    fn new(
+        memory: Memory,
+        store: Option<Arc<Store>>,
+        sources: Arc<dyn BlockSource>,
+        pins: Pins,
+    ) -> Arc<Self> {
+        let inner = Arc::new(Inner {
+            memory,
+            store,
+            sources,
+            inflight: Inflight::default(),
+            fetched: AtomicU64::new(0),
+            fetched_bytes: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            joined: AtomicU64::new(0),
+        });
+        Arc::new(Self { inner, pins })
+    }
+
+    /// Gives a block from wherever it is. However many ask, it is fetched once;
+    /// when the last of them leaves, the fetch is given up.
+    ///
+    /// Has no deadline of its own: the sources have theirs, the caller his.
+    pub async fn get(&self, cid: &Cid) -> Result<Block, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(inline?);
+        }
+        let key = Key::of(cid)?;
+        if let Some(data) = self.inner.in_memory(&key) {
+            return Ok(Block::trusted(*cid, data));
+        }
+        let inner = Arc::clone(&self.inner);
+        let wanted = *cid;
+        let (flight, joined) = self
+            .inner
+            .inflight
+            .join(key, wanted, || async move { inner.fetch(wanted, key).await });
+        if joined {
+            self.inner.joined.fetch_add(1, Ordering::Relaxed);
+        }
+        let block = flight.await?;
+        Ok(Block::trusted(*cid, block.into_data()))
+    }
+
+    /// Gives a block from memory or packs. May wait for the disk, and never
+    /// for a source or for the index: while that opens, packs have nothing.
+    ///
+    /// A damaged block is not there: [`get`](Self::get) asks the sources for it.
+    pub fn get_local(&self, cid: &Cid) -> Result<Option<Block>, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(Some(inline?));
+        }
+        let key = Key::of(cid)?;
+        let found = match self.inner.in_memory(&key) {
+            Some(data) => Some(data),
+            None => match self.inner.on_disk(cid, &key) {
+                Near::Found(data) => Some(data),
+                Near::Absent | Near::Damaged(..) => None,
+            },
+        };
+        Ok(found.map(|data| Block::trusted(*cid, data)))
+    }
+
+    /// Fills `out` with the bytes of a block from `offset`; `false` where the
+    /// block is not local, and `out` is then undefined.
+    ///
+    /// Of a block that was proved before, only the range is read. One that was
+    /// not is read whole, proved, and kept in memory for the next read. A range
+    /// that goes beyond the block is an error.
+    pub fn read_local(
+        &self,
+        cid: &Cid,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<bool, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return copy_range(cid, inline?.data(), offset, out);
+        }
+        let key = Key::of(cid)?;
+        if let Some(data) = self.inner.in_memory(&key) {
+            return copy_range(cid, &data, offset, out);
+        }
+        let Some(store) = &self.inner.store else {
+            return Ok(false);
+        };
+        match store.read_range(cid, &key, offset, out) {
+            Near::Found(Ok(whole)) => {
+                if let Some(data) = whole {
+                    self.inner.memory.insert(key, data);
+                }
+                Ok(true)
+            }
+            Near::Found(Err(len)) => Err(beyond(cid, len)),
+            Near::Absent | Near::Damaged(..) => Ok(false),
+        }
+    }
+
+    /// Gives the length of a block that is local, without reading it.
+    pub fn len_local(&self, cid: &Cid) -> Result<Option<u64>, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(Some(inline?.data().len() as u64));
+        }
+        let key = Key::of(cid)?;
+        if let Some(len) = self.inner.memory.len_of(&key) {
+            return Ok(Some(len));
+        }
+        let store = self.inner.store.as_ref();
+        Ok(store.and_then(|store| match store.waiting(&key) {
+            Some(data) => Some(data.len() as u64),
+            None => store.len_of(&key),
+        }))
+    }
+
+    /// Takes a block. An own one is durable after [`sync`](Self::sync); a cache
+    /// one is kept as long as there is room, and that it is not is no error.
+    pub fn put(&self, block: Block, tier: Tier) -> Result<(), CacheError> {
+        let cid = *block.cid();
+        if let Some(inline) = Block::inline(&cid) {
+            return inline.map(drop).map_err(CacheError::from);
+        }
+        let bytes = block.data().len();
+        if bytes > BLOCK_BYTES_MAX {
+            return Err(BlockError::TooLarge { bytes }.into());
+        }
+        let key = Key::of(&cid)?;
+        match (tier, &self.inner.store) {
+            (Tier::Own, None) => return Err(CacheError::NoRepository),
+            (Tier::Own, Some(store)) => store.put_own(&block, &key, false)?,
+            (Tier::Cache, None) => self.inner.memory.insert(key, block.into_data()),
+            (Tier::Cache, Some(store)) => {
+                if store.put_cache(&block, &key) {
+                    store.flush_cache();
+                }
+                self.inner.memory.insert(key, block.into_data());
+            }
+        }
+        Ok(())
+    }
+
+    /// A sink whose blocks become own ones. Several threads may use it.
+    pub fn own_sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
+        self.sink(Tier::Own)
+    }
+
+    /// A sink whose blocks are cached.
+    pub fn cache_sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
+        self.sink(Tier::Cache)
+    }
+
+    fn sink(self: &Arc<Self>, tier: Tier) -> Arc<dyn BlockSink> {
+        let blocks = Arc::clone(self);
+        Arc::new(Sink { blocks, tier })
+    }
+
+    /// Makes the own blocks that were put survive a power loss.
+    ///
+    /// Once this failed it keeps failing until the store is opened anew.
+    pub fn sync(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.sync()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the own blocks that wait, so that they survive the end of this
+    /// process, but not a power loss.
+    pub fn flush(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.flush(Tier::Own)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The pins.
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// The packs and their index, if there is a disk.
+    pub(super) fn store(&self) -> Result<&Arc<Store>, CacheError> {
+        self.inner.store.as_ref().ok_or(CacheError::NoRepository)
+    }
+
+    /// Waits until the index is open; `false` after the deadline. True at once
+    /// where there is no disk.
+    pub async fn ready(&self, timeout: std::time::Duration) -> bool {
+        match &self.inner.store {
+            Some(store) => store.index.ready(timeout).await,
+            None => true,
+        }
+    }
+
+    /// Figures since start.
+    pub fn figures(&self) -> CacheFigures {
+        let mut figures = CacheFigures {
+            memory: self.inner.memory.figures(),
+            index: "none".to_owned(),
+            ..CacheFigures::default()
+        };
+        if let Some(store) = &self.inner.store {
+            store.figures(&mut figures);
+        }
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        figures.fetch.blocks = load(&self.inner.fetched);
+        figures.fetch.bytes = load(&self.inner.fetched_bytes);
+        figures.fetch.failed = load(&self.inner.failed);
+        figures.fetch.joined = load(&self.inner.joined);
+        figures.fetch.under_way = self.inner.inflight.len() as u64;
+        figures
+    }
+
+    /// Syncs what was put and leaves the index clean, so that the next start
+    /// is quick. Afterwards packs have nothing. Dropping does the same, without
+    /// telling of errors.
+    pub fn close(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.close()?),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        if let Err(error) = self.close() {
+            tracing::error!("blocks may not have reached the disk: {error}");
+        }
+    }
+}
+
+impl Inner {
+    /// A block's bytes from memory, or on their way to a pack.
+    fn in_memory(&self, key: &Key) -> Option<Bytes> {
+        let waiting = || self.store.as_ref().and_then(|store| store.waiting(key));
+        self.memory.get(key).or_else(waiting)
+    }
+
+    /// A block's bytes from the packs. Nodes are kept in memory; of files'
+    /// bytes the kernel keeps a copy.
+    fn on_disk(&self, cid: &Cid, key: &Key) -> Near<Bytes> {
+        let Some(store) = &self.store else {
+            return Near::Absent;
+        };
+        let found = store.read(cid, key);
+        if let Near::Found(data) = &found
+            && cid.codec() != crate::block::RAW
+        {
+            self.memory.insert(*key, data.clone());
+        }
+        found
+    }
+
+    /// The one fetch of a block: packs, then sources.
+    async fn fetch(self: Arc<Self>, cid: Cid, key: Key) -> Result<Block, CacheError> {
+        let damage = match self.clone().from_disk(cid, key).await {
+            Near::Found(data) => return Ok(Block::trusted(cid, data)),
+            Near::Absent => None,
+            Near::Damaged(tier, why) => Some((tier, why)),
+        };
+        let fetched = self.sources.get(&cid).await;
+        let fetched = fetched.map_err(|error| explain(&cid, &error)).and_then(|fetched| {
+            // A source that gives another block than it was asked for is broken.
+            let why = "a source gave another block".to_owned();
+            let renamed = fetched.block.renamed(&cid);
+            let block = renamed.ok_or(CacheError::Unavailable { cid, why })?;
+            Ok((block, fetched.keep))
+        });
+        match fetched {
+            Ok((block, keep)) => {
+                self.fetched.fetch_add(1, Ordering::Relaxed);
+                let bytes = block.data().len() as u64;
+                self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.memory.insert(key, block.data().clone());
+                let own = matches!(damage, Some((Tier::Own, _)));
+                self.keep(&block, key, keep, own).await;
+                Ok(block)
+            }
+            Err(error) => {
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                match damage {
+                    Some((_, why)) => Err(CacheError::Damaged { cid, why }),
+                    None => Err(error),
+                }
+            }
+        }
+    }
+
+    async fn from_disk(self: Arc<Self>, cid: Cid, key: Key) -> Near<Bytes> {
+        let Some(store) = self.store.clone() else {
+            return Near::Absent;
+        };
+        if !store.index.ready(INDEX_WAIT).await {
+            tracing::warn!("the block index is still opening; {cid} is asked of the sources");
+        }
+        if store.len_of(&key).is_none() {
+            return Near::Absent;
+        }
+        blocking(move || self.on_disk(&cid, &key)).await.unwrap_or(Near::Absent)
+    }
+
+    /// Keeps what was fetched. That it cannot be kept fails nobody's read.
+    async fn keep(self: &Arc<Self>, block: &Block, key: Key, keep: bool, own: bool) {
+        let Some(store) = self.store.clone() else {
+            return;
+        };
+        if own {
+            let block = block.clone();
+            let cid = *block.cid();
+            match blocking(move || store.put_own(&block, &key, true)).await {
+                Some(Ok(())) => tracing::info!("{cid} was damaged and is whole again"),
+                Some(Err(error)) => tracing::error!("{cid} cannot be replaced: {error}"),
+                None => {}
+            }
+        } else if keep && store.put_cache(block, &key) {
+            drop(blocking(move || store.flush_cache()).await);
+        }
+    }
+}
+
+/// Runs what waits for the disk off the threads of the runtime. `None` where
+/// the runtime shuts down.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Some(work());
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!("work on the disk broke off: {error}");
+            None
+        }
+    }
+}
+
+fn explain(cid: &Cid, error: &SourceError) -> CacheError {
+    let cid = *cid;
+    if matches!(error, SourceError::NotFound { .. }) {
+        return CacheError::NotFound { cid };
+    }
+    if matches!(error, SourceError::Timeout { .. }) {
+        return CacheError::Timeout { cid };
+    }
+    let why = error.to_string();
+    CacheError::Unavailable { cid, why }
+}
+
+fn copy_range(cid: &Cid, data: &[u8], offset: u64, out: &mut [u8]) -> Result<bool, CacheError> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let part = from.checked_add(out.len()).and_then(|to| data.get(from..to));
+    out.copy_from_slice(part.ok_or_else(|| beyond(cid, data.len() as u64))?);
+    Ok(true)
+}
+
+fn beyond(cid: &Cid, len: u64) -> CacheError {
+    let why = format!("bytes beyond the {len} of {cid} were asked for");
+    std::io::Error::new(std::io::ErrorKind::InvalidInput, why).into()
+}
+
+struct Sink {
+    blocks: Arc<Blocks>,
+    tier: Tier,
+}
+
+impl BlockSink for Sink {
+    fn put(&self, block: Block) -> std::io::Result<()> {
+        Ok(self.blocks.put(block, self.tier)?)
+    }
+}
