@@ -6,6 +6,7 @@
 pub mod block;
 pub mod clock;
 pub mod config;
+pub mod repo;
 pub mod sync;
 
 pub mod source;
