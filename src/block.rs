@@ -83,7 +83,10 @@ impl Block {
     /// Hashes `data` and names it: CIDv1 with `codec`, by the hash function `code`.
     pub fn seal(codec: u64, code: u64, data: Bytes) -> Result<Self, BlockError> {
         let hash = hash(code, &data)?;
-        Ok(Self { cid: Cid::new_v1(codec, hash), data })
+        Ok(Self {
+            cid: Cid::new_v1(codec, hash),
+            data,
+        })
     }
 
     /// Hashes `data` and names it with a CIDv0 (dag-pb, sha2-256).
@@ -99,9 +102,14 @@ impl Block {
         (cid.hash().code() == IDENTITY).then(|| {
             let digest = cid.hash().digest();
             if digest.len() > IDENTITY_BYTES_MAX {
-                return Err(BlockError::IdentityTooLarge { bytes: digest.len() });
+                return Err(BlockError::IdentityTooLarge {
+                    bytes: digest.len(),
+                });
             }
-            Ok(Self { cid: *cid, data: Bytes::copy_from_slice(digest) })
+            Ok(Self {
+                cid: *cid,
+                data: Bytes::copy_from_slice(digest),
+            })
         })
     }
 
@@ -137,7 +145,9 @@ pub fn verify_bytes(cid: &Cid, data: &[u8]) -> Result<(), BlockError> {
     }
     let wanted = cid.hash();
     if wanted.code() == IDENTITY && wanted.digest().len() > IDENTITY_BYTES_MAX {
-        return Err(BlockError::IdentityTooLarge { bytes: wanted.digest().len() });
+        return Err(BlockError::IdentityTooLarge {
+            bytes: wanted.digest().len(),
+        });
     }
     let code = wanted.code();
     let found = hash(code, data).map_err(|_| BlockError::UnsupportedHash { cid: *cid, code })?;

@@ -20,5 +20,6 @@ impl Clock for SystemClock {
 
 /// Time since the epoch; zero for times before it.
 pub fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO)
+    time.duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or(Duration::ZERO)
 }

@@ -43,3 +43,50 @@ pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 pub const LOG_BYTES_MAX: u64 = 8 << 20;
 /// Largest `config.toml`, 1 MiB. More is refused.
 pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// How long a block's failure is remembered, so that the kernel's retry of a
+/// failed readahead does not wait for the deadline again.
+pub const FAILURE_KEPT_FOR: Duration = Duration::from_secs(2);
+/// Most failures remembered; the oldest is forgotten.
+pub const FAILURES_KEPT_MAX: usize = 1024;
+/// Default deadline of a block's fetch as a reader sees it. Later is ETIMEDOUT.
+pub const FETCH_DEADLINE: Duration = Duration::from_secs(30);
+/// Memory for decoded directory and file nodes, 16 MiB. The oldest are dropped.
+pub const NODES_BYTES_MAX: usize = 16 << 20;
+/// Most blocks that one request fetches at once.
+pub const FETCHES_PER_REQUEST_MAX: usize = 16;
+/// Most entries of one directory that are listed, 16 Mi. A larger directory
+/// can be looked up in, not listed (EIO).
+pub const LISTING_ENTRIES_MAX: usize = 16 << 20;
+/// Memory for whole directory listings, 16 MiB. The oldest are dropped.
+pub const LISTINGS_BYTES_MAX: usize = 16 << 20;
+/// Most IPNS names kept with what they stand for; more are asked for each time.
+pub const NAMES_KEPT_MAX: usize = 4096;
+/// Most names that a name may lead through; more is an error (EIO).
+pub const NAME_HOPS_MAX: usize = 32;
+/// Shortest time that a name's answer is kept, whatever its record says.
+pub const NAME_TTL_MIN: Duration = Duration::from_secs(1);
+/// Longest time that a name's answer is kept, whatever its record says.
+pub const NAME_TTL_MAX: Duration = Duration::from_secs(3600);
+/// Longest path that the tree resolves in one call.
+pub const PATH_BYTES_MAX: usize = 16 << 10;
+/// Idle reply buffers kept, of 1 MiB at most each; more are freed.
+pub const REPLY_BUFFERS_KEPT_MAX: usize = 16;
+/// How often a waiting request looks for its caller's signals.
+pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
+/// Entries of a directory whose root blocks are fetched as one batch.
+pub const LISTING_BATCH: usize = 256;
+/// Readahead of a mount where this process may set it, 4 MiB.
+pub const READAHEAD_BYTES: u64 = 4 << 20;
+/// What a request may take beyond the deadline of the fetch that it waits for.
+pub const REQUEST_GRACE: Duration = Duration::from_millis(500);
+/// Largest request to the kernel's taste, 1 MiB (`fs.fuse.max_pages_limit`).
+pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Background requests (readahead) that the kernel may have under way.
+pub const REQUESTS_AHEAD_MAX: u16 = 64;
+
+/// Longest header of a CAR file, 1 MiB (about 25,000 roots). A longer one is refused.
+pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
+/// Longest CID in a CAR section: four varints and the longest digest. A longer one is refused.
+pub const CID_BYTES_MAX: usize = 40 + IDENTITY_BYTES_MAX;
+/// Longest section of a CAR file that is held in memory. A longer one is refused.
+pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;

@@ -4,6 +4,7 @@
 //! the sources of blocks up to the kernel. ARCHITECTURE.md is the map.
 
 pub mod block;
+pub mod car;
 pub mod clock;
 pub mod config;
 pub mod repo;

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use crate::block::Cid;
 
-
 /// Why a block could not be had.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CacheError {

@@ -26,23 +26,25 @@ pub trait BlockSource: Send + Sync + 'static {
     /// Fetches and proves one block.
     ///
     /// Dropping the future gives the fetch up.
-    async fn get(&self, cid: &Cid) -> Result<Block, SourceError>;
+    async fn get(&self, cid: &Cid) -> Result<Fetched, SourceError>;
 
     /// Fetches the blocks that `selector` names into `sink`, where the source
     /// can do so in one request. Extra or unproved blocks never reach `sink`.
-    async fn select(
-        &self,
-        selector: &Selector,
-        sink: &dyn BlockSink,
-    ) -> Result<(), SourceError> {
+    async fn select(&self, selector: &Selector, sink: &dyn BlockSink) -> Result<(), SourceError> {
         let (_, _) = (selector, sink);
-        Err(SourceError::Unsupported { source_name: self.name(), what: "CAR selectors" })
+        Err(SourceError::Unsupported {
+            source_name: self.name(),
+            what: "CAR selectors",
+        })
     }
 
     /// Resolves an IPNS name or DNSLink domain one step, verified where the
     /// form allows it.
     async fn resolve(&self, name: &str) -> Result<NameRecord, SourceError> {
-        Err(SourceError::NotFound { what: format!("/ipns/{name}"), source_name: self.name() })
+        Err(SourceError::NotFound {
+            what: format!("/ipns/{name}"),
+            source_name: self.name(),
+        })
     }
 
     /// CIDs that the source itself names as roots (a CAR file's header).
@@ -52,6 +54,16 @@ pub trait BlockSource: Send + Sync + 'static {
 
     /// Figures since start, one line for each real source below.
     fn figures(&self) -> Vec<SourceFigures>;
+}
+
+/// A proved block and what its source says about keeping it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// The block.
+    pub block: Block,
+    /// Whether a copy nearby is worth its space: `false` where the source is
+    /// itself on a local disk (a CAR file, a Kubo repository).
+    pub keep: bool,
 }
 
 /// What part of a DAG to fetch in one request.

@@ -63,7 +63,11 @@ impl PbNode {
 
     /// Length of what [`encode`](Self::encode) gives.
     pub fn encoded_len(&self) -> usize {
-        let links: usize = self.links.iter().map(|l| bytes_field_len(link_len(l))).sum();
+        let links: usize = self
+            .links
+            .iter()
+            .map(|l| bytes_field_len(link_len(l)))
+            .sum();
         links + self.data.as_ref().map_or(0, |d| bytes_field_len(d.len()))
     }
 }
@@ -81,7 +85,11 @@ fn decode_link(mut rest: Bytes, index: usize) -> Result<Link, Malformed> {
             _ => return Err(Malformed::Field { field, wire }),
         }
     }
-    Ok(Link { cid: cid.ok_or(Malformed::LinkCid { index })?, name, tsize })
+    Ok(Link {
+        cid: cid.ok_or(Malformed::LinkCid { index })?,
+        name,
+        tsize,
+    })
 }
 
 fn encode_link(out: &mut Vec<u8>, link: &Link) {
@@ -199,9 +207,21 @@ mod tests {
     fn a_node_survives_encoding_with_absent_and_empty_names_told_apart() {
         let node = PbNode {
             links: vec![
-                Link { cid: raw(b"a"), name: Some(Bytes::new()), tsize: Some(1) },
-                Link { cid: raw(b"b"), name: None, tsize: None },
-                Link { cid: raw(b"c"), name: Some("z".into()), tsize: Some(u64::MAX) },
+                Link {
+                    cid: raw(b"a"),
+                    name: Some(Bytes::new()),
+                    tsize: Some(1),
+                },
+                Link {
+                    cid: raw(b"b"),
+                    name: None,
+                    tsize: None,
+                },
+                Link {
+                    cid: raw(b"c"),
+                    name: Some("z".into()),
+                    tsize: Some(u64::MAX),
+                },
             ],
             data: Some(Bytes::from_static(&[8, 1])),
         };
@@ -213,7 +233,11 @@ mod tests {
     #[test]
     fn a_node_cut_at_any_byte_never_panics_and_never_equals_the_whole() {
         let node = PbNode {
-            links: vec![Link { cid: raw(b"a"), name: Some("n".into()), tsize: Some(300) }],
+            links: vec![Link {
+                cid: raw(b"a"),
+                name: Some("n".into()),
+                tsize: Some(300),
+            }],
             data: Some(Bytes::from_static(b"\x08\x01")),
         };
         let bytes = node.encode();
@@ -227,7 +251,10 @@ mod tests {
     #[test]
     fn unknown_fields_and_overlong_varints_are_refused() {
         let unknown = Bytes::from_static(&[0x18, 1]);
-        assert_eq!(PbNode::decode(&unknown), Err(Malformed::Field { field: 3, wire: 0 }));
+        assert_eq!(
+            PbNode::decode(&unknown),
+            Err(Malformed::Field { field: 3, wire: 0 })
+        );
         let overlong = Bytes::from_static(&[0xff; 12]);
         assert_eq!(PbNode::decode(&overlong), Err(Malformed::Protobuf));
     }

@@ -145,7 +145,10 @@ fn kind_of(value: u64) -> Result<Kind, Malformed> {
 }
 
 fn decode_mtime(mut rest: Bytes) -> Result<Mtime, Malformed> {
-    let mut mtime = Mtime { seconds: 0, nanoseconds: 0 };
+    let mut mtime = Mtime {
+        seconds: 0,
+        nanoseconds: 0,
+    };
     while let Some((field, wire)) = read_key(&mut rest)? {
         match (field, wire) {
             (1, WIRE_VARINT) => mtime.seconds = read_varint(&mut rest)? as i64,
@@ -191,7 +194,10 @@ mod tests {
             hash_type: Some(0x22),
             fanout: Some(256),
             mode: Some(0o100_644),
-            mtime: Some(Mtime { seconds: -5, nanoseconds: 999_999_999 }),
+            mtime: Some(Mtime {
+                seconds: -5,
+                nanoseconds: 999_999_999,
+            }),
         };
         assert_eq!(UnixFs::decode(&message.encode()).unwrap(), message);
     }
@@ -210,6 +216,9 @@ mod tests {
 
     #[test]
     fn an_unknown_type_is_malformed() {
-        assert_eq!(UnixFs::decode(&Bytes::from_static(&[8, 9])), Err(Malformed::Type(9)));
+        assert_eq!(
+            UnixFs::decode(&Bytes::from_static(&[8, 9])),
+            Err(Malformed::Type(9))
+        );
     }
 }

@@ -1,1 +1,4 @@
-//! In-process tests.
+//! In-process tests: the product without a kernel.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod tidy;
