@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::control::{ErrorKind, OperationError};
+use crate::control::OperationError;
 use crate::repo::RepoError;
 
 /// Exit code after the reader of our output has gone: 128 + SIGPIPE, as shells show it.
@@ -60,20 +60,5 @@ impl From<io::Error> for Failure {
 impl From<RepoError> for Failure {
     fn from(error: RepoError) -> Self {
         Self::Error(error.into())
-    }
-}
-
-impl From<RepoError> for OperationError {
-    fn from(error: RepoError) -> Self {
-        let message = error.to_string();
-        match error {
-            RepoError::Nowhere => Self::invalid(message).hint("give --repo DIR"),
-            RepoError::Locked { .. } => Self::new(ErrorKind::Busy, message)
-                .hint("wait for that process, or end it"),
-            RepoError::Version { .. } => Self::new(ErrorKind::Unsupported, message)
-                .hint("use the version of cidfs that made it, or another directory"),
-            RepoError::Config { .. } => Self::invalid(message).hint("correct that line"),
-            RepoError::Io { error, .. } => Self { message, ..Self::from(error) },
-        }
     }
 }

@@ -96,24 +96,13 @@ fn request(args: &Mount) -> Result<MountRequest, Failure> {
 fn mount_point(dir: &Path) -> Result<PathBuf, Failure> {
     let at = |error: std::io::Error| {
         let error = OperationError::from(error).context(dir.display());
-        Failure::Error(match error.kind {
-            ErrorKind::NotFound => error.hint(format!("mkdir -p {}", dir.display())),
-            ErrorKind::Invalid
-            | ErrorKind::UnknownOperation
-            | ErrorKind::Unavailable
-            | ErrorKind::Timeout
-            | ErrorKind::Corrupt
-            | ErrorKind::Busy
-            | ErrorKind::Denied
-            | ErrorKind::TooLarge
-            | ErrorKind::NoSpace
-            | ErrorKind::Unsupported
-            | ErrorKind::Internal => error,
-        })
+        let missing = error.kind == ErrorKind::NotFound;
+        let make = || format!("mkdir -p {}", dir.display());
+        Failure::Error(if missing { error.hint(make()) } else { error })
     };
     let place = super::umount::place(dir)?;
     if fs::is_stale(&place) {
-        fs::unmount(&place, true).map_err(|error| OperationError::from(error))?;
+        fs::unmount(&place, true).map_err(OperationError::from)?;
     }
     let found = place.canonicalize().map_err(at)?;
     if !found.is_dir() {

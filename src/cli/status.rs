@@ -1,7 +1,5 @@
 //! `cidfs status`.
 
-use std::fmt::Write as _;
-
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -33,19 +31,18 @@ fn show(status: &Value) -> String {
     let mut out = String::new();
     let uptime = number(status, "uptime_seconds");
     let (pid, version) = (text(status, "pid"), text(status, "version"));
-    // Writing into a String cannot fail.
-    drop(writeln!(out, "daemon   {pid}, cidfs {version}, up {}", duration(uptime)));
-    drop(writeln!(out, "repo     {}", text(status, "repo")));
+    out.push_str(&format!("daemon   {pid}, cidfs {version}, up {}\n", duration(uptime)));
+    out.push_str(&format!("repo     {}\n", text(status, "repo")));
     for mount in list(status, "mounts") {
         let (source, dir) = (safe(&text(mount, "source")), safe(&text(mount, "dir")));
-        drop(writeln!(out, "mount    {source} on {dir}"));
+        out.push_str(&format!("mount    {source} on {dir}\n"));
     }
     for source in list(status, "sources") {
-        drop(writeln!(out, "source   {}", super::sources::line(source)));
+        out.push_str(&format!("source   {}\n", super::sources::line(source)));
     }
     if let Some(store) = status.get("store").and_then(Value::as_object) {
         for (name, value) in store {
-            drop(writeln!(out, "store    {name} {value}"));
+            out.push_str(&format!("store    {name} {value}\n"));
         }
     }
     out

@@ -24,8 +24,7 @@ pub(super) struct Umount {
 
 pub(super) async fn run(common: &Common, args: Umount) -> Result<(), Failure> {
     let dir = place(&args.dir)?;
-    let found = fs::find_mount(&dir)?;
-    if !found.is_some_and(|mount| mount.fs_type == fs::FS_TYPE) {
+    if !fs::our_mounts()?.iter().any(|mount| mount.dir == dir) {
         let message = format!("{} is not a mount of cidfs", dir.display());
         return Err(OperationError::not_found(message)
             .hint("`cidfs mounts` lists the mounts")

@@ -117,20 +117,10 @@ impl From<std::io::Error> for OperationError {
     fn from(error: std::io::Error) -> Self {
         let kind = kind_of_io(error.kind());
         let error = Self::new(kind, error.to_string());
-        match kind {
-            ErrorKind::NoSpace => error.hint("free space on the repository's disk, or run `cidfs gc`"),
-            ErrorKind::Invalid
-            | ErrorKind::UnknownOperation
-            | ErrorKind::NotFound
-            | ErrorKind::Unavailable
-            | ErrorKind::Timeout
-            | ErrorKind::Corrupt
-            | ErrorKind::Busy
-            | ErrorKind::Denied
-            | ErrorKind::TooLarge
-            | ErrorKind::Unsupported
-            | ErrorKind::Internal => error,
+        if kind == ErrorKind::NoSpace {
+            return error.hint("free space on the repository's disk, or run `cidfs gc`");
         }
+        error
     }
 }
 

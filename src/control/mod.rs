@@ -13,6 +13,7 @@
 
 pub mod client;
 mod context;
+mod convert;
 mod error;
 pub mod http;
 mod openapi;

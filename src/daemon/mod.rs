@@ -11,10 +11,15 @@
 //! stale and the next `cidfs mount` or `umount` of the directory clears them;
 //! nothing else is left to repair here.
 
+mod engine;
+mod errors;
+mod kernel;
 pub mod log;
 mod mounts;
 mod serve;
+mod sources;
 pub mod start;
 
+pub use engine::Engine;
 pub use mounts::{MountTable, Mounted, Mounter};
 pub use serve::{ServeOptions, serve};

@@ -50,7 +50,7 @@ pub struct StartOptions<'a> {
 ///
 /// Blocks for up to [`START_TIMEOUT`].
 pub fn in_background(options: &StartOptions<'_>) -> Result<(u32, Option<MountInfo>), OperationError> {
-    std::fs::create_dir_all(options.repo)?;
+    crate::repo::make_dir(options.repo)?;
     let errors = log::append(&options.repo.join(log::LOG_NAME))?;
     let mut child = command(options)?
         .stdin(Stdio::null())
@@ -114,7 +114,9 @@ fn command(options: &StartOptions<'_>) -> Result<Command, OperationError> {
 /// The new process's side: leaves the terminal and the directory of its parent.
 pub fn detach() -> io::Result<()> {
     // Fails if we lead a session already, which is what was wanted.
-    drop(rustix::process::setsid());
+    if let Err(error) = rustix::process::setsid() {
+        tracing::debug!("no new session: {error}");
+    }
     std::env::set_current_dir("/")
 }
 

@@ -8,7 +8,6 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use crate::config::CONFIG_BYTES_MAX;
 
@@ -86,15 +85,9 @@ pub fn locate(flag: Option<&Path>) -> Result<PathBuf, RepoError> {
 
 impl Repo {
     /// Opens the repository in `dir` and makes it if it is not there, mode 0700.
-    ///
-    /// Waits up to `patience` for another process to let go of it.
-    pub fn open(dir: &Path, patience: Duration) -> Result<Self, RepoError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            move |error| RepoError::Io { path, error }
-        };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
-        let lock = lock(dir, patience)?;
+    pub fn open(dir: &Path) -> Result<Self, RepoError> {
+        make_dir(dir)?;
+        let lock = lock(dir)?;
         check_version(dir)?;
         let config = read_config(dir)?;
         Ok(Self { dir: dir.to_owned(), config, _lock: lock })
@@ -111,8 +104,17 @@ impl Repo {
     }
 }
 
+/// Makes the directory if it is not there, closed to other users.
+pub fn make_dir(dir: &Path) -> Result<(), RepoError> {
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(|error| RepoError::Io { path: dir.to_owned(), error })
+}
+
 /// Takes the lock and writes our process id into its file.
-fn lock(dir: &Path, patience: Duration) -> Result<File, RepoError> {
+fn lock(dir: &Path) -> Result<File, RepoError> {
     let path = dir.join("lock");
     let at = |error| RepoError::Io { path: path.clone(), error };
     let mut file = OpenOptions::new()
@@ -123,19 +125,13 @@ fn lock(dir: &Path, patience: Duration) -> Result<File, RepoError> {
         .mode(0o600)
         .open(&path)
         .map_err(at)?;
-    let end = Instant::now() + patience;
-    loop {
-        match file.try_lock() {
-            Ok(()) => break,
-            Err(TryLockError::Error(error)) => return Err(at(error)),
-            Err(TryLockError::WouldBlock) if Instant::now() < end => {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            Err(TryLockError::WouldBlock) => {
-                let mut pid = String::new();
-                (&file).take(20).read_to_string(&mut pid).map_err(at)?;
-                return Err(RepoError::Locked { dir: dir.to_owned(), pid: pid.trim().to_owned() });
-            }
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::Error(error)) => return Err(at(error)),
+        Err(TryLockError::WouldBlock) => {
+            let mut pid = String::new();
+            (&file).take(20).read_to_string(&mut pid).map_err(at)?;
+            return Err(RepoError::Locked { dir: dir.to_owned(), pid: pid.trim().to_owned() });
         }
     }
     file.set_len(0).map_err(at)?;
@@ -190,18 +186,18 @@ mod tests {
     #[test]
     fn a_second_process_is_told_who_holds_the_repository() {
         let dir = tempfile::tempdir().unwrap();
-        let held = Repo::open(dir.path(), Duration::ZERO).unwrap();
-        let refused = Repo::open(dir.path(), Duration::ZERO).unwrap_err().to_string();
+        let held = Repo::open(dir.path()).unwrap();
+        let refused = Repo::open(dir.path()).unwrap_err().to_string();
         assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
         drop(held);
-        Repo::open(dir.path(), Duration::ZERO).unwrap();
+        Repo::open(dir.path()).unwrap();
     }
 
     #[test]
     fn a_repository_of_another_version_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("version"), "99\n").unwrap();
-        let refused = Repo::open(dir.path(), Duration::ZERO).unwrap_err();
+        let refused = Repo::open(dir.path()).unwrap_err();
         assert!(matches!(refused, RepoError::Version { found, .. } if found == "99"));
         assert_eq!(std::fs::read(dir.path().join("version")).unwrap(), b"99\n");
     }
@@ -211,7 +207,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("a/b");
-        Repo::open(&inner, Duration::ZERO).unwrap();
+        Repo::open(&inner).unwrap();
         assert_eq!(std::fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
@@ -219,7 +215,7 @@ mod tests {
     fn a_bad_config_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(CONFIG_NAME), "[store]\nspeed = 1\n").unwrap();
-        let refused = Repo::open(dir.path(), Duration::ZERO).unwrap_err().to_string();
+        let refused = Repo::open(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("config.toml"), "{refused}");
         assert!(refused.contains("line 2") && refused.contains("speed"), "{refused}");
     }
