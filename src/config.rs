@@ -90,3 +90,9 @@ pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
 pub const CID_BYTES_MAX: usize = 40 + IDENTITY_BYTES_MAX;
 /// Longest section of a CAR file that is held in memory. A longer one is refused.
 pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;
+/// Bytes of a file that `ipfs/cat` and `ipfs/get` read in one call.
+pub const CAT_CHUNK_BYTES: usize = 1 << 20;
+/// Chunks that `ipfs/cat` reads ahead of its caller.
+pub const CAT_CHUNKS_AHEAD: usize = 4;
+/// Roots of one exported CAR file. More are refused.
+pub const EXPORT_ROOTS_MAX: usize = 256;

@@ -62,6 +62,18 @@ pub(super) enum Command {
     Shutdown(super::shutdown::Shutdown),
     /// Run the daemon without a mount, in the foreground
     Daemon(super::daemon::Daemon),
+    /// List a directory
+    Ls(super::ls::Ls),
+    /// Print files
+    Cat(super::cat::Cat),
+    /// Copy a file or directory out of IPFS
+    Get(super::get::Get),
+    /// Tell what a path leads to
+    Stat(super::stat::Stat),
+    /// Find the CID that a path leads to
+    Resolve(super::stat::Resolve),
+    /// Write whole DAGs into a CAR file
+    Export(super::export::Export),
     /// List, test, add and remove sources of blocks
     Sources(super::sources::Sources),
     /// Print a completion script for a shell

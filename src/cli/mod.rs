@@ -7,15 +7,22 @@
 
 mod args;
 mod backend;
+mod cat;
 mod completions;
 mod daemon;
+mod export;
+mod extract;
 mod failure;
+mod get;
+mod ls;
 mod mount;
 mod mount_helper;
 mod mounts;
 mod output;
+mod progress;
 mod shutdown;
 mod sources;
+mod stat;
 mod status;
 mod umount;
 
@@ -73,6 +80,12 @@ async fn dispatch(common: args::Common, command: Command) -> Result<(), Failure>
         Command::Status(args) => status::run(&common, args).await,
         Command::Shutdown(args) => shutdown::run(&common, args).await,
         Command::Daemon(args) => daemon::run(&common, args).await,
+        Command::Ls(args) => ls::run(&common, args).await,
+        Command::Cat(args) => cat::run(&common, args).await,
+        Command::Get(args) => get::run(&common, args).await,
+        Command::Stat(args) => stat::stat(&common, args).await,
+        Command::Resolve(args) => stat::resolve(&common, args).await,
+        Command::Export(args) => export::run(&common, args).await,
         Command::Sources(args) => sources::run(&common, args).await,
         Command::Completions(args) => completions::run(&args),
     }

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{ErrorKind, OperationError};
+use crate::cache::Blocks;
+use crate::tree::Tree;
 
 /// What to mount, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -96,6 +98,10 @@ pub struct Info {
 pub struct Context {
     /// About this process.
     pub info: Info,
+    /// The namespaces.
+    pub tree: Arc<Tree>,
+    /// The blocks.
+    pub blocks: Arc<Blocks>,
     /// The mounts.
     pub mounts: Arc<dyn Mounts>,
     /// The sources.

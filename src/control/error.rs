@@ -115,6 +115,11 @@ impl OperationError {
 
 impl From<std::io::Error> for OperationError {
     fn from(error: std::io::Error) -> Self {
+        // One of ours that went through somebody's I/O comes out as it was.
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        if let Some(inner) = inner {
+            return inner.clone();
+        }
         let kind = kind_of_io(error.kind());
         let error = Self::new(kind, error.to_string());
         if kind == ErrorKind::NoSpace {
@@ -164,6 +169,13 @@ mod tests {
             assert!((400..600).contains(&kind.status()), "{kind:?}");
             assert!((1..8).contains(&kind.exit_code()), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn an_error_survives_the_way_through_io() {
+        let error = OperationError::not_found("gone").hint("look elsewhere");
+        let wrapped = std::io::Error::other(error.clone());
+        assert_eq!(OperationError::from(wrapped), error);
     }
 
     #[test]

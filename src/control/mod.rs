@@ -11,6 +11,7 @@
 //!
 //! Nothing here survives a crash or needs to: state is in `cache`.
 
+mod channel;
 pub mod client;
 mod context;
 mod convert;
@@ -22,6 +23,8 @@ mod progress;
 mod query;
 pub(crate) mod registry;
 pub mod server;
+pub mod tarball;
+mod walk;
 
 pub use context::{
     AloneLifecycle, Context, Info, Lifecycle, MountInfo, MountRequest, Mounts, NoMounts,

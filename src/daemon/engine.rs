@@ -82,7 +82,14 @@ impl Engine {
             daemon,
             started: self.started,
         };
-        Arc::new(Context { info, mounts, sources: Arc::clone(&self.sources) as _, lifecycle })
+        Arc::new(Context {
+            info,
+            tree: Arc::clone(&self.tree),
+            blocks: Arc::clone(&self.blocks),
+            mounts,
+            sources: Arc::clone(&self.sources) as _,
+            lifecycle,
+        })
     }
 
     /// What operations work on in a command that has no daemon.

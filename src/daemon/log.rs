@@ -43,8 +43,9 @@ pub fn to_file(repo: &Path, verbose: u8) -> io::Result<()> {
 /// `$CIDFS_LOG` if it is set and valid, else by the number of `-v`.
 fn filter(verbose: u8, quiet_level: &str) -> EnvFilter {
     let by_flag = match verbose {
-        0 => quiet_level,
-        1 => "info",
+        0 if quiet_level == "warn" => "warn,fuser=error",
+        // fuser warns when somebody else has unmounted: ordinary here.
+        0 | 1 => "info,fuser=error",
         2 => "cidfs=debug,info",
         _ => "cidfs=trace,debug",
     };

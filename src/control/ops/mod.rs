@@ -1,7 +1,10 @@
 //! The operations, one file for each family.
 
+mod content;
 mod core;
+mod export;
 mod mounts;
+mod path;
 mod sources;
 
 use super::Operation;
@@ -10,6 +13,8 @@ use super::Operation;
 pub(super) fn all() -> Vec<Operation> {
     let mut all = core::operations();
     all.extend(mounts::operations());
+    all.extend(content::operations());
+    all.extend(export::operations());
     all.extend(sources::operations());
     all
 }
