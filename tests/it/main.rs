@@ -1,4 +1,7 @@
 //! In-process tests: the product without a kernel.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod hostile;
+mod names;
+mod support;
 mod tidy;
