@@ -146,7 +146,8 @@ fn config(options: &MountOptions) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(options.fsname.clone()),
-        MountOption::Subtype("cidfs".into()),
+        // As `Subtype` it would reach the kernel only through fusermount3.
+        MountOption::CUSTOM("subtype=cidfs".into()),
         MountOption::RO,
         MountOption::DefaultPermissions,
     ];
