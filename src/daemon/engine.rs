@@ -9,12 +9,13 @@ use serde_json::{Value, json};
 use super::kernel::KernelMounter;
 use super::mounts::Mounter;
 use super::sources::SourceSet;
-use crate::cache::Blocks;
+use crate::cache::{Blocks, StoreOptions, VerifyPolicy};
 use crate::config::FETCH_DEADLINE;
 use crate::control::{
     AloneLifecycle, Context, Info, Lifecycle, Mounts, NoMounts, OperationError, Registry,
 };
-use crate::repo::Repo;
+use crate::disk::RealDisk;
+use crate::repo::{Repo, StoreConfig, Verify};
 use crate::tree::Tree;
 use crate::unixfs::Reader;
 
@@ -41,12 +42,22 @@ impl Engine {
         let started = Instant::now();
         let repo = Repo::open(dir)?;
         let sources = Arc::new(SourceSet::open(&repo, specs)?);
-        let blocks = Blocks::without_disk(Arc::clone(&sources) as _);
+        let options = store_options(repo.config().store.clone());
+        let disk = Arc::new(RealDisk);
+        let blocks = Blocks::open(repo.dir(), disk, options, Arc::clone(&sources) as _)
+            .map_err(|error| OperationError::internal(error.to_string()))?;
         let deadline = deadline(&repo);
         let reader = Reader::with_deadline(Arc::clone(&blocks), deadline);
         let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::clone(&sources) as _);
         let registry = Arc::new(Registry::standard());
-        Ok(Self { repo, sources, blocks, tree, registry, started })
+        Ok(Self {
+            repo,
+            sources,
+            blocks,
+            tree,
+            registry,
+            started,
+        })
     }
 
     /// The repository's directory.
@@ -99,13 +110,34 @@ impl Engine {
 
     /// Makes what was written safe and lets the repository go.
     pub async fn close(self) -> Result<(), OperationError> {
-        Ok(())
+        let blocks = Arc::clone(&self.blocks);
+        tokio::task::spawn_blocking(move || blocks.close())
+            .await
+            .map_err(|error| OperationError::internal(error.to_string()))
+    }
+}
+
+/// The store's options as the config file has them, over the defaults.
+fn store_options(config: StoreConfig) -> StoreOptions {
+    let default = StoreOptions::default();
+    StoreOptions {
+        memory_bytes_max: config.memory_bytes_max.unwrap_or(default.memory_bytes_max),
+        cache_bytes_max: config.cache_bytes_max.unwrap_or(default.cache_bytes_max),
+        disk_free_min: config.disk_free_min.unwrap_or(default.disk_free_min),
+        verify: match config.verify {
+            Some(Verify::FirstRead) | None => VerifyPolicy::FirstRead,
+            Some(Verify::Always) => VerifyPolicy::Always,
+            Some(Verify::Never) => VerifyPolicy::Never,
+        },
     }
 }
 
 /// How long a reader waits for a block.
 fn deadline(repo: &Repo) -> Duration {
-    repo.config().fetch.deadline_seconds.map_or(FETCH_DEADLINE, Duration::from_secs)
+    repo.config()
+        .fetch
+        .deadline_seconds
+        .map_or(FETCH_DEADLINE, Duration::from_secs)
 }
 
 fn config_as_json(repo: &Repo) -> Value {
