@@ -36,8 +36,8 @@ pub(super) fn repo_dir(common: &Common) -> Result<PathBuf, Failure> {
 pub(super) async fn find_daemon(common: &Common) -> Result<Option<Client>, Failure> {
     let dir = repo_dir(common)?;
     Client::find(&dir).await.map_err(|error| {
-        let error = OperationError::from(error)
-            .context(format!("the control socket in {}", dir.display()));
+        let error =
+            OperationError::from(error).context(format!("the control socket in {}", dir.display()));
         Failure::Error(error.hint("is it the daemon of another user?"))
     })
 }
@@ -49,7 +49,10 @@ pub(super) async fn need_daemon(common: &Common) -> Result<Backend, Failure> {
         OperationError::new(ErrorKind::Unavailable, message)
             .hint("`cidfs mount DIR` or `cidfs daemon` starts one")
     })?;
-    Ok(Backend::Remote { client, registry: Arc::new(Registry::standard()) })
+    Ok(Backend::Remote {
+        client,
+        registry: Arc::new(Registry::standard()),
+    })
 }
 
 impl Backend {
@@ -59,7 +62,10 @@ impl Backend {
         let end = Instant::now() + LOCK_TIMEOUT;
         loop {
             if let Some(client) = find_daemon(common).await? {
-                return Ok(Self::Remote { client, registry: Arc::new(Registry::standard()) });
+                return Ok(Self::Remote {
+                    client,
+                    registry: Arc::new(Registry::standard()),
+                });
             }
             // Held with no socket: a daemon that starts, or another command.
             match Engine::open(dir.clone(), Vec::new()).await {
@@ -79,9 +85,7 @@ impl Backend {
                 let gives_bytes = registry.get(name)?.gives.is_some();
                 Ok(client.call(name, gives_bytes, call).await?)
             }
-            Self::Local(engine) => {
-                Ok(engine.registry().call(engine.alone(), name, call).await?)
-            }
+            Self::Local(engine) => Ok(engine.registry().call(engine.alone(), name, call).await?),
         }
     }
 

@@ -14,6 +14,11 @@ pub(super) struct Completions {
 
 pub(super) fn run(args: &Completions) -> Result<(), Failure> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut super::args::Cli::command(), "cidfs", &mut script);
+    clap_complete::generate(
+        args.shell,
+        &mut super::args::Cli::command(),
+        "cidfs",
+        &mut script,
+    );
     print(&String::from_utf8_lossy(&script))
 }

@@ -30,17 +30,34 @@ pub(super) async fn run(common: &Common, args: Daemon) -> Result<(), Failure> {
     let repo = repo_dir(common)?;
     if !args.background {
         log::to_stderr(common.verbose, "info");
-        let options = ServeOptions { repo, sources: args.sources, mount: None, stay: true };
+        let options = ServeOptions {
+            repo,
+            sources: args.sources,
+            mount: None,
+            stay: true,
+        };
         return Ok(serve(options, |_| tracing::info!("ready")).await?);
     }
     start::detach()?;
     log::to_file(&repo, common.verbose)?;
-    let mount = args.mount_request.as_deref().map(parse_request).transpose()?;
-    let options = ServeOptions { repo, sources: args.sources, mount, stay: args.stay };
+    let mount = args
+        .mount_request
+        .as_deref()
+        .map(parse_request)
+        .transpose()?;
+    let options = ServeOptions {
+        repo,
+        sources: args.sources,
+        mount,
+        stay: args.stay,
+    };
     let mut told = false;
     let outcome = serve(options, |mount| {
         told = true;
-        tell(&Readiness::Ready { pid: std::process::id(), mount });
+        tell(&Readiness::Ready {
+            pid: std::process::id(),
+            mount,
+        });
     })
     .await;
     if let Err(error) = outcome {

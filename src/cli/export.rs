@@ -37,7 +37,12 @@ pub(super) async fn run(common: &Common, args: Export) -> Result<(), Failure> {
     let bar = Bar::start("exporting", common.json);
     let written = match &args.output {
         Some(file) => into_file(stream, file, &bar).await?,
-        None => pump(stream, &mut io::stdout().lock(), |count| bar.bytes(count, None)).await?,
+        None => {
+            pump(stream, &mut io::stdout().lock(), |count| {
+                bar.bytes(count, None)
+            })
+            .await?
+        }
     };
     bar.end();
     backend.close().await?;
@@ -46,7 +51,9 @@ pub(super) async fn run(common: &Common, args: Export) -> Result<(), Failure> {
             return print_json(&json!({"file": file, "bytes": written}));
         }
         let note = format!("{} in {}\n", human_bytes(written), file.display());
-        io::stderr().write_all(note.as_bytes()).map_err(Failure::output)?;
+        io::stderr()
+            .write_all(note.as_bytes())
+            .map_err(Failure::output)?;
     }
     Ok(())
 }

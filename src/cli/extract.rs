@@ -37,7 +37,12 @@ struct Stored {
 impl Extract {
     /// Will unpack to `target`, which must not exist.
     pub(super) fn new(target: PathBuf) -> Self {
-        Self { target, dirs: HashSet::new(), later: Vec::new(), bytes: 0 }
+        Self {
+            target,
+            dirs: HashSet::new(),
+            later: Vec::new(),
+            bytes: 0,
+        }
     }
 
     /// Unpacks all of it.
@@ -50,7 +55,8 @@ impl Extract {
         for entry in archive.entries()? {
             let mut entry = entry?;
             let path = self.place(&entry.path_bytes())?;
-            self.one(&mut entry, &path).map_err(|error| in_the_way(error, &path))?;
+            self.one(&mut entry, &path)
+                .map_err(|error| in_the_way(error, &path))?;
             progress.tick(json!({"progress": {"bytes": self.bytes}}));
         }
         // Directories last and from below: their modes may forbid to write,
@@ -73,7 +79,9 @@ impl Extract {
             }
             path.push(OsStr::from_bytes(part));
         }
-        let known = path.parent().is_some_and(|parent| self.dirs.contains(parent));
+        let known = path
+            .parent()
+            .is_some_and(|parent| self.dirs.contains(parent));
         if path != self.target && !known {
             let message = format!("{} comes before its directory", path.display());
             return Err(OperationError::new(ErrorKind::Corrupt, message));
@@ -93,7 +101,14 @@ impl Extract {
             EntryType::Symlink => {
                 let target = entry.link_name_bytes().ok_or(io::ErrorKind::InvalidData)?;
                 symlink(OsStr::from_bytes(&target), path)?;
-                apply(path, Stored { mode: None, ..stored }, true)
+                apply(
+                    path,
+                    Stored {
+                        mode: None,
+                        ..stored
+                    },
+                    true,
+                )
             }
             EntryType::Regular => {
                 let mut file = File::create_new(path)?;
@@ -111,16 +126,24 @@ fn in_the_way(error: io::Error, path: &Path) -> OperationError {
     let exists = error.kind() == io::ErrorKind::AlreadyExists;
     let error = OperationError::from(error);
     if exists {
-        return error.context(path.display()).hint("-o PATH writes elsewhere");
+        return error
+            .context(path.display())
+            .hint("-o PATH writes elsewhere");
     }
     // An error of the stream says already what it is about.
-    if error.hint.is_some() { error } else { error.context(path.display()) }
+    if error.hint.is_some() {
+        error
+    } else {
+        error.context(path.display())
+    }
 }
 
 /// Reads what the content itself says, as opposed to defaults.
 fn stored<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Stored> {
     let mut stored = Stored::default();
-    let Some(extensions) = entry.pax_extensions()? else { return Ok(stored) };
+    let Some(extensions) = entry.pax_extensions()? else {
+        return Ok(stored);
+    };
     for extension in extensions {
         let extension = extension?;
         let value = extension.value().unwrap_or_default();
@@ -141,7 +164,10 @@ fn apply(path: &Path, stored: Stored, is_link: bool) -> io::Result<()> {
     }
     if let Some(mtime) = stored.mtime {
         let times = Timestamps {
-            last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT },
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_OMIT,
+            },
             last_modification: Timespec {
                 tv_sec: mtime.seconds,
                 tv_nsec: mtime.nanoseconds.into(),
@@ -221,10 +247,18 @@ mod tests {
         let outside = dir.path().join("outside");
         std::fs::create_dir(&outside).unwrap();
         let to = outside.to_str().unwrap().to_owned().leak();
-        let parts = [Part::Dir("x"), Part::Link("x/a", to), Part::File("x/a/evil", "evil")];
+        let parts = [
+            Part::Dir("x"),
+            Part::Link("x/a", to),
+            Part::File("x/a/evil", "evil"),
+        ];
         let refused = unpack(&dir.path().join("out"), &parts).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Corrupt);
-        let parts = [Part::Dir("x"), Part::Link("x/a", to), Part::File("x/a", "evil")];
+        let parts = [
+            Part::Dir("x"),
+            Part::Link("x/a", to),
+            Part::File("x/a", "evil"),
+        ];
         let refused = unpack(&dir.path().join("out2"), &parts).unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Busy);
         assert_eq!(std::fs::read_dir(&outside).unwrap().count(), 0);
@@ -252,9 +286,13 @@ mod tests {
         header.set_entry_type(EntryType::Directory);
         builder.append_data(&mut header, "x", io::empty()).unwrap();
         header.set_entry_type(EntryType::Regular);
-        builder.append_data(&mut header, "x/f", io::empty()).unwrap();
+        builder
+            .append_data(&mut header, "x/f", io::empty())
+            .unwrap();
         let bytes = builder.into_inner().unwrap();
-        Extract::new(target.clone()).run(bytes.as_slice(), &Progress::default()).unwrap();
+        Extract::new(target.clone())
+            .run(bytes.as_slice(), &Progress::default())
+            .unwrap();
         let meta = std::fs::metadata(&target).unwrap();
         assert_eq!(meta.permissions().mode() & 0o7777, 0o555);
         assert_eq!((meta.mtime(), meta.mtime_nsec()), (-6, 500_000_000));

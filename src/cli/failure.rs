@@ -34,7 +34,10 @@ impl Failure {
             Self::Error(error) => error,
         };
         let text = if json {
-            format!("{}\n", serde_json::json!({"success": false, "error": error}))
+            format!(
+                "{}\n",
+                serde_json::json!({"success": false, "error": error})
+            )
         } else {
             let hint = error.hint.iter().map(|hint| format!("  try: {hint}\n"));
             format!("cidfs: {error}\n{}", hint.collect::<String>())

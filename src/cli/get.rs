@@ -32,11 +32,15 @@ pub(super) struct Get {
 
 pub(super) async fn run(common: &Common, args: Get) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
-    let output = backend.call("ipfs/get", Call::with(json!({"path": args.path}))).await?;
+    let output = backend
+        .call("ipfs/get", Call::with(json!({"path": args.path})))
+        .await?;
     let (_, stream) = bytes(output)?;
     let bar = Bar::start("getting", common.json);
     let outcome = if args.archive {
-        archive(stream, args.output.as_deref(), &bar).await.map(|()| None)
+        archive(stream, args.output.as_deref(), &bar)
+            .await
+            .map(|()| None)
     } else {
         extract(stream, &args, &bar).await.map(Some)
     };
@@ -56,19 +60,32 @@ async fn archive(stream: ByteStream, output: Option<&Path>, bar: &Bar) -> Result
         return Ok(());
     }
     if io::stdout().is_terminal() {
-        return Err(OperationError::invalid("a tar archive is not for a terminal")
-            .hint("-o FILE, or redirect the output")
-            .into());
+        return Err(
+            OperationError::invalid("a tar archive is not for a terminal")
+                .hint("-o FILE, or redirect the output")
+                .into(),
+        );
     }
-    pump(stream, &mut io::stdout().lock(), |count| bar.bytes(count, None)).await?;
+    pump(stream, &mut io::stdout().lock(), |count| {
+        bar.bytes(count, None)
+    })
+    .await?;
     Ok(())
 }
 
 /// Unpacks the archive as it comes; gives where.
 async fn extract(stream: ByteStream, args: &Get, bar: &Bar) -> Result<PathBuf, Failure> {
-    let name = args.path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("content");
+    let name = args
+        .path
+        .rsplit('/')
+        .find(|part| !part.is_empty())
+        .unwrap_or("content");
     let target = args.output.clone().unwrap_or_else(|| PathBuf::from(name));
-    let target = if target.is_dir() && args.output.is_some() { target.join(name) } else { target };
+    let target = if target.is_dir() && args.output.is_some() {
+        target.join(name)
+    } else {
+        target
+    };
     let reader = StreamReader::new(stream.map_err(io::Error::other));
     let reader = SyncIoBridge::new(reader);
     let (unpacking, to) = (bar.hear(None), target.clone());

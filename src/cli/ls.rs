@@ -39,7 +39,12 @@ pub(super) async fn run(common: &Common, args: Ls) -> Result<(), Failure> {
             if common.json {
                 print_json(&page)?;
             } else {
-                print(&entries.iter().map(|one| line(one, path, args.long)).collect::<String>())?;
+                print(
+                    &entries
+                        .iter()
+                        .map(|one| line(one, path, args.long))
+                        .collect::<String>(),
+                )?;
             }
             offset += entries.len() as u64;
             if entries.is_empty() || offset >= number(&page, "total") {
@@ -59,7 +64,11 @@ pub(super) async fn run(common: &Common, args: Ls) -> Result<(), Failure> {
 fn line(entry: &Value, path: &str, long: bool) -> String {
     let kind = entry.get("kind").and_then(Value::as_str);
     let name = text(entry, "name");
-    let name = if name.is_empty() { safe(path) } else { safe(&name) };
+    let name = if name.is_empty() {
+        safe(path)
+    } else {
+        safe(&name)
+    };
     let mark = match kind {
         Some("directory") => "/",
         Some("symlink") => "@",
@@ -70,6 +79,8 @@ fn line(entry: &Value, path: &str, long: bool) -> String {
         return format!("{name}{mark}\n");
     }
     let mode = entry.get("mode").and_then(Value::as_str).unwrap_or("-");
-    let size = entry.get("size").map_or_else(|| "?".to_owned(), Value::to_string);
+    let size = entry
+        .get("size")
+        .map_or_else(|| "?".to_owned(), Value::to_string);
     format!("{} {mode:>5} {size:>12} {name}{mark}\n", text(entry, "cid"))
 }

@@ -65,7 +65,9 @@ fn run(cli: Cli) -> Result<(), Failure> {
     if !matches!(command, Command::Daemon(_)) {
         crate::daemon::log::to_stderr(common.verbose, "warn");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     let outcome = runtime.block_on(dispatch(common, command));
     // What still blocks (a read of standard input) is not waited for.
     runtime.shutdown_background();

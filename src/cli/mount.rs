@@ -74,7 +74,11 @@ pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
     }
     let info = mount.get("mount").unwrap_or(&Value::Null);
     let pid = text(&mount, "pid");
-    print(&format!("{} on {} (daemon {pid})\n", text(info, "source"), text(info, "dir")))
+    print(&format!(
+        "{} on {} (daemon {pid})\n",
+        text(info, "source"),
+        text(info, "dir")
+    ))
 }
 
 /// Makes the request of the flags; the directory is checked on the way.
@@ -89,7 +93,11 @@ fn request(args: &Mount) -> Result<MountRequest, Failure> {
         return Err(OperationError::invalid(message).into());
     }
     let dir = mount_point(Path::new(dir))?;
-    Ok(MountRequest { source: source.to_owned(), dir, options: args.options.join(",") })
+    Ok(MountRequest {
+        source: source.to_owned(),
+        dir,
+        options: args.options.join(","),
+    })
 }
 
 /// Gives the directory with its links resolved; clears a stale mount on it.
@@ -120,9 +128,14 @@ async fn ask(
 ) -> Result<Value, OperationError> {
     for spec in sources {
         let params = json!({"spec": spec});
-        client.call("sources/add", false, Call::with(params)).await?;
+        client
+            .call("sources/add", false, Call::with(params))
+            .await?;
     }
-    match client.call("mounts/add", false, Call::with(json!(request))).await? {
+    match client
+        .call("mounts/add", false, Call::with(json!(request)))
+        .await?
+    {
         Output::Json(value) => Ok(value),
         Output::Bytes { .. } => Err(OperationError::internal("mounts/add gave bytes")),
     }
@@ -163,7 +176,11 @@ async fn in_foreground(
             .into());
     }
     log::to_stderr(common.verbose, "info");
-    let options =
-        ServeOptions { repo: repo_dir(common)?, sources, mount: Some(request), stay: false };
+    let options = ServeOptions {
+        repo: repo_dir(common)?,
+        sources,
+        mount: Some(request),
+        stay: false,
+    };
     Ok(serve(options, |_| tracing::info!("ready")).await?)
 }

@@ -56,9 +56,16 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
         return Err(Failure::Quiet(0));
     }
     common.repo = words.repo;
-    let mount =
-        Mount { places, foreground: false, options: words.options, sources: words.sources };
-    Ok(Cli { common, command: Command::Mount(mount) })
+    let mount = Mount {
+        places,
+        foreground: false,
+        options: words.options,
+        sources: words.sources,
+    };
+    Ok(Cli {
+        common,
+        command: Command::Mount(mount),
+    })
 }
 
 fn usage(what: &str) -> Failure {
@@ -98,7 +105,10 @@ mod tests {
     fn parsed(text: &str) -> (Common, Mount) {
         let arguments = text.split(' ').map(OsString::from).collect();
         match parse(arguments).unwrap() {
-            Cli { common, command: Command::Mount(mount) } => (common, mount),
+            Cli {
+                common,
+                command: Command::Mount(mount),
+            } => (common, mount),
             other => panic!("{other:?}"),
         }
     }
@@ -124,7 +134,11 @@ mod tests {
 
     #[test]
     fn a_missing_directory_and_unknown_flags_are_usage_errors() {
-        for bad in ["mount.cidfs /", "mount.cidfs / /mnt -x", "mount.cidfs / /mnt -o"] {
+        for bad in [
+            "mount.cidfs /",
+            "mount.cidfs / /mnt -x",
+            "mount.cidfs / /mnt -o",
+        ] {
             let arguments = bad.split(' ').map(OsString::from).collect();
             let failure = parse(arguments).unwrap_err();
             assert!(

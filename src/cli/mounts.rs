@@ -17,14 +17,25 @@ pub(super) struct Mounts {}
 
 pub(super) async fn run(common: &Common, _: Mounts) -> Result<(), Failure> {
     let ours = match find_daemon(common).await? {
-        Some(_) => need_daemon(common).await?.json("mounts/list", json!({})).await?,
+        Some(_) => {
+            need_daemon(common)
+                .await?
+                .json("mounts/list", json!({}))
+                .await?
+        }
         None => json!({"mounts": []}),
     };
     let mut mounts = list(&ours, "mounts").to_vec();
     let known: Vec<PathBuf> = mounts.iter().map(|one| text(one, "dir").into()).collect();
-    let others = fs::our_mounts()?.into_iter().filter(|mount| !known.contains(&mount.dir));
+    let others = fs::our_mounts()?
+        .into_iter()
+        .filter(|mount| !known.contains(&mount.dir));
     mounts.extend(others.map(|mount| {
-        let state = if fs::is_stale(&mount.dir) { "stale" } else { "other repository" };
+        let state = if fs::is_stale(&mount.dir) {
+            "stale"
+        } else {
+            "other repository"
+        };
         json!({"dir": mount.dir, "source": Value::Null, "state": state})
     }));
     if common.json {

@@ -31,7 +31,10 @@ pub(super) fn text(value: &Value, field: &str) -> String {
 
 /// Gives a list field; empty if it is not there.
 pub(super) fn list<'a>(value: &'a Value, field: &str) -> &'a [Value] {
-    value.get(field).and_then(Value::as_array).map_or(&[], Vec::as_slice)
+    value
+        .get(field)
+        .and_then(Value::as_array)
+        .map_or(&[], Vec::as_slice)
 }
 
 /// Gives a number field; 0 if it is not there.

@@ -22,7 +22,9 @@ pub(super) struct Shutdown {
 
 pub(super) async fn run(common: &Common, args: Shutdown) -> Result<(), Failure> {
     let daemon = need_daemon(common).await?;
-    let ended = daemon.json("shutdown", json!({"force": args.force})).await?;
+    let ended = daemon
+        .json("shutdown", json!({"force": args.force}))
+        .await?;
     let end = Instant::now() + STOP_TIMEOUT * 2;
     while find_daemon(common).await?.is_some() {
         if Instant::now() > end {

@@ -46,13 +46,19 @@ pub(super) async fn run(common: &Common, args: Sources) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
     let result = match args.command.unwrap_or(SourcesCommand::Ls) {
         SourcesCommand::Ls => backend.json("sources/list", json!({})).await?,
-        SourcesCommand::Test { name } => backend.json("sources/test", json!({"name": name})).await?,
+        SourcesCommand::Test { name } => {
+            backend.json("sources/test", json!({"name": name})).await?
+        }
         SourcesCommand::Add { spec, temporary } => {
             let spec = absolute(spec);
-            backend.json("sources/add", json!({"spec": spec, "save": !temporary})).await?
+            backend
+                .json("sources/add", json!({"spec": spec, "save": !temporary}))
+                .await?
         }
         SourcesCommand::Rm { name, temporary } => {
-            backend.json("sources/remove", json!({"name": name, "save": !temporary})).await?
+            backend
+                .json("sources/remove", json!({"name": name, "save": !temporary}))
+                .await?
         }
     };
     backend.close().await?;
@@ -68,11 +74,23 @@ pub(super) async fn run(common: &Common, args: Sources) -> Result<(), Failure> {
     for one in list(&result, "results") {
         let good = one.get("ok").and_then(Value::as_bool).unwrap_or(false);
         failed |= !good;
-        let how = if good { "ok".to_owned() } else { safe(&text(one, "error")) };
-        out.push_str(&format!("{}: {how} ({} ms)\n", safe(&text(one, "name")), number(one, "ms")));
+        let how = if good {
+            "ok".to_owned()
+        } else {
+            safe(&text(one, "error"))
+        };
+        out.push_str(&format!(
+            "{}: {how} ({} ms)\n",
+            safe(&text(one, "name")),
+            number(one, "ms")
+        ));
     }
     print(&out)?;
-    if failed { Err(Failure::Quiet(4)) } else { Ok(()) }
+    if failed {
+        Err(Failure::Quiet(4))
+    } else {
+        Ok(())
+    }
 }
 
 /// A path must mean the same in the daemon's directory.
@@ -87,7 +105,9 @@ pub(super) fn absolute(spec: String) -> String {
 /// One source with its figures on a line.
 pub(super) fn line(source: &Value) -> String {
     let last = source.get("last_error").and_then(Value::as_str);
-    let last = last.map(|error| format!(", last error: {}", safe(error))).unwrap_or_default();
+    let last = last
+        .map(|error| format!(", last error: {}", safe(error)))
+        .unwrap_or_default();
     format!(
         "{}: {}, {} blocks, {}, {} failures{last}",
         safe(&text(source, "name")),

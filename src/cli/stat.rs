@@ -24,7 +24,9 @@ pub(super) struct Resolve {
 
 pub(super) async fn stat(common: &Common, args: Stat) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
-    let result = backend.json("ipfs/stat", json!({"path": args.path})).await?;
+    let result = backend
+        .json("ipfs/stat", json!({"path": args.path}))
+        .await?;
     backend.close().await?;
     if common.json {
         return print_json(&result);
@@ -37,15 +39,23 @@ pub(super) async fn stat(common: &Common, args: Stat) -> Result<(), Failure> {
         }
     }
     if let Some(mtime) = result.get("mtime") {
-        let nanoseconds = mtime.get("nanoseconds").and_then(Value::as_u64).unwrap_or(0);
-        out.push_str(&format!("mtime   {}.{nanoseconds:09}\n", text(mtime, "seconds")));
+        let nanoseconds = mtime
+            .get("nanoseconds")
+            .and_then(Value::as_u64)
+            .unwrap_or(0);
+        out.push_str(&format!(
+            "mtime   {}.{nanoseconds:09}\n",
+            text(mtime, "seconds")
+        ));
     }
     print(&out)
 }
 
 pub(super) async fn resolve(common: &Common, args: Resolve) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
-    let result = backend.json("ipfs/resolve", json!({"path": args.path})).await?;
+    let result = backend
+        .json("ipfs/resolve", json!({"path": args.path}))
+        .await?;
     backend.close().await?;
     if common.json {
         return print_json(&result);

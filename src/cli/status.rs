@@ -31,7 +31,10 @@ fn show(status: &Value) -> String {
     let mut out = String::new();
     let uptime = number(status, "uptime_seconds");
     let (pid, version) = (text(status, "pid"), text(status, "version"));
-    out.push_str(&format!("daemon   {pid}, cidfs {version}, up {}\n", duration(uptime)));
+    out.push_str(&format!(
+        "daemon   {pid}, cidfs {version}, up {}\n",
+        duration(uptime)
+    ));
     out.push_str(&format!("repo     {}\n", text(status, "repo")));
     for mount in list(status, "mounts") {
         let (source, dir) = (safe(&text(mount, "source")), safe(&text(mount, "dir")));

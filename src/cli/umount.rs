@@ -33,7 +33,10 @@ pub(super) async fn run(common: &Common, args: Umount) -> Result<(), Failure> {
     let stale = fs::is_stale(&dir);
     if !stale && let Some(client) = find_daemon(common).await? {
         let params = json!({"dir": dir, "lazy": args.lazy});
-        match client.call("mounts/remove", false, Call::with(params)).await {
+        match client
+            .call("mounts/remove", false, Call::with(params))
+            .await
+        {
             Ok(_) => return done(common, &dir, stale),
             // Another repository's daemon has it: the kernel knows both.
             Err(error) if error.kind == ErrorKind::NotFound => {}
@@ -66,12 +69,12 @@ pub(super) fn place(dir: &Path) -> Result<PathBuf, Failure> {
         return Ok(absolute);
     };
     if absolute.is_symlink() || name == ".." {
-        return absolute.canonicalize().map_err(|error| {
-            Failure::Error(OperationError::from(error).context(dir.display()))
-        });
+        return absolute
+            .canonicalize()
+            .map_err(|error| Failure::Error(OperationError::from(error).context(dir.display())));
     }
-    let parent = parent.canonicalize().map_err(|error| {
-        Failure::Error(OperationError::from(error).context(parent.display()))
-    })?;
+    let parent = parent
+        .canonicalize()
+        .map_err(|error| Failure::Error(OperationError::from(error).context(parent.display())))?;
     Ok(parent.join(name))
 }

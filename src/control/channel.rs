@@ -26,7 +26,10 @@ pub(super) fn stream_of(
     work: impl FnOnce(&mut ChannelWriter) -> Result<(), OperationError> + Send + 'static,
 ) -> ByteStream {
     let (sender, receiver) = mpsc::channel(PIECES_MAX);
-    let mut writer = ChannelWriter { sender, piece: BytesMut::new() };
+    let mut writer = ChannelWriter {
+        sender,
+        piece: BytesMut::new(),
+    };
     tokio::task::spawn_blocking(move || {
         let outcome = work(&mut writer).and_then(|()| Ok(writer.flush()?));
         if let Err(error) = outcome {
@@ -54,6 +57,8 @@ impl Write for ChannelWriter {
             return Ok(());
         }
         let piece = self.piece.split().freeze();
-        self.sender.blocking_send(Ok(piece)).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        self.sender
+            .blocking_send(Ok(piece))
+            .map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

@@ -30,7 +30,9 @@ pub struct Client {
 impl Client {
     /// Finds the daemon of a repository: `None` if nobody listens there.
     pub async fn find(repo: &Path) -> io::Result<Option<Self>> {
-        let client = Self { socket: repo.join(SOCKET_NAME) };
+        let client = Self {
+            socket: repo.join(SOCKET_NAME),
+        };
         match client.connect().await {
             Ok(_) => Ok(Some(client)),
             Err(error)
@@ -75,13 +77,20 @@ impl Client {
         });
         let progress = call.progress.clone();
         let request = request(name, gives_bytes, call)?;
-        let response = sender.send_request(request).await.map_err(|error| lost(&error))?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| lost(&error))?;
         let good = response.status().is_success();
         if good && gives_bytes {
             return Ok(bytes_output(response));
         }
         let body = response.into_body();
-        let last = if good { last_line(body, &progress).await? } else { whole(body).await? };
+        let last = if good {
+            last_line(body, &progress).await?
+        } else {
+            whole(body).await?
+        };
         result_of(last)
     }
 }
@@ -96,7 +105,11 @@ fn request(
     let (path, media_type, body) = match call.body {
         Some(body) => {
             let path = format!("{PREFIX}{name}?{}", to_query(&call.params));
-            (path, "application/octet-stream", Either::Right(StreamBody::new(frames(body))))
+            (
+                path,
+                "application/octet-stream",
+                Either::Right(StreamBody::new(frames(body))),
+            )
         }
         None => {
             let text = call.params.to_string();
@@ -136,7 +149,9 @@ fn to_query(params: &Value) -> String {
 }
 
 fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// Reads a whole small answer.
@@ -145,7 +160,9 @@ async fn whole(body: Incoming) -> Result<Value, OperationError> {
     let bytes = limited
         .collect()
         .await
-        .map_err(|error| OperationError::internal(format!("the daemon's answer broke off: {error}")))?
+        .map_err(|error| {
+            OperationError::internal(format!("the daemon's answer broke off: {error}"))
+        })?
         .to_bytes();
     parse(&bytes)
 }
@@ -188,8 +205,9 @@ async fn hear(progress: &Progress, value: Value) -> Result<(), OperationError> {
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, OperationError> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| OperationError::internal(format!("the daemon's answer is not JSON: {error}")))
+    serde_json::from_slice(bytes).map_err(|error| {
+        OperationError::internal(format!("the daemon's answer is not JSON: {error}"))
+    })
 }
 
 fn broken(error: &dyn std::fmt::Display) -> OperationError {
@@ -219,7 +237,11 @@ fn bytes_output(response: axum::http::Response<Incoming>) -> Output {
         .get(CONTENT_LENGTH_HINT)
         .and_then(|value| value.to_str().ok()?.parse().ok());
     let stream: ByteStream = Box::pin(stream::unfold(Some(response.into_body()), next_bytes));
-    Output::Bytes { content_type: "application/octet-stream", length, stream }
+    Output::Bytes {
+        content_type: "application/octet-stream",
+        length,
+        stream,
+    }
 }
 
 async fn next_bytes(

@@ -1,8 +1,8 @@
 //! What handlers work on, and the traits behind which the rest stands.
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 use std::sync::Arc;
+use std::time::Instant;
 
 use async_trait::async_trait;
 use schemars::JsonSchema;

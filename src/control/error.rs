@@ -80,7 +80,11 @@ pub struct OperationError {
 impl OperationError {
     /// Makes an error of `kind`.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), hint: None }
+        Self {
+            kind,
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// Adds what to do next.
@@ -116,7 +120,9 @@ impl OperationError {
 impl From<std::io::Error> for OperationError {
     fn from(error: std::io::Error) -> Self {
         // One of ours that went through somebody's I/O comes out as it was.
-        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Self>());
+        let inner = error
+            .get_ref()
+            .and_then(|inner| inner.downcast_ref::<Self>());
         if let Some(inner) = inner {
             return inner.clone();
         }
@@ -132,7 +138,10 @@ impl From<std::io::Error> for OperationError {
 /// Gives the kind of failure that an I/O error is.
 fn kind_of_io(kind: std::io::ErrorKind) -> ErrorKind {
     use std::io::ErrorKind as Io;
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the standard library's list is open")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the standard library's list is open"
+    )]
     match kind {
         Io::NotFound => ErrorKind::NotFound,
         Io::PermissionDenied => ErrorKind::Denied,
@@ -182,7 +191,13 @@ mod tests {
     fn an_error_survives_the_way_over_json() {
         let error = OperationError::not_found("gone").hint("look elsewhere");
         let text = serde_json::to_string(&error).unwrap();
-        assert_eq!(text, r#"{"kind":"not_found","message":"gone","hint":"look elsewhere"}"#);
-        assert_eq!(serde_json::from_str::<OperationError>(&text).unwrap(), error);
+        assert_eq!(
+            text,
+            r#"{"kind":"not_found","message":"gone","hint":"look elsewhere"}"#
+        );
+        assert_eq!(
+            serde_json::from_str::<OperationError>(&text).unwrap(),
+            error
+        );
     }
 }

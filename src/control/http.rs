@@ -129,7 +129,10 @@ async fn operation(
     request: Request,
 ) -> Response {
     let number = face.calls.fetch_add(1, Ordering::Relaxed);
-    let tag = Tag { id: format!("{}-{number}", std::process::id()), started: Instant::now() };
+    let tag = Tag {
+        id: format!("{}-{number}", std::process::id()),
+        started: Instant::now(),
+    };
     tracing::debug!(operation = name, id = tag.id, "called");
     match answer(&face, &name, pairs, request, &tag).await {
         Ok(response) => response,
@@ -155,13 +158,27 @@ async fn answer(
     let headers = request.headers().clone();
     let call = read_call(operation, pairs, request).await?;
     if operation.gives.is_none() && accepts(&headers, NDJSON) {
-        return Ok(lines(Arc::clone(face), name.to_owned(), call, tag.clone(), permit));
+        return Ok(lines(
+            Arc::clone(face),
+            name.to_owned(),
+            call,
+            tag.clone(),
+            permit,
+        ));
     }
     match operation.call(Arc::clone(&face.context), call).await? {
         Output::Json(value) => Ok(axum::Json(tag.success(value)).into_response()),
-        Output::Bytes { content_type, length, stream } => {
-            Ok(bytes_response(content_type, length, stream, accepts_trailers(&headers), permit))
-        }
+        Output::Bytes {
+            content_type,
+            length,
+            stream,
+        } => Ok(bytes_response(
+            content_type,
+            length,
+            stream,
+            accepts_trailers(&headers),
+            permit,
+        )),
     }
 }
 
@@ -186,9 +203,7 @@ async fn read_call(
     pairs: Vec<(String, String)>,
     request: Request,
 ) -> Result<Call, OperationError> {
-    if request.method() != Method::POST
-        && (operation.mutates || request.method() != Method::GET)
-    {
+    if request.method() != Method::POST && (operation.mutates || request.method() != Method::GET) {
         let message = format!("{} wants POST", operation.name);
         return Err(OperationError::invalid(message));
     }
@@ -204,7 +219,11 @@ async fn read_call(
     let body = request.into_body();
     if operation.takes_body && !is_json {
         let body = Some(patient(body));
-        return Ok(Call { params: by_query, body, progress: Progress::default() });
+        return Ok(Call {
+            params: by_query,
+            body,
+            progress: Progress::default(),
+        });
     }
     let reading = axum::body::to_bytes(body, PARAMS_BYTES_MAX);
     let bytes = tokio::time::timeout(BODY_IDLE_TIMEOUT, reading)
@@ -271,14 +290,17 @@ fn bytes_response(
             Ok(bytes) => Ok(Frame::data(bytes)),
             Err(error) => {
                 tracing::warn!(kind = ?error.kind, "a byte stream ended early: {error}");
-                error_trailer(&error).filter(|_| trailers).map(Frame::trailers).ok_or(error)
+                error_trailer(&error)
+                    .filter(|_| trailers)
+                    .map(Frame::trailers)
+                    .ok_or(error)
             }
         }
     });
     let body = HttpBody::new(StreamBody::new(frames));
-    response.body(body).unwrap_or_else(|error| {
-        refuse(&OperationError::internal(error.to_string()), None)
-    })
+    response
+        .body(body)
+        .unwrap_or_else(|error| refuse(&OperationError::internal(error.to_string()), None))
 }
 
 fn error_trailer(error: &OperationError) -> Option<HeaderMap> {
@@ -302,7 +324,10 @@ impl EscapeNonAscii for String {
                 if one.is_ascii() {
                     return one.to_string();
                 }
-                one.encode_utf16(&mut units).iter().map(|unit| format!("\\u{unit:04x}")).collect()
+                one.encode_utf16(&mut units)
+                    .iter()
+                    .map(|unit| format!("\\u{unit:04x}"))
+                    .collect()
             })
             .collect()
     }
@@ -342,7 +367,10 @@ fn lines(
     let (sender, receiver) = mpsc::channel(PROGRESS_EVENTS_MAX);
     call.progress = Progress::new(Arc::new(ToChannel(sender.clone())));
     let work = EndOnDrop(tokio::spawn(async move {
-        let answer = face.registry.call(Arc::clone(&face.context), &name, call).await;
+        let answer = face
+            .registry
+            .call(Arc::clone(&face.context), &name, call)
+            .await;
         let last = match answer {
             Ok(Output::Json(value)) => tag.success(value),
             Ok(Output::Bytes { .. }) => {

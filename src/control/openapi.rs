@@ -8,7 +8,12 @@ use super::{Operation, Registry};
 pub fn document(registry: &Registry) -> Value {
     let paths: Map<String, Value> = registry
         .iter()
-        .map(|one| (format!("{}{}", super::http::PREFIX, one.name), path_item(one)))
+        .map(|one| {
+            (
+                format!("{}{}", super::http::PREFIX, one.name),
+                path_item(one),
+            )
+        })
         .collect();
     json!({
         "openapi": "3.1.0",
@@ -49,7 +54,10 @@ fn method(operation: &Operation, verb: &str) -> Value {
             fields.insert("parameters".to_owned(), query_parameters(operation));
         }
         if verb == "post" {
-            fields.insert("requestBody".to_owned(), json!({"content": request(operation)}));
+            fields.insert(
+                "requestBody".to_owned(),
+                json!({"content": request(operation)}),
+            );
         }
     }
     method
@@ -77,7 +85,10 @@ fn request(operation: &Operation) -> Value {
 
 fn query_parameters(operation: &Operation) -> Value {
     let required = operation.params.get("required").and_then(Value::as_array);
-    let properties = operation.params.get("properties").and_then(Value::as_object);
+    let properties = operation
+        .params
+        .get("properties")
+        .and_then(Value::as_object);
     let list: Vec<Value> = properties
         .into_iter()
         .flatten()

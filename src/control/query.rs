@@ -13,7 +13,10 @@ pub(crate) fn to_params(pairs: Vec<(String, String)>, schema: &Value) -> Value {
         if is_of(property, "array") {
             let items = property.and_then(|one| one.get("items"));
             let value = convert(text, items);
-            match params.entry(name).or_insert_with(|| Value::Array(Vec::new())) {
+            match params
+                .entry(name)
+                .or_insert_with(|| Value::Array(Vec::new()))
+            {
                 Value::Array(list) => list.push(value),
                 Value::Null
                 | Value::Bool(_)
@@ -78,21 +81,35 @@ mod tests {
     }
 
     fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
-        list.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect()
+        list.iter()
+            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
+            .collect()
     }
 
     #[test]
     fn text_becomes_what_the_schema_asks_for() {
         let got = to_params(
-            pairs(&[("path", "7"), ("offset", "7"), ("long", ""), ("ignore", "a"), ("ignore", "b")]),
+            pairs(&[
+                ("path", "7"),
+                ("offset", "7"),
+                ("long", ""),
+                ("ignore", "a"),
+                ("ignore", "b"),
+            ]),
             &schema(),
         );
-        assert_eq!(got, json!({"path": "7", "offset": 7, "long": true, "ignore": ["a", "b"]}));
+        assert_eq!(
+            got,
+            json!({"path": "7", "offset": 7, "long": true, "ignore": ["a", "b"]})
+        );
     }
 
     #[test]
     fn what_does_not_fit_stays_text_for_the_decoder_to_refuse() {
-        let got = to_params(pairs(&[("offset", "x"), ("long", "maybe"), ("new", "1")]), &schema());
+        let got = to_params(
+            pairs(&[("offset", "x"), ("long", "maybe"), ("new", "1")]),
+            &schema(),
+        );
         assert_eq!(got, json!({"offset": "x", "long": "maybe", "new": "1"}));
     }
 }

@@ -49,7 +49,10 @@ pub struct Call {
 impl Call {
     /// Makes a call with parameters only.
     pub fn with(params: Value) -> Self {
-        Self { params, ..Self::default() }
+        Self {
+            params,
+            ..Self::default()
+        }
     }
 }
 
@@ -95,7 +98,15 @@ impl Operation {
             let handler = handler.clone();
             Box::pin(async move {
                 let params: P = decode(call.params)?;
-                handler(context, params, Io { body: call.body, progress: call.progress }).await
+                handler(
+                    context,
+                    params,
+                    Io {
+                        body: call.body,
+                        progress: call.progress,
+                    },
+                )
+                .await
             })
         });
         Self {
@@ -117,25 +128,37 @@ impl Operation {
         F: Fn(Arc<Context>, P, Io) -> R + Send + Sync + Clone + 'static,
         R: Future<Output = Answer> + Send + 'static,
     {
-        Self { mutates: true, ..Self::read(name, summary, handler) }
+        Self {
+            mutates: true,
+            ..Self::read(name, summary, handler)
+        }
     }
 
     /// Says that it takes bytes.
     #[must_use]
     pub fn taking_body(self) -> Self {
-        Self { takes_body: true, ..self }
+        Self {
+            takes_body: true,
+            ..self
+        }
     }
 
     /// Says that it gives bytes of a media type.
     #[must_use]
     pub fn giving(self, content_type: &'static str) -> Self {
-        Self { gives: Some(content_type), ..self }
+        Self {
+            gives: Some(content_type),
+            ..self
+        }
     }
 
     /// Says that it may run for long: each of its steps has a deadline instead.
     #[must_use]
     pub fn long(self) -> Self {
-        Self { deadline: None, ..self }
+        Self {
+            deadline: None,
+            ..self
+        }
     }
 
     /// The part of the name before the slash.
@@ -146,23 +169,38 @@ impl Operation {
     /// Runs it.
     pub async fn call(&self, context: Arc<Context>, call: Call) -> Answer {
         if call.body.is_some() && !self.takes_body {
-            return Err(OperationError::invalid(format!("{} takes no bytes", self.name)));
+            return Err(OperationError::invalid(format!(
+                "{} takes no bytes",
+                self.name
+            )));
         }
         let running = (self.handler)(context, call);
-        let Some(deadline) = self.deadline else { return running.await };
-        tokio::time::timeout(deadline, running).await.unwrap_or_else(|_| {
-            let message = format!("{} took longer than {} s", self.name, deadline.as_secs());
-            Err(OperationError::new(ErrorKind::Timeout, message))
-        })
+        let Some(deadline) = self.deadline else {
+            return running.await;
+        };
+        tokio::time::timeout(deadline, running)
+            .await
+            .unwrap_or_else(|_| {
+                let message = format!("{} took longer than {} s", self.name, deadline.as_secs());
+                Err(OperationError::new(ErrorKind::Timeout, message))
+            })
     }
 }
 
 /// Decodes parameters; no parameters are an empty object.
 fn decode<P: DeserializeOwned>(params: Value) -> Result<P, OperationError> {
-    let params = if params.is_null() { Value::Object(serde_json::Map::new()) } else { params };
+    let params = if params.is_null() {
+        Value::Object(serde_json::Map::new())
+    } else {
+        params
+    };
     serde_path_to_error::deserialize(params).map_err(|error| {
         let path = error.path().to_string();
-        let place = if path == "." { String::new() } else { format!("{path}: ") };
+        let place = if path == "." {
+            String::new()
+        } else {
+            format!("{path}: ")
+        };
         OperationError::invalid(format!("bad parameters: {place}{}", error.into_inner()))
     })
 }
@@ -175,7 +213,9 @@ pub struct Registry {
 impl Registry {
     /// Collects operations; of two with one name the later stays.
     pub fn new(operations: impl IntoIterator<Item = Operation>) -> Self {
-        Self { operations: operations.into_iter().map(|one| (one.name, one)).collect() }
+        Self {
+            operations: operations.into_iter().map(|one| (one.name, one)).collect(),
+        }
     }
 
     /// All operations of this program.

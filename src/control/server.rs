@@ -63,8 +63,14 @@ impl Socket {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&room).acquire_owned().await else { break };
-            let router = if may_call(&stream, own) { router.clone() } else { refusing() };
+            let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
+                break;
+            };
+            let router = if may_call(&stream, own) {
+                router.clone()
+            } else {
+                refusing()
+            };
             let stop = stop.clone();
             tasks.spawn(async move {
                 connection(stream, router, stop).await;
@@ -99,7 +105,9 @@ async fn connection(stream: UnixStream, router: axum::Router, mut stop: watch::R
         ended
     } else {
         serving.as_mut().graceful_shutdown();
-        tokio::time::timeout(ANSWER_GRACE, serving).await.unwrap_or(Ok(()))
+        tokio::time::timeout(ANSWER_GRACE, serving)
+            .await
+            .unwrap_or(Ok(()))
     };
     if let Err(error) = ended {
         tracing::debug!("control connection: {error}");
@@ -113,7 +121,9 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 
 /// Tells whether the caller is the daemon's user or root.
 fn may_call(stream: &UnixStream, own: u32) -> bool {
-    stream.peer_cred().is_ok_and(|peer| uid_may_call(peer.uid(), own))
+    stream
+        .peer_cred()
+        .is_ok_and(|peer| uid_may_call(peer.uid(), own))
 }
 
 fn uid_may_call(uid: u32, own: u32) -> bool {
@@ -140,14 +150,20 @@ impl Reach {
     pub(crate) fn open(socket: &Path) -> io::Result<Self> {
         use std::os::fd::AsRawFd;
         if socket.as_os_str().len() < 100 {
-            return Ok(Self { path: socket.to_owned(), _dir: None });
+            return Ok(Self {
+                path: socket.to_owned(),
+                _dir: None,
+            });
         }
         let (Some(parent), Some(name)) = (socket.parent(), socket.file_name()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
         let dir = std::fs::File::open(parent)?;
         let path = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd())).join(name);
-        Ok(Self { path, _dir: Some(dir) })
+        Ok(Self {
+            path,
+            _dir: Some(dir),
+        })
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -25,7 +25,11 @@ pub const STORED_MODE: &str = "CIDFS.mode";
 pub(super) fn stream(tree: Arc<Tree>, node: Node, name: String) -> ByteStream {
     let runtime = Handle::current();
     stream_of(move |out| {
-        let mut walk = Walk { tree, runtime, archive: Builder::new(out) };
+        let mut walk = Walk {
+            tree,
+            runtime,
+            archive: Builder::new(out),
+        };
         walk.all(node, PathBuf::from(name))?;
         walk.archive.finish()?;
         Ok(())
@@ -105,7 +109,8 @@ impl Walk<'_> {
         if fields.is_empty() {
             return Ok(());
         }
-        self.archive.append_pax_extensions(fields.iter().map(|(key, value)| (*key, value.as_slice())))
+        self.archive
+            .append_pax_extensions(fields.iter().map(|(key, value)| (*key, value.as_slice())))
     }
 }
 
@@ -139,7 +144,11 @@ pub fn parse_time(text: &str) -> Option<Mtime> {
         None => (1, text),
     };
     let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let fraction: String = fraction.chars().chain("000000000".chars()).take(9).collect();
+    let fraction: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
     let whole = whole.parse::<u64>().ok()?;
     let fraction = fraction.parse::<u32>().ok()?;
     let nanoseconds = sign * (i128::from(whole) * 1_000_000_000 + i128::from(fraction));
@@ -167,9 +176,10 @@ impl Read for FileReader<'_> {
             self.chunk.resize(left.min(CAT_CHUNK_BYTES), 0);
             self.used = 0;
             let reading = self.tree.read(self.node, self.offset, &mut self.chunk);
-            let read = self.runtime.block_on(reading).map_err(|error| {
-                io::Error::other(OperationError::from(error))
-            })?;
+            let read = self
+                .runtime
+                .block_on(reading)
+                .map_err(|error| io::Error::other(OperationError::from(error)))?;
             if read != self.chunk.len() {
                 return Err(io::ErrorKind::InvalidData.into());
             }
@@ -191,9 +201,17 @@ mod tests {
 
     #[test]
     fn times_survive_with_sign_and_fraction() {
-        for (seconds, nanoseconds) in [(0, 0), (5, 250_000_000), (-5, 250_000_000), (-1, 1), (1 << 40, 7)]
-        {
-            let time = Mtime { seconds, nanoseconds };
+        for (seconds, nanoseconds) in [
+            (0, 0),
+            (5, 250_000_000),
+            (-5, 250_000_000),
+            (-1, 1),
+            (1 << 40, 7),
+        ] {
+            let time = Mtime {
+                seconds,
+                nanoseconds,
+            };
             let back = parse_time(&decimal(time)).unwrap();
             assert_eq!((back.seconds, back.nanoseconds), (seconds, nanoseconds));
         }

@@ -32,7 +32,12 @@ impl Walk {
     /// Starts at `roots`, the first one first.
     pub(super) fn new(blocks: Arc<Blocks>, roots: &[Cid]) -> Self {
         let open = roots.iter().rev().copied().collect();
-        Self { blocks, open, seen: HashSet::new(), ahead: HashMap::new() }
+        Self {
+            blocks,
+            open,
+            seen: HashSet::new(),
+            ahead: HashMap::new(),
+        }
     }
 
     /// Gives the next block; `None` at the end.

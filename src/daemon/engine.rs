@@ -46,7 +46,14 @@ impl Engine {
         let reader = Reader::with_deadline(Arc::clone(&blocks), deadline);
         let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::clone(&sources) as _);
         let registry = Arc::new(Registry::standard());
-        Ok(Self { repo, sources, blocks, tree, registry, started })
+        Ok(Self {
+            repo,
+            sources,
+            blocks,
+            tree,
+            registry,
+            started,
+        })
     }
 
     /// The repository's directory.
@@ -105,7 +112,10 @@ impl Engine {
 
 /// How long a reader waits for a block.
 fn deadline(repo: &Repo) -> Duration {
-    repo.config().fetch.deadline_seconds.map_or(FETCH_DEADLINE, Duration::from_secs)
+    repo.config()
+        .fetch
+        .deadline_seconds
+        .map_or(FETCH_DEADLINE, Duration::from_secs)
 }
 
 fn config_as_json(repo: &Repo) -> Value {

@@ -15,7 +15,10 @@ impl From<RepoError> for OperationError {
             RepoError::Version { .. } => Self::new(ErrorKind::Unsupported, message)
                 .hint("use the version of cidfs that made it, or another directory"),
             RepoError::Config { .. } => Self::invalid(message).hint("correct that line"),
-            RepoError::Io { error, .. } => Self { message, ..Self::from(error) },
+            RepoError::Io { error, .. } => Self {
+                message,
+                ..Self::from(error)
+            },
         }
     }
 }
@@ -25,9 +28,10 @@ impl From<MountError> for OperationError {
         let message = error.to_string();
         match error {
             MountError::Mounted(_) => Self::new(ErrorKind::Busy, message),
-            MountError::Dir { error, .. } | MountError::Refused { error, .. } => {
-                Self { message, ..Self::from(error) }
-            }
+            MountError::Dir { error, .. } | MountError::Refused { error, .. } => Self {
+                message,
+                ..Self::from(error)
+            },
         }
     }
 }
@@ -39,7 +43,10 @@ impl From<UnmountError> for OperationError {
             UnmountError::NotMounted { .. } => Self::not_found(message),
             UnmountError::Busy { .. } => Self::new(ErrorKind::Busy, message)
                 .hint("end these programs, or `cidfs umount --lazy`"),
-            UnmountError::Io { error, .. } => Self { message, ..Self::from(error) },
+            UnmountError::Io { error, .. } => Self {
+                message,
+                ..Self::from(error)
+            },
         }
     }
 }

@@ -28,15 +28,20 @@ impl Mounter for KernelMounter {
         let mut options = fs::MountOptions::parse(&words)
             .map_err(|error| OperationError::invalid(error.to_string()))?;
         options.space_of = Some(self.repo.clone());
-        let root = self.tree.resolve_root(&request.source).await.map_err(|error| {
-            OperationError::from(error).context(format!("cannot mount {}", request.source))
-        })?;
+        let root = self
+            .tree
+            .resolve_root(&request.source)
+            .await
+            .map_err(|error| {
+                OperationError::from(error).context(format!("cannot mount {}", request.source))
+            })?;
         let (tree, dir) = (Arc::clone(&self.tree), request.dir.clone());
         let runtime = tokio::runtime::Handle::current();
         let mounting =
             tokio::task::spawn_blocking(move || fs::mount(tree, root, &dir, &options, runtime));
-        let mount =
-            mounting.await.map_err(|error| OperationError::internal(error.to_string()))??;
+        let mount = mounting
+            .await
+            .map_err(|error| OperationError::internal(error.to_string()))??;
         Ok(Arc::new(KernelMount(mount)))
     }
 }

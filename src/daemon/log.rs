@@ -70,13 +70,22 @@ impl BoundedLog {
     fn open(path: PathBuf, bytes_max: u64) -> io::Result<Self> {
         let file = append(&path)?;
         let bytes = file.metadata()?.len();
-        Ok(Self(Arc::new(Mutex::new(Inner { path, file, bytes, bytes_max }))))
+        Ok(Self(Arc::new(Mutex::new(Inner {
+            path,
+            file,
+            bytes,
+            bytes_max,
+        }))))
     }
 }
 
 /// Opens a log file at its end.
 pub(crate) fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
 }
 
 impl Inner {
@@ -124,13 +133,18 @@ mod tests {
         let path = dir.path().join(LOG_NAME);
         let mut log = BoundedLog::open(path.clone(), 100).unwrap();
         for number in 0..100 {
-            log.write_all(format!("line {number}\n").as_bytes()).unwrap();
+            log.write_all(format!("line {number}\n").as_bytes())
+                .unwrap();
         }
         let files: Vec<_> = std::fs::read_dir(dir.path()).unwrap().flatten().collect();
         assert_eq!(files.len(), 2);
         for file in files {
             assert!(file.metadata().unwrap().len() <= 110);
         }
-        assert!(std::fs::read_to_string(path).unwrap().ends_with("line 99\n"));
+        assert!(
+            std::fs::read_to_string(path)
+                .unwrap()
+                .ends_with("line 99\n")
+        );
     }
 }

@@ -51,7 +51,11 @@ impl MountTable {
     /// An empty table of mounts that `mounter` makes.
     pub fn new(mounter: Arc<dyn Mounter>) -> Self {
         let (count, _) = watch::channel(0);
-        Self { mounter, entries: Arc::default(), count: Arc::new(count) }
+        Self {
+            mounter,
+            entries: Arc::default(),
+            count: Arc::new(count),
+        }
     }
 
     /// How many mounts there are, and when that changes.
@@ -61,7 +65,12 @@ impl MountTable {
 
     /// Ends all mounts. What is in use is refused, unless `lazy` detaches it.
     pub async fn end_all(&self, lazy: bool) -> Result<(), OperationError> {
-        let all: Vec<_> = self.entries.lock().values().map(|one| Arc::clone(&one.mount)).collect();
+        let all: Vec<_> = self
+            .entries
+            .lock()
+            .values()
+            .map(|one| Arc::clone(&one.mount))
+            .collect();
         let mut first_error = None;
         for mount in all {
             if let Err(error) = end(&mount, lazy).await {
@@ -116,7 +125,10 @@ const DETACH_GRACE: Duration = Duration::from_millis(500);
 impl Mounts for MountTable {
     fn list(&self) -> Vec<MountInfo> {
         let entries = self.entries.lock();
-        entries.iter().map(|(dir, entry)| info(dir, entry)).collect()
+        entries
+            .iter()
+            .map(|(dir, entry)| info(dir, entry))
+            .collect()
     }
 
     async fn add(&self, request: MountRequest) -> Result<MountInfo, OperationError> {
@@ -141,7 +153,11 @@ impl Mounts for MountTable {
     }
 
     async fn remove(&self, dir: &Path, lazy: bool) -> Result<(), OperationError> {
-        let mount = self.entries.lock().get(dir).map(|one| Arc::clone(&one.mount));
+        let mount = self
+            .entries
+            .lock()
+            .get(dir)
+            .map(|one| Arc::clone(&one.mount));
         let Some(mount) = mount else {
             let message = format!("this daemon has no mount at {}", dir.display());
             return Err(OperationError::not_found(message).hint("`cidfs mounts` lists what it has"));
@@ -177,7 +193,10 @@ mod tests {
 
         fn unmount(&self, lazy: bool) -> Result<(), OperationError> {
             if self.busy && !lazy {
-                return Err(OperationError::new(ErrorKind::Busy, "in use by less (pid 7)"));
+                return Err(OperationError::new(
+                    ErrorKind::Busy,
+                    "in use by less (pid 7)",
+                ));
             }
             self.ended.send_replace(true);
             Ok(())
@@ -196,12 +215,20 @@ mod tests {
     impl Mounter for Fakes {
         async fn mount(&self, request: &MountRequest) -> Result<Arc<dyn Mounted>, OperationError> {
             let (ended, _) = watch::channel(false);
-            Ok(Arc::new(Fake { dir: request.dir.clone(), busy: self.busy, ended }))
+            Ok(Arc::new(Fake {
+                dir: request.dir.clone(),
+                busy: self.busy,
+                ended,
+            }))
         }
     }
 
     fn request(dir: &str) -> MountRequest {
-        MountRequest { source: "/".into(), dir: dir.into(), options: String::new() }
+        MountRequest {
+            source: "/".into(),
+            dir: dir.into(),
+            options: String::new(),
+        }
     }
 
     #[tokio::test]

@@ -50,7 +50,10 @@ pub async fn serve(
     let engine = Engine::open(options.repo.clone(), options.sources.clone()).await?;
     let table = Arc::new(MountTable::new(engine.mounter()));
     let (asked, _) = watch::channel(false);
-    let ending = Arc::new(Ending { table: Arc::clone(&table), asked });
+    let ending = Arc::new(Ending {
+        table: Arc::clone(&table),
+        asked,
+    });
     let context = engine.context(Arc::clone(&table) as _, Arc::clone(&ending) as _, true);
     let socket = Socket::bind(engine.dir())
         .map_err(|error| OperationError::from(error).context("cannot make the control socket"))?;

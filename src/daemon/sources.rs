@@ -20,7 +20,9 @@ pub(super) struct SourceSet {
 impl SourceSet {
     /// Opens the sources of a repository and of `specs`.
     pub(super) fn open(_repo: &Repo, _specs: &[String]) -> Result<Self, OperationError> {
-        Ok(Self { all: RwLock::default() })
+        Ok(Self {
+            all: RwLock::default(),
+        })
     }
 
     fn snapshot(&self) -> Vec<Arc<dyn BlockSource>> {
@@ -67,7 +69,10 @@ impl BlockSource for SourceSet {
     }
 
     fn figures(&self) -> Vec<SourceFigures> {
-        self.snapshot().iter().flat_map(|one| one.figures()).collect()
+        self.snapshot()
+            .iter()
+            .flat_map(|one| one.figures())
+            .collect()
     }
 }
 
@@ -77,7 +82,10 @@ impl NameResolver for SourceSet {
         let record = BlockSource::resolve(self, name)
             .await
             .map_err(|error| NameError::Failed(error.to_string()))?;
-        Ok(Resolved { value: record.value, ttl: record.ttl })
+        Ok(Resolved {
+            value: record.value,
+            ttl: record.ttl,
+        })
     }
 }
 
@@ -90,7 +98,10 @@ impl RootLister for SourceSet {
 #[async_trait]
 impl SourceAdmin for SourceSet {
     fn list(&self) -> Vec<Value> {
-        self.figures().into_iter().filter_map(|one| serde_json::to_value(one).ok()).collect()
+        self.figures()
+            .into_iter()
+            .filter_map(|one| serde_json::to_value(one).ok())
+            .collect()
     }
 
     async fn test(&self, _name: Option<&str>) -> Result<Value, OperationError> {

@@ -49,7 +49,9 @@ pub struct StartOptions<'a> {
 /// Starts a daemon and waits until it is ready: its process id and first mount.
 ///
 /// Blocks for up to [`START_TIMEOUT`].
-pub fn in_background(options: &StartOptions<'_>) -> Result<(u32, Option<MountInfo>), OperationError> {
+pub fn in_background(
+    options: &StartOptions<'_>,
+) -> Result<(u32, Option<MountInfo>), OperationError> {
     crate::repo::make_dir(options.repo)?;
     let errors = log::append(&options.repo.join(log::LOG_NAME))?;
     let mut child = command(options)?
@@ -78,13 +80,18 @@ pub fn in_background(options: &StartOptions<'_>) -> Result<(u32, Option<MountInf
                 drop(child.wait());
                 Err(error)
             }
-            Err(_) => Err(OperationError::internal("the daemon ended before it was ready").hint(look())),
+            Err(_) => {
+                Err(OperationError::internal("the daemon ended before it was ready").hint(look()))
+            }
         },
         Ok(Err(error)) => Err(error.into()),
         Err(_) => {
             drop(child.kill());
             drop(child.wait());
-            let message = format!("the daemon was not ready after {} s", START_TIMEOUT.as_secs());
+            let message = format!(
+                "the daemon was not ready after {} s",
+                START_TIMEOUT.as_secs()
+            );
             Err(OperationError::new(ErrorKind::Timeout, message).hint(look()))
         }
     }
@@ -95,7 +102,11 @@ fn command(options: &StartOptions<'_>) -> Result<Command, OperationError> {
         .map_err(|error| OperationError::from(error).context("cannot find this program"))?;
     let mut command = Command::new(program);
     // Under the name of fstab's helper it would read its arguments as that.
-    command.arg0("cidfs").arg("--repo").arg(options.repo).args(["daemon", "--background"]);
+    command
+        .arg0("cidfs")
+        .arg("--repo")
+        .arg(options.repo)
+        .args(["daemon", "--background"]);
     for source in options.sources {
         command.arg("--source").arg(source);
     }

@@ -69,7 +69,11 @@ impl ConfigFile {
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| {
             let line = error.span().map_or(0, |span| {
-                text.bytes().take(span.start).filter(|byte| *byte == b'\n').count() + 1
+                text.bytes()
+                    .take(span.start)
+                    .filter(|byte| *byte == b'\n')
+                    .count()
+                    + 1
             });
             format!("line {line}: {}", error.message().replace('\n', " "))
         })
@@ -89,7 +93,8 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
 
         fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
             let size = u64::try_from(value);
-            size.map(Some).map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+            size.map(Some)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
         }
 
         fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
@@ -98,7 +103,8 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
 
         fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
             let size = parse_size(value);
-            size.map(Some).ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
+            size.map(Some)
+                .ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
         }
     }
 
@@ -108,7 +114,9 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Er
 /// Reads text such as `10 GiB`, `500MB` or `4096`.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
     let text = text.trim();
-    let digits = text.find(|one: char| !one.is_ascii_digit()).unwrap_or(text.len());
+    let digits = text
+        .find(|one: char| !one.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);
     let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -156,7 +164,10 @@ mod tests {
     #[test]
     fn an_unknown_key_is_refused_with_its_line() {
         let why = ConfigFile::parse("\n[store]\nmemory_bytes = 1\n").unwrap_err();
-        assert!(why.starts_with("line 3: ") && why.contains("`memory_bytes`"), "{why}");
+        assert!(
+            why.starts_with("line 3: ") && why.contains("`memory_bytes`"),
+            "{why}"
+        );
     }
 
     #[test]

@@ -90,7 +90,11 @@ impl Repo {
         let lock = lock(dir)?;
         check_version(dir)?;
         let config = read_config(dir)?;
-        Ok(Self { dir: dir.to_owned(), config, _lock: lock })
+        Ok(Self {
+            dir: dir.to_owned(),
+            config,
+            _lock: lock,
+        })
     }
 
     /// Its directory.
@@ -110,13 +114,19 @@ pub fn make_dir(dir: &Path) -> Result<(), RepoError> {
         .recursive(true)
         .mode(0o700)
         .create(dir)
-        .map_err(|error| RepoError::Io { path: dir.to_owned(), error })
+        .map_err(|error| RepoError::Io {
+            path: dir.to_owned(),
+            error,
+        })
 }
 
 /// Takes the lock and writes our process id into its file.
 fn lock(dir: &Path) -> Result<File, RepoError> {
     let path = dir.join("lock");
-    let at = |error| RepoError::Io { path: path.clone(), error };
+    let at = |error| RepoError::Io {
+        path: path.clone(),
+        error,
+    };
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -131,7 +141,10 @@ fn lock(dir: &Path) -> Result<File, RepoError> {
         Err(TryLockError::WouldBlock) => {
             let mut pid = String::new();
             (&file).take(20).read_to_string(&mut pid).map_err(at)?;
-            return Err(RepoError::Locked { dir: dir.to_owned(), pid: pid.trim().to_owned() });
+            return Err(RepoError::Locked {
+                dir: dir.to_owned(),
+                pid: pid.trim().to_owned(),
+            });
         }
     }
     file.set_len(0).map_err(at)?;
@@ -143,12 +156,18 @@ fn lock(dir: &Path) -> Result<File, RepoError> {
 /// Checks the version file; a directory without one is new.
 fn check_version(dir: &Path) -> Result<(), RepoError> {
     let path = dir.join("version");
-    let at = |error| RepoError::Io { path: path.clone(), error };
+    let at = |error| RepoError::Io {
+        path: path.clone(),
+        error,
+    };
     match read_limited(&path) {
         Ok(text) if text.trim() == VERSION => Ok(()),
         Ok(text) => {
             let found = text.trim().chars().take(20).collect();
-            Err(RepoError::Version { dir: dir.to_owned(), found })
+            Err(RepoError::Version {
+                dir: dir.to_owned(),
+                found,
+            })
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             // By rename, so that a crash leaves no half of it.
@@ -172,7 +191,9 @@ pub fn read_config(dir: &Path) -> Result<ConfigFile, RepoError> {
 
 fn read_limited(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let read = File::open(path)?
+        .take(CONFIG_BYTES_MAX + 1)
+        .read_to_string(&mut text)?;
     if read as u64 > CONFIG_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
@@ -188,7 +209,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let held = Repo::open(dir.path()).unwrap();
         let refused = Repo::open(dir.path()).unwrap_err().to_string();
-        assert!(refused.contains(&format!("process {}", std::process::id())), "{refused}");
+        assert!(
+            refused.contains(&format!("process {}", std::process::id())),
+            "{refused}"
+        );
         drop(held);
         Repo::open(dir.path()).unwrap();
     }
@@ -208,7 +232,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let inner = dir.path().join("a/b");
         Repo::open(&inner).unwrap();
-        assert_eq!(std::fs::metadata(&inner).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            std::fs::metadata(&inner).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
     }
 
     #[test]
@@ -217,6 +244,9 @@ mod tests {
         std::fs::write(dir.path().join(CONFIG_NAME), "[store]\nspeed = 1\n").unwrap();
         let refused = Repo::open(dir.path()).unwrap_err().to_string();
         assert!(refused.contains("config.toml"), "{refused}");
-        assert!(refused.contains("line 2") && refused.contains("speed"), "{refused}");
+        assert!(
+            refused.contains("line 2") && refused.contains("speed"),
+            "{refused}"
+        );
     }
 }

@@ -11,9 +11,7 @@ use serde_json::{Map, Value, json};
 use super::path::{last_part, normal};
 use crate::config::{CAT_CHUNK_BYTES, CAT_CHUNKS_AHEAD, FETCHES_PER_REQUEST_MAX, LS_ENTRIES_MAX};
 use crate::control::registry::Io;
-use crate::control::{
-    ByteStream, Context, ErrorKind, Operation, OperationError, Output, tarball,
-};
+use crate::control::{ByteStream, Context, ErrorKind, Operation, OperationError, Output, tarball};
 use crate::tree::{Attr, Entry, Kind, Node, Tree};
 
 /// A path.
@@ -57,13 +55,21 @@ struct Cat {
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation::read("ipfs/resolve", "Finds the CID that a path leads to.", resolve),
+        Operation::read(
+            "ipfs/resolve",
+            "Finds the CID that a path leads to.",
+            resolve,
+        ),
         Operation::read("ipfs/stat", "Tells what a path leads to.", stat),
         Operation::read("ipfs/ls", "Lists a directory.", ls),
         Operation::read("ipfs/cat", "Gives the bytes of a file.", cat)
             .giving("application/octet-stream"),
-        Operation::read("ipfs/get", "Gives a file or directory as a tar archive.", get)
-            .giving("application/x-tar"),
+        Operation::read(
+            "ipfs/get",
+            "Gives a file or directory as a tar archive.",
+            get,
+        )
+        .giving("application/x-tar"),
     ]
 }
 
@@ -101,7 +107,9 @@ async fn stat(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationE
 }
 
 async fn attr(tree: &Tree, node: &Node, path: &str) -> Result<Attr, OperationError> {
-    tree.attr(node).await.map_err(|error| OperationError::from(error).context(path))
+    tree.attr(node)
+        .await
+        .map_err(|error| OperationError::from(error).context(path))
 }
 
 fn attr_fields(attr: &Attr) -> Map<String, Value> {
@@ -142,7 +150,9 @@ async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationE
             tsize: None,
         };
         let entry = describe(&context.tree, &entry, what.long).await;
-        return Ok(Output::Json(json!({"entries": [entry], "total": 1, "directory": false})));
+        return Ok(Output::Json(
+            json!({"entries": [entry], "total": 1, "directory": false}),
+        ));
     }
     let listing = context
         .tree
@@ -159,14 +169,20 @@ async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationE
         .collect()
         .await;
     let total = listing.entries.len();
-    Ok(Output::Json(json!({"entries": entries, "total": total, "directory": true})))
+    Ok(Output::Json(
+        json!({"entries": entries, "total": total, "directory": true}),
+    ))
 }
 
 /// Describes an entry. That its block cannot be had is said in it: the
 /// others are listed all the same.
 async fn describe(tree: &Tree, entry: &Entry, long: bool) -> Value {
     let mut fields = Map::new();
-    let asked = if long || entry.kind.is_none() { Some(tree.attr(&entry.node).await) } else { None };
+    let asked = if long || entry.kind.is_none() {
+        Some(tree.attr(&entry.node).await)
+    } else {
+        None
+    };
     match asked {
         Some(Ok(attr)) if long => fields.extend(attr_fields(&attr)),
         Some(Ok(attr)) => {
@@ -180,7 +196,10 @@ async fn describe(tree: &Tree, entry: &Entry, long: bool) -> Value {
             fields.insert("kind".to_owned(), entry.kind.map(kind_name).into());
         }
     }
-    fields.insert("name".to_owned(), String::from_utf8_lossy(&entry.name).into());
+    fields.insert(
+        "name".to_owned(),
+        String::from_utf8_lossy(&entry.name).into(),
+    );
     if std::str::from_utf8(&entry.name).is_err() {
         // What JSON cannot carry as text.
         let bytes = multibase::encode(multibase::Base::Base16Lower, &entry.name);
@@ -205,7 +224,11 @@ async fn cat(context: Arc<Context>, what: Cat, _: Io) -> Result<Output, Operatio
     let left = attr.size.saturating_sub(what.offset);
     let length = what.length.map_or(left, |length| length.min(left));
     let stream = file_bytes(Arc::clone(&context.tree), node, what.offset, length);
-    Ok(Output::Bytes { content_type: "application/octet-stream", length: Some(length), stream })
+    Ok(Output::Bytes {
+        content_type: "application/octet-stream",
+        length: Some(length),
+        stream,
+    })
 }
 
 /// Gives `length` bytes of a file from `offset`, a few chunks ahead of the reader.
@@ -233,5 +256,9 @@ async fn get(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationEr
     let node = find(&context, &at.path).await?;
     attr(&context.tree, &node, &at.path).await?;
     let stream = tarball::stream(Arc::clone(&context.tree), node, last_part(&at.path));
-    Ok(Output::Bytes { content_type: "application/x-tar", length: None, stream })
+    Ok(Output::Bytes {
+        content_type: "application/x-tar",
+        length: None,
+        stream,
+    })
 }

@@ -29,7 +29,11 @@ pub(super) fn operations() -> Vec<Operation> {
         Operation::read("version", "Tells the version and the process.", version),
         Operation::read("status", "Tells what the daemon does and has.", status),
         Operation::read("config", "Shows the configuration in force.", config),
-        Operation::write("shutdown", "Unmounts everything and ends the daemon.", shutdown),
+        Operation::write(
+            "shutdown",
+            "Unmounts everything and ends the daemon.",
+            shutdown,
+        ),
     ]
 }
 
@@ -59,7 +63,9 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
 }
 
 async fn config(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, OperationError> {
-    Ok(Output::Json(json!({"repo": context.info.repo, "config": context.info.config})))
+    Ok(Output::Json(
+        json!({"repo": context.info.repo, "config": context.info.config}),
+    ))
 }
 
 async fn shutdown(context: Arc<Context>, how: Shutdown, _: Io) -> Result<Output, OperationError> {

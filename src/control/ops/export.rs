@@ -30,16 +30,17 @@ struct Export {
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation::read("ipfs/export", "Gives whole DAGs as a CAR file (version 1).", export)
-            .giving(CAR),
+        Operation::read(
+            "ipfs/export",
+            "Gives whole DAGs as a CAR file (version 1).",
+            export,
+        )
+        .giving(CAR),
     ]
 }
 
 /// Finds the CIDs that paths lead to.
-pub(super) async fn roots(
-    context: &Context,
-    paths: &[String],
-) -> Result<Vec<Cid>, OperationError> {
+pub(super) async fn roots(context: &Context, paths: &[String]) -> Result<Vec<Cid>, OperationError> {
     if paths.is_empty() || paths.len() > EXPORT_ROOTS_MAX {
         let message = format!("give from 1 to {EXPORT_ROOTS_MAX} paths");
         return Err(OperationError::invalid(message));
@@ -60,7 +61,11 @@ async fn export(context: Arc<Context>, what: Export, _: Io) -> Result<Output, Op
     let mut start = BytesMut::new();
     start.extend_from_slice(&encode_header(&roots));
     let stream = car(walk, start);
-    Ok(Output::Bytes { content_type: CAR, length: None, stream })
+    Ok(Output::Bytes {
+        content_type: CAR,
+        length: None,
+        stream,
+    })
 }
 
 /// Writes what a walk gives as sections, behind what is gathered already.

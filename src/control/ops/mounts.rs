@@ -25,7 +25,11 @@ struct Remove {
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::read("mounts/list", "Lists the mounts of this daemon.", list),
-        Operation::write("mounts/add", "Mounts, and answers when the mount is usable.", add),
+        Operation::write(
+            "mounts/add",
+            "Mounts, and answers when the mount is usable.",
+            add,
+        ),
         Operation::write("mounts/remove", "Unmounts.", remove),
     ]
 }
@@ -41,7 +45,9 @@ async fn add(
 ) -> Result<Output, OperationError> {
     absolute(&request.dir)?;
     let mount = context.mounts.add(request).await?;
-    Ok(Output::Json(json!({"mount": mount, "pid": std::process::id()})))
+    Ok(Output::Json(
+        json!({"mount": mount, "pid": std::process::id()}),
+    ))
 }
 
 async fn remove(context: Arc<Context>, what: Remove, _: Io) -> Result<Output, OperationError> {
@@ -55,5 +61,8 @@ fn absolute(dir: &std::path::Path) -> Result<(), OperationError> {
     if dir.is_absolute() {
         return Ok(());
     }
-    Err(OperationError::invalid(format!("{} is not an absolute path", dir.display())))
+    Err(OperationError::invalid(format!(
+        "{} is not an absolute path",
+        dir.display()
+    )))
 }

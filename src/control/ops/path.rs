@@ -10,7 +10,9 @@ pub(super) fn normal(path: &str) -> Result<String, OperationError> {
         return Ok(path.to_owned());
     }
     for space in ["ipfs", "ipns"] {
-        let rest = path.strip_prefix(space).and_then(|rest| rest.strip_prefix("://"));
+        let rest = path
+            .strip_prefix(space)
+            .and_then(|rest| rest.strip_prefix("://"));
         if let Some(rest) = rest {
             return Ok(format!("/{space}/{rest}"));
         }
@@ -19,13 +21,18 @@ pub(super) fn normal(path: &str) -> Result<String, OperationError> {
     if Cid::try_from(first).is_ok() {
         return Ok(format!("/ipfs/{path}"));
     }
-    Err(OperationError::invalid(format!("{path:?} is not a path of IPFS"))
-        .hint("write /ipfs/<cid>[/path], /ipns/<name>[/path] or <cid>[/path]"))
+    Err(
+        OperationError::invalid(format!("{path:?} is not a path of IPFS"))
+            .hint("write /ipfs/<cid>[/path], /ipns/<name>[/path] or <cid>[/path]"),
+    )
 }
 
 /// The name under which a path's content is kept by default: its last part.
 pub(super) fn last_part(path: &str) -> String {
-    path.rsplit('/').find(|part| !part.is_empty()).unwrap_or("content").to_owned()
+    path.rsplit('/')
+        .find(|part| !part.is_empty())
+        .unwrap_or("content")
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -51,7 +58,12 @@ mod tests {
     fn what_is_no_path_is_refused_with_the_forms() {
         for bad in ["", "/", "a/b", "/mnt/x", "ipfs:/x"] {
             let refused = normal(bad).unwrap_err();
-            assert!(refused.hint.is_some_and(|hint| hint.contains("/ipfs/<cid>")), "{bad}");
+            assert!(
+                refused
+                    .hint
+                    .is_some_and(|hint| hint.contains("/ipfs/<cid>")),
+                "{bad}"
+            );
         }
     }
 }

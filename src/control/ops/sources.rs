@@ -44,7 +44,11 @@ struct Remove {
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::read("sources/list", "Lists the sources and their figures.", list),
-        Operation::read("sources/test", "Asks sources for a block that all have.", test),
+        Operation::read(
+            "sources/test",
+            "Asks sources for a block that all have.",
+            test,
+        ),
         Operation::write("sources/add", "Adds a source.", add),
         Operation::write("sources/remove", "Takes a source away.", remove),
     ]
