@@ -144,7 +144,9 @@ fn head(mounts: &[(String, PathBuf)]) {
 fn row(workload: &Workload, mounts: &[(String, PathBuf)], rounds: usize) {
     let mut figures = vec![Vec::new(); mounts.len()];
     if !workload.cold {
-        mounts.iter().for_each(|(_, dir)| drop((workload.run)(dir)));
+        for (_, dir) in mounts {
+            (workload.run)(dir);
+        }
     }
     for _ in 0..rounds {
         for ((_, dir), figures) in mounts.iter().zip(&mut figures) {

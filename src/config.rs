@@ -90,6 +90,28 @@ pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
 pub const CID_BYTES_MAX: usize = 40 + IDENTITY_BYTES_MAX;
 /// Longest section of a CAR file that is held in memory. A longer one is refused.
 pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;
+/// Largest own pack, 1 GiB; then a new one is begun. Offsets in a pack are 32 bits.
+pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
+/// Largest cache pack, 128 MiB; eviction drops whole packs.
+pub const CACHE_PACK_BYTES_MAX: u64 = 128 << 20;
+/// sled's page cache, 16 MiB.
+pub const INDEX_MEMORY_BYTES: u64 = 16 << 20;
+/// Longest wait for the index when something is written, 60 s. Then it is an error.
+pub const INDEX_DEADLINE: Duration = Duration::from_secs(60);
+/// Default limit of the memory tier, 64 MiB.
+pub const MEMORY_BYTES_MAX: u64 = 64 << 20;
+/// Default limit of the cache packs, 10 GiB. The least recently used pack is dropped.
+pub const CACHE_BYTES_MAX: u64 = 10 << 30;
+/// Default of disk space that the cache leaves free, 1 GiB.
+pub const DISK_FREE_MIN: u64 = 1 << 30;
+/// Largest file of pins, 256 MiB; a larger one is refused.
+pub const PINS_BYTES_MAX: usize = 256 << 20;
+/// Longest name of a pin in bytes.
+pub const PIN_NAME_BYTES_MAX: usize = 255;
+/// Bytes of added blocks that are written as one.
+pub const SINK_BATCH_BYTES: usize = 4 << 20;
+/// Longest wait of a garbage collection for those who add.
+pub const GC_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of a file that `ipfs/cat` and `ipfs/get` read in one call.
 pub const CAT_CHUNK_BYTES: usize = 1 << 20;
 /// Chunks that `ipfs/cat` reads ahead of its caller.

@@ -7,6 +7,7 @@ pub mod block;
 pub mod car;
 pub mod clock;
 pub mod config;
+pub mod disk;
 pub mod repo;
 pub mod sync;
 

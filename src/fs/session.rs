@@ -40,13 +40,13 @@ pub enum MountError {
 }
 
 fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "; is FUSE there? See /dev/fuse, and install fuse3",
-        io::ErrorKind::PermissionDenied => {
-            "; may this user open /dev/fuse, and is fusermount3 installed (package fuse3)? \
-             allow_other needs `user_allow_other` in /etc/fuse.conf"
-        }
-        _ => "",
+    if error.kind() == io::ErrorKind::NotFound {
+        "; is FUSE there? See /dev/fuse, and install fuse3"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "; may this user open /dev/fuse, and is fusermount3 installed (package fuse3)? \
+         allow_other needs `user_allow_other` in /etc/fuse.conf"
+    } else {
+        ""
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use async_trait::async_trait;
 use cidfs::block::{Block, Cid, Multihash};
-use cidfs::cache::Blocks;
+use cidfs::cache::{Blocks, StoreOptions};
 use cidfs::source::{BlockSource, Fetched, SourceError, SourceFigures};
 use cidfs::testing::dag::Dag;
 use cidfs::unixfs::Reader;
@@ -55,5 +55,5 @@ impl BlockSource for Shelf {
 }
 
 pub(crate) fn reader(shelf: &Arc<Shelf>) -> Arc<Reader> {
-    Reader::new(Blocks::without_disk(shelf.clone()))
+    Reader::new(Blocks::without_disk(StoreOptions::default(), shelf.clone()))
 }

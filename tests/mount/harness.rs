@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use cidfs::block::{Block, Cid, Multihash};
-use cidfs::cache::Blocks;
+use cidfs::cache::{Blocks, StoreOptions};
 use cidfs::car::CarReader;
 use cidfs::fs::{Mount, MountOptions, mount};
 use cidfs::source::{BlockSource, Fetched, SourceError, SourceFigures};
@@ -151,7 +151,7 @@ pub(crate) struct Mounted {
 impl Mounted {
     pub(crate) fn new(source: Arc<dyn BlockSource>, options: &str) -> Self {
         let runtime = Runtime::new().unwrap();
-        let blocks = Blocks::without_disk(source.clone());
+        let blocks = Blocks::without_disk(StoreOptions::default(), source.clone());
         let options = MountOptions::parse(options).unwrap();
         let reader = Reader::with_deadline(blocks, options.deadline);
         let tree = Tree::new(reader, Arc::new(NoNames), Arc::new(Roots(source)));
