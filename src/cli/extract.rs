@@ -62,7 +62,7 @@ impl Extract {
         // Directories last and from below: their modes may forbid to write,
         // and their times change with what is made in them.
         for (path, stored) in std::mem::take(&mut self.later).into_iter().rev() {
-            apply(&path, stored, false)?;
+            apply(&path, stored)?;
         }
         Ok(())
     }
@@ -91,33 +91,26 @@ impl Extract {
 
     fn one<R: Read>(&mut self, entry: &mut Entry<'_, R>, path: &Path) -> io::Result<()> {
         let stored = stored(entry)?;
-        match entry.header().entry_type() {
-            EntryType::Directory => {
-                std::fs::create_dir(path)?;
-                self.dirs.insert(path.to_owned());
-                self.later.push((path.to_owned(), stored));
-                Ok(())
-            }
-            EntryType::Symlink => {
-                let target = entry.link_name_bytes().ok_or(io::ErrorKind::InvalidData)?;
-                symlink(OsStr::from_bytes(&target), path)?;
-                apply(
-                    path,
-                    Stored {
-                        mode: None,
-                        ..stored
-                    },
-                    true,
-                )
-            }
-            EntryType::Regular => {
-                let mut file = File::create_new(path)?;
-                self.bytes += io::copy(entry, &mut file)?;
-                drop(file);
-                apply(path, stored, false)
-            }
-            _ => Err(io::ErrorKind::InvalidData.into()),
+        let kind = entry.header().entry_type();
+        if kind == EntryType::Directory {
+            std::fs::create_dir(path)?;
+            self.dirs.insert(path.to_owned());
+            self.later.push((path.to_owned(), stored));
+            return Ok(());
         }
+        if kind == EntryType::Symlink {
+            let target = entry.link_name_bytes().ok_or(io::ErrorKind::InvalidData)?;
+            symlink(OsStr::from_bytes(&target), path)?;
+            let mode = None;
+            return apply(path, Stored { mode, ..stored });
+        }
+        if kind != EntryType::Regular {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut file = File::create_new(path)?;
+        self.bytes += io::copy(entry, &mut file)?;
+        drop(file);
+        apply(path, stored)
     }
 }
 
@@ -156,10 +149,9 @@ fn stored<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Stored> {
     Ok(stored)
 }
 
-fn apply(path: &Path, stored: Stored, is_link: bool) -> io::Result<()> {
-    if let Some(mode) = stored.mode
-        && !is_link
-    {
+/// Applies them; a link has no mode of its own.
+fn apply(path: &Path, stored: Stored) -> io::Result<()> {
+    if let Some(mode) = stored.mode {
         std::fs::set_permissions(path, Permissions::from_mode(mode & 0o1777))?;
     }
     if let Some(mtime) = stored.mtime {
@@ -196,7 +188,7 @@ mod tests {
             let mut header = tar::Header::new_gnu();
             header.set_size(0);
             // Past the writer's own checks: the name as it is.
-            let mut name = |header: &mut tar::Header, text: &str| {
+            let name = |header: &mut tar::Header, text: &str| {
                 header.as_old_mut().name[..text.len()].copy_from_slice(text.as_bytes());
             };
             match part {
