@@ -113,20 +113,8 @@ impl Block {
         })
     }
 
-    /// Gives the same bytes under another CID of the same multihash; `None`
-    /// where `cid` has another.
-    ///
-    /// A CIDv0 and a CIDv1 of one node differ in this only.
-    pub fn renamed(&self, cid: &Cid) -> Option<Self> {
-        (cid.hash() == self.cid.hash()).then(|| Self {
-            cid: *cid,
-            data: self.data.clone(),
-        })
-    }
-
-    /// Takes bytes that the block store proved before, or that the user told
-    /// it to trust. For the block store alone.
-    pub(crate) fn trusted(cid: Cid, data: Bytes) -> Self {
+    /// Bytes that the store has hashed before in this run, read again.
+    pub(crate) fn proved(cid: Cid, data: Bytes) -> Self {
         Self { cid, data }
     }
 

@@ -127,13 +127,13 @@ pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// The disk of this machine.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct HostDisk;
+pub struct RealDisk;
 
-impl Disk for HostDisk {
+impl Disk for RealDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
         options.read(true).append(true).create_new(true).mode(0o600);
-        Ok(Arc::new(HostFile(options.open(path)?)))
+        Ok(Arc::new(RealFile(options.open(path)?)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
@@ -148,7 +148,7 @@ impl Disk for HostDisk {
             Err(error) if read_only(&error) => File::open(path)?,
             other => other?,
         };
-        Ok(Arc::new(HostFile(file)))
+        Ok(Arc::new(RealFile(file)))
     }
 
     fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
@@ -215,9 +215,9 @@ impl Disk for HostDisk {
     }
 }
 
-struct HostFile(File);
+struct RealFile(File);
 
-impl DiskFile for HostFile {
+impl DiskFile for RealFile {
     fn append(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         (&self.0).write_vectored(parts)
     }

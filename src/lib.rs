@@ -8,6 +8,7 @@ pub mod car;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod repo;
 pub mod sync;
 
 pub mod source;

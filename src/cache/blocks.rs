@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::RwLock;
 
 use super::error::CacheError;
 use super::figures::CacheFigures;
@@ -14,10 +15,10 @@ use super::memory::Memory;
 use super::options::{StoreOptions, Tier};
 use super::pins::Pins;
 use super::store::{Near, Store};
-use crate::block::{Block, BlockError, BlockSink, Cid};
+use crate::block::{Block, BlockError, Cid};
 use crate::config::{BLOCK_BYTES_MAX, INDEX_WAIT};
 use crate::disk::Disk;
-use crate::source::{BlockSource, SourceError};
+use crate::source::{BlockSource, Selector, SourceError};
 use crate::sync::BufferPool;
 
 /// Blocks by CID: from memory, from packs on disk, from sources.
@@ -27,6 +28,8 @@ use crate::sync::BufferPool;
 pub struct Blocks {
     inner: Arc<Inner>,
     pins: Pins,
+    /// Held shared by who adds, alone at the beginning of a collection.
+    pub(super) adding: Arc<RwLock<()>>,
 }
 
 /// What fetches under way share with the store that began them.
@@ -60,7 +63,7 @@ impl Blocks {
     /// Makes a store of memory and sources only.
     pub fn without_disk(options: StoreOptions, sources: Arc<dyn BlockSource>) -> Arc<Self> {
         let memory = Memory::new(options.memory_bytes_max);
-        Self::new(memory, None, sources, Pins::nowhere())
+        Self::new(memory, None, sources, Pins::in_memory())
     }
 
     fn new(
@@ -79,7 +82,12 @@ impl Blocks {
             failed: AtomicU64::new(0),
             joined: AtomicU64::new(0),
         });
-        Arc::new(Self { inner, pins })
+        let adding = Arc::default();
+        Arc::new(Self {
+            inner,
+            pins,
+            adding,
+        })
     }
 
     /// Gives a block from wherever it is. However many ask, it is fetched once;
@@ -92,19 +100,21 @@ impl Blocks {
         }
         let key = Key::of(cid)?;
         if let Some(data) = self.inner.in_memory(&key) {
-            return Ok(Block::trusted(*cid, data));
+            return Ok(Block::proved(*cid, data));
         }
         let inner = Arc::clone(&self.inner);
         let wanted = *cid;
-        let (flight, joined) = self
-            .inner
-            .inflight
-            .join(key, wanted, || async move { inner.fetch(wanted, key).await });
+        let (flight, joined) =
+            self.inner.inflight.join(
+                key,
+                wanted,
+                || async move { inner.fetch(wanted, key).await },
+            );
         if joined {
             self.inner.joined.fetch_add(1, Ordering::Relaxed);
         }
         let block = flight.await?;
-        Ok(Block::trusted(*cid, block.into_data()))
+        Ok(Block::proved(*cid, block.into_data()))
     }
 
     /// Gives a block from memory or packs. May wait for the disk, and never
@@ -116,14 +126,10 @@ impl Blocks {
             return Ok(Some(inline?));
         }
         let key = Key::of(cid)?;
-        let found = match self.inner.in_memory(&key) {
-            Some(data) => Some(data),
-            None => match self.inner.on_disk(cid, &key) {
-                Near::Found(data) => Some(data),
-                Near::Absent | Near::Damaged(..) => None,
-            },
-        };
-        Ok(found.map(|data| Block::trusted(*cid, data)))
+        Ok(match self.near(cid, &key) {
+            Near::Found(data) => Some(Block::proved(*cid, data)),
+            Near::Absent | Near::Damaged(..) => None,
+        })
     }
 
     /// Fills `out` with the bytes of a block from `offset`; `false` where the
@@ -132,12 +138,7 @@ impl Blocks {
     /// Of a block that was proved before, only the range is read. One that was
     /// not is read whole, proved, and kept in memory for the next read. A range
     /// that goes beyond the block is an error.
-    pub fn read_local(
-        &self,
-        cid: &Cid,
-        offset: u64,
-        out: &mut [u8],
-    ) -> Result<bool, CacheError> {
+    pub fn read_local(&self, cid: &Cid, offset: u64, out: &mut [u8]) -> Result<bool, CacheError> {
         if let Some(inline) = Block::inline(cid) {
             return copy_range(cid, inline?.data(), offset, out);
         }
@@ -189,9 +190,8 @@ impl Blocks {
         }
         let key = Key::of(&cid)?;
         match (tier, &self.inner.store) {
-            (Tier::Own, None) => return Err(CacheError::NoRepository),
             (Tier::Own, Some(store)) => store.put_own(&block, &key, false)?,
-            (Tier::Cache, None) => self.inner.memory.insert(key, block.into_data()),
+            (Tier::Own | Tier::Cache, None) => self.inner.memory.insert(key, block.into_data()),
             (Tier::Cache, Some(store)) => {
                 if store.put_cache(&block, &key) {
                     store.flush_cache();
@@ -200,21 +200,6 @@ impl Blocks {
             }
         }
         Ok(())
-    }
-
-    /// A sink whose blocks become own ones. Several threads may use it.
-    pub fn own_sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
-        self.sink(Tier::Own)
-    }
-
-    /// A sink whose blocks are cached.
-    pub fn cache_sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
-        self.sink(Tier::Cache)
-    }
-
-    fn sink(self: &Arc<Self>, tier: Tier) -> Arc<dyn BlockSink> {
-        let blocks = Arc::clone(self);
-        Arc::new(Sink { blocks, tier })
     }
 
     /// Makes the own blocks that were put survive a power loss.
@@ -242,17 +227,36 @@ impl Blocks {
     }
 
     /// The packs and their index, if there is a disk.
-    pub(super) fn store(&self) -> Result<&Arc<Store>, CacheError> {
-        self.inner.store.as_ref().ok_or(CacheError::NoRepository)
+    pub(super) fn store(&self) -> Option<&Arc<Store>> {
+        self.inner.store.as_ref()
     }
 
-    /// Waits until the index is open; `false` after the deadline. True at once
-    /// where there is no disk.
-    pub async fn ready(&self, timeout: std::time::Duration) -> bool {
-        match &self.inner.store {
-            Some(store) => store.index.ready(timeout).await,
-            None => true,
+    /// A block's bytes from memory or packs.
+    pub(super) fn near(&self, cid: &Cid, key: &Key) -> Near<Bytes> {
+        match self.inner.in_memory(key) {
+            Some(data) => Near::Found(data),
+            None => self.inner.on_disk(cid, key),
         }
+    }
+
+    /// Tells whether a block is in memory or a pack, without reading it.
+    pub fn has_local(&self, cid: &Cid) -> bool {
+        matches!(self.len_local(cid), Ok(Some(_)))
+    }
+
+    /// Waits until the index is open; who calls has a deadline.
+    pub async fn index_ready(&self) {
+        if let Some(store) = &self.inner.store {
+            while !store.index.ready(INDEX_WAIT).await && !store.is_closing() {}
+        }
+    }
+
+    /// Asks the sources for the part of a DAG that `selector` names; what comes
+    /// is cached.
+    pub async fn select(self: &Arc<Self>, selector: &Selector) -> Result<(), CacheError> {
+        let sink = self.cache_sink();
+        let outcome = self.inner.sources.select(selector, &*sink).await;
+        outcome.map_err(|error| explain(&selector.root, &error))
     }
 
     /// Figures since start.
@@ -275,21 +279,20 @@ impl Blocks {
     }
 
     /// Syncs what was put and leaves the index clean, so that the next start
-    /// is quick. Afterwards packs have nothing. Dropping does the same, without
-    /// telling of errors.
-    pub fn close(&self) -> Result<(), CacheError> {
-        match &self.inner.store {
-            Some(store) => Ok(store.close()?),
-            None => Ok(()),
+    /// is quick. Afterwards packs have nothing. Dropping does the same. What
+    /// must be durable was synced before: an error is only logged.
+    pub fn close(&self) {
+        if let Some(store) = &self.inner.store
+            && let Err(error) = store.close()
+        {
+            tracing::error!("blocks may not have reached the disk: {error}");
         }
     }
 }
 
 impl Drop for Blocks {
     fn drop(&mut self) {
-        if let Err(error) = self.close() {
-            tracing::error!("blocks may not have reached the disk: {error}");
-        }
+        self.close();
     }
 }
 
@@ -318,18 +321,21 @@ impl Inner {
     /// The one fetch of a block: packs, then sources.
     async fn fetch(self: Arc<Self>, cid: Cid, key: Key) -> Result<Block, CacheError> {
         let damage = match self.clone().from_disk(cid, key).await {
-            Near::Found(data) => return Ok(Block::trusted(cid, data)),
+            Near::Found(data) => return Ok(Block::proved(cid, data)),
             Near::Absent => None,
             Near::Damaged(tier, why) => Some((tier, why)),
         };
         let fetched = self.sources.get(&cid).await;
-        let fetched = fetched.map_err(|error| explain(&cid, &error)).and_then(|fetched| {
-            // A source that gives another block than it was asked for is broken.
-            let why = "a source gave another block".to_owned();
-            let renamed = fetched.block.renamed(&cid);
-            let block = renamed.ok_or(CacheError::Unavailable { cid, why })?;
-            Ok((block, fetched.keep))
-        });
+        let fetched = fetched
+            .map_err(|error| explain(&cid, &error))
+            .and_then(|fetched| {
+                // A source that gives another block than it was asked for is broken.
+                let why = "a source gave another block".to_owned();
+                if fetched.block.cid().hash() != cid.hash() {
+                    return Err(CacheError::Unavailable { cid, why });
+                }
+                Ok((Block::proved(cid, fetched.block.into_data()), fetched.keep))
+            });
         match fetched {
             Ok((block, keep)) => {
                 self.fetched.fetch_add(1, Ordering::Relaxed);
@@ -343,7 +349,10 @@ impl Inner {
             Err(error) => {
                 self.failed.fetch_add(1, Ordering::Relaxed);
                 match damage {
-                    Some((_, why)) => Err(CacheError::Damaged { cid, why }),
+                    Some((_, damage)) => {
+                        let why = format!("the local copy is damaged ({damage}); {error}");
+                        Err(CacheError::Unavailable { cid, why })
+                    }
                     None => Err(error),
                 }
             }
@@ -360,7 +369,9 @@ impl Inner {
         if store.len_of(&key).is_none() {
             return Near::Absent;
         }
-        blocking(move || self.on_disk(&cid, &key)).await.unwrap_or(Near::Absent)
+        blocking(move || self.on_disk(&cid, &key))
+            .await
+            .unwrap_or(Near::Absent)
     }
 
     /// Keeps what was fetched. That it cannot be kept fails nobody's read.
@@ -377,7 +388,9 @@ impl Inner {
                 None => {}
             }
         } else if keep && store.put_cache(block, &key) {
-            drop(blocking(move || store.flush_cache()).await);
+            blocking(move || store.flush_cache())
+                .await
+                .unwrap_or_default();
         }
     }
 }
@@ -411,7 +424,9 @@ fn explain(cid: &Cid, error: &SourceError) -> CacheError {
 
 fn copy_range(cid: &Cid, data: &[u8], offset: u64, out: &mut [u8]) -> Result<bool, CacheError> {
     let from = usize::try_from(offset).unwrap_or(usize::MAX);
-    let part = from.checked_add(out.len()).and_then(|to| data.get(from..to));
+    let part = from
+        .checked_add(out.len())
+        .and_then(|to| data.get(from..to));
     out.copy_from_slice(part.ok_or_else(|| beyond(cid, data.len() as u64))?);
     Ok(true)
 }
@@ -419,15 +434,4 @@ fn copy_range(cid: &Cid, data: &[u8], offset: u64, out: &mut [u8]) -> Result<boo
 fn beyond(cid: &Cid, len: u64) -> CacheError {
     let why = format!("bytes beyond the {len} of {cid} were asked for");
     std::io::Error::new(std::io::ErrorKind::InvalidInput, why).into()
-}
-
-struct Sink {
-    blocks: Arc<Blocks>,
-    tier: Tier,
-}
-
-impl BlockSink for Sink {
-    fn put(&self, block: Block) -> std::io::Result<()> {
-        Ok(self.blocks.put(block, self.tier)?)
-    }
 }

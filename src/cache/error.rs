@@ -28,32 +28,12 @@ pub enum CacheError {
         /// Cause in words.
         why: String,
     },
-    /// It is here, its bytes are not good, and no source gave a good copy.
-    #[error("{cid} is damaged on disk ({why}) and no source has a good copy")]
-    Damaged {
-        /// The block.
-        cid: Cid,
-        /// Cause in words.
-        why: String,
-    },
     /// The CID can never be served (hash not supported, block too large).
     #[error("{0}")]
     Refused(#[from] crate::block::BlockError),
     /// The repository's disk failed.
     #[error("repository: {0}")]
     Io(Arc<std::io::Error>),
-    /// This store has no disk, so it cannot do this.
-    #[error("there is no repository to do this in")]
-    NoRepository,
-    /// The index has not finished opening.
-    #[error("the block index is still opening")]
-    NotReady,
-    /// The pins cannot be read or changed.
-    #[error("pins: {0}")]
-    Pins(String),
-    /// A collection was refused because it could lose blocks.
-    #[error("nothing was collected: {0}")]
-    Unsafe(String),
 }
 
 impl From<std::io::Error> for CacheError {
@@ -64,20 +44,13 @@ impl From<std::io::Error> for CacheError {
 
 impl From<CacheError> for std::io::Error {
     fn from(error: CacheError) -> Self {
-        match &error {
-            CacheError::Io(cause) => {
-                let code = cause.raw_os_error();
-                code.map_or_else(|| Self::new(cause.kind(), error), Self::from_raw_os_error)
-            }
-            CacheError::NotFound { .. } => Self::new(std::io::ErrorKind::NotFound, error),
-            CacheError::Timeout { .. } => Self::new(std::io::ErrorKind::TimedOut, error),
-            CacheError::Refused(_) => Self::new(std::io::ErrorKind::InvalidInput, error),
-            CacheError::Unavailable { .. }
-            | CacheError::Damaged { .. }
-            | CacheError::NoRepository
-            | CacheError::NotReady
-            | CacheError::Pins(_)
-            | CacheError::Unsafe(_) => Self::other(error),
-        }
+        let kind = match &error {
+            CacheError::Io(cause) => cause.kind(),
+            CacheError::NotFound { .. } => std::io::ErrorKind::NotFound,
+            CacheError::Timeout { .. } => std::io::ErrorKind::TimedOut,
+            CacheError::Refused(_) => std::io::ErrorKind::InvalidInput,
+            CacheError::Unavailable { .. } => std::io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }

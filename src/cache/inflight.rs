@@ -40,7 +40,10 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut flights = self.flights.lock();
         // A newcomer may have begun anew between the last waiter's leaving and now.
-        if flights.get(&self.key).is_some_and(|(n, _)| *n == self.number) {
+        if flights
+            .get(&self.key)
+            .is_some_and(|(n, _)| *n == self.number)
+        {
             flights.remove(&self.key);
         }
     }
@@ -117,8 +120,9 @@ mod tests {
         });
         assert!(!joined);
         let leader = tokio::spawn(leader);
-        let (waiter, joined) =
-            inflight.join(key(), *block().cid(), || async { unreachable!("began twice") });
+        let (waiter, joined) = inflight.join(key(), *block().cid(), || async {
+            unreachable!("began twice")
+        });
         assert!(joined);
         let waiter = tokio::spawn(waiter);
         tokio::time::sleep(Duration::from_millis(10)).await;

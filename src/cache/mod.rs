@@ -14,13 +14,15 @@
 //!
 //! From the bottom: `key`, `options`, `packs` (the files), `index` (where each
 //! block is), `eviction` (pure), `store` (packs and index together), `memory`,
-//! `inflight`, `pins`, and `blocks` over all of them; `gc`, `verify` and `cids`
+//! `inflight`, `pins`, and `blocks` over all of them; `gc`, `scrub` and `cids`
 //! go through the packs as a whole.
 
 mod blocks;
+mod cids;
 mod error;
 mod eviction;
 mod figures;
+mod gc;
 mod index;
 mod inflight;
 mod key;
@@ -28,11 +30,17 @@ mod memory;
 mod options;
 mod packs;
 mod pins;
+mod scrub;
+mod sink;
 mod store;
 
 pub use blocks::Blocks;
+pub use cids::CidCursor;
 pub use error::CacheError;
 pub use figures::{CacheFigures, FetchFigures, MemoryFigures, TierFigures};
+pub use gc::{GcProgress, GcReport, Links};
 pub use options::{StoreOptions, Tier, VerifyPolicy};
 pub use packs::Damage;
 pub use pins::{Pin, PinMode, Pins};
+pub use scrub::{DamagedBlock, TornPack, VerifyProgress, VerifyReport};
+pub use sink::OwnSink;

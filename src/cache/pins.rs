@@ -4,7 +4,7 @@
 //! replaced as a whole: after a crash it is the old one or the new one. Its
 //! first line is `cidfs pins 1 <sha2-256 of the rest>`, then one JSON object
 //! `{"cid", "mode", "name"}` a line. A file that is damaged is never written
-//! over: listing and changing are errors, and nothing is collected.
+//! over: changing pins is an error, and nothing is collected.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,10 +12,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use multihash_codetable::{Code, MultihashDigest};
-use parking_lot::Mutex;
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
-use super::error::CacheError;
 use crate::block::Cid;
 use crate::config::{PIN_NAME_BYTES_MAX, PINS_FILE_BYTES_MAX, PINS_MAX};
 use crate::disk::{Disk, replace};
@@ -39,127 +38,159 @@ pub struct Pin {
     pub cid: Cid,
     /// How much of it.
     pub mode: PinMode,
-    /// A name for people; may be empty, need not be unique.
-    pub name: String,
+    /// A name for people, if any; need not be unique.
+    pub name: Option<String>,
 }
+
+/// Mode and name.
+type Kept = (PinMode, Option<String>);
 
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
 struct Line {
     cid: String,
     mode: PinMode,
-    #[serde(default)]
-    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
 }
 
 /// The pins of a repository; one for each CID.
 pub struct Pins {
     place: Option<(Arc<dyn Disk>, PathBuf)>,
-    pins: Mutex<Result<BTreeMap<Cid, (PinMode, String)>, String>>,
+    held: RwLock<Held>,
+}
+
+#[derive(Default)]
+struct Held {
+    pins: BTreeMap<Cid, Kept>,
+    /// Why the file cannot be used; what could be read of it is in `pins`.
+    damage: Option<String>,
 }
 
 impl Pins {
-    /// Reads the pins of a repository. Damage shows when they are used.
+    /// Reads the pins of a repository. That they are damaged stops changes and
+    /// collections, and no read.
     pub(super) fn open(disk: Arc<dyn Disk>, repo_dir: &Path) -> Self {
         let path = repo_dir.join("pins");
-        let pins = match disk.read(&path, PINS_FILE_BYTES_MAX) {
+        let held = match disk.read(&path, PINS_FILE_BYTES_MAX) {
             Ok(bytes) => decode(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-            Err(error) => Err(error.to_string()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Held::default(),
+            Err(error) => Held {
+                damage: Some(error.to_string()),
+                ..Held::default()
+            },
         };
-        let pins = pins.map_err(|why| format!("{} cannot be used: {why}", path.display()));
-        if let Err(why) = &pins {
-            tracing::error!("{why}; nothing is collected and no pin is changed");
+        if let Some(why) = &held.damage {
+            let file = path.display();
+            tracing::error!("{file}: {why}; nothing is collected and no pin is changed");
         }
         Self {
             place: Some((disk, path)),
-            pins: Mutex::new(pins),
+            held: RwLock::new(held),
         }
     }
 
-    /// Pins of a store without a disk: there are none.
-    pub(super) fn nowhere() -> Self {
+    /// Pins that are nowhere but in memory.
+    pub(super) fn in_memory() -> Self {
         Self {
             place: None,
-            pins: Mutex::new(Ok(BTreeMap::new())),
+            held: RwLock::default(),
         }
     }
 
-    /// Lists all pins, by CID.
-    pub fn list(&self) -> Result<Vec<Pin>, CacheError> {
-        let pins = self.pins.lock();
-        let pins = pins.as_ref().map_err(|why| CacheError::Pins(why.clone()))?;
-        let pin = |(cid, (mode, name)): (&Cid, &(PinMode, String))| Pin {
+    /// Why the file of pins cannot be used, if it cannot.
+    pub fn damage(&self) -> Option<String> {
+        self.held.read().damage.clone()
+    }
+
+    /// All pins, in the order of their CIDs. Of a damaged file what can be read.
+    pub fn list(&self) -> Vec<Pin> {
+        let pin = |(cid, (mode, name)): (&Cid, &Kept)| Pin {
             cid: *cid,
             mode: *mode,
             name: name.clone(),
         };
-        Ok(pins.iter().map(pin).collect())
+        self.held.read().pins.iter().map(pin).collect()
     }
 
-    /// Gives the pin of a CID.
-    pub fn get(&self, cid: &Cid) -> Result<Option<Pin>, CacheError> {
-        let pins = self.pins.lock();
-        let pins = pins.as_ref().map_err(|why| CacheError::Pins(why.clone()))?;
-        Ok(pins.get(cid).map(|(mode, name)| Pin {
-            cid: *cid,
-            mode: *mode,
-            name: name.clone(),
-        }))
+    /// How a CID is pinned, if it is.
+    pub fn get(&self, cid: &Cid) -> Option<PinMode> {
+        self.held.read().pins.get(cid).map(|(mode, _)| *mode)
     }
 
-    /// Adds pins, durably, all or none. One that is there gets the new mode
-    /// and name.
-    pub fn add(&self, added: &[Pin]) -> Result<(), CacheError> {
-        if let Some(pin) = added.iter().find(|pin| pin.name.len() > PIN_NAME_BYTES_MAX) {
+    /// Adds pins, all or none; durable when it returns.
+    ///
+    /// A recursive pin keeps more than a direct one, which does not weaken it;
+    /// a name stays where the new pin has none.
+    pub fn add(&self, added: &[Pin]) -> io::Result<()> {
+        let too_long = |pin: &&Pin| {
+            pin.name
+                .as_ref()
+                .is_some_and(|n| n.len() > PIN_NAME_BYTES_MAX)
+        };
+        if let Some(pin) = added.iter().find(too_long) {
             let why = format!("the name of {} is over {PIN_NAME_BYTES_MAX} bytes", pin.cid);
-            return Err(CacheError::Pins(why));
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         }
         self.change(|pins| {
             for pin in added {
-                pins.insert(pin.cid, (pin.mode, pin.name.clone()));
+                let (mode, name) = pins.get(&pin.cid).cloned().unwrap_or((pin.mode, None));
+                let mode = match mode {
+                    PinMode::Recursive => PinMode::Recursive,
+                    PinMode::Direct => pin.mode,
+                };
+                pins.insert(pin.cid, (mode, pin.name.clone().or(name)));
             }
             if pins.len() > PINS_MAX {
-                return Err(CacheError::Pins(format!("there would be over {PINS_MAX}")));
+                let why = format!("there would be over {PINS_MAX} pins");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
             }
             Ok(())
         })
     }
 
-    /// Removes pins, durably; tells how many were there.
-    pub fn remove(&self, cids: &[Cid]) -> Result<usize, CacheError> {
-        let mut removed = 0;
+    /// Removes a pin, durably; false if there is none.
+    pub fn remove(&self, cid: &Cid) -> io::Result<bool> {
+        let mut found = false;
         self.change(|pins| {
-            removed = cids.iter().filter(|cid| pins.remove(cid).is_some()).count();
+            found = pins.remove(cid).is_some();
             Ok(())
         })?;
-        Ok(removed)
+        Ok(found)
     }
 
+    /// Writes first and changes then: a failure changes nothing.
     fn change(
         &self,
-        change: impl FnOnce(&mut BTreeMap<Cid, (PinMode, String)>) -> Result<(), CacheError>,
-    ) -> Result<(), CacheError> {
-        let (disk, path) = self.place.as_ref().ok_or(CacheError::NoRepository)?;
-        let mut held = self.pins.lock();
-        let pins = held.as_ref().map_err(|why| CacheError::Pins(why.clone()))?;
-        let mut changed = pins.clone();
+        change: impl FnOnce(&mut BTreeMap<Cid, Kept>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut held = self.held.write();
+        if let Some(why) = &held.damage {
+            let why = format!("the file of pins is damaged: {why}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why));
+        }
+        let mut changed = held.pins.clone();
         change(&mut changed)?;
-        if changed == *pins {
+        if changed == held.pins {
             return Ok(());
         }
-        replace(&**disk, path, &encode(&changed)?)?;
-        *held = Ok(changed);
+        if let Some((disk, path)) = &self.place {
+            replace(&**disk, path, &encode(&changed)?)?;
+        }
+        held.pins = changed;
         Ok(())
     }
 }
 
 fn checksum(body: &[u8]) -> String {
     let hash = Code::Sha2_256.digest(body);
-    hash.digest().iter().map(|byte| format!("{byte:02x}")).collect()
+    hash.digest()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
-fn encode(pins: &BTreeMap<Cid, (PinMode, String)>) -> Result<Vec<u8>, CacheError> {
+fn encode(pins: &BTreeMap<Cid, Kept>) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     for (cid, (mode, name)) in pins {
         let line = Line {
@@ -175,43 +206,57 @@ fn encode(pins: &BTreeMap<Cid, (PinMode, String)>) -> Result<Vec<u8>, CacheError
     Ok(out)
 }
 
-fn decode(bytes: &[u8]) -> Result<BTreeMap<Cid, (PinMode, String)>, String> {
-    let text = std::str::from_utf8(bytes).map_err(|_| "it is not text".to_owned())?;
-    let (first, body) = text.split_once('\n').ok_or("it has no first line")?;
-    let sum = first.strip_prefix(FIRST_LINE).ok_or("its first line is not ours")?;
-    if sum != checksum(body.as_bytes()) {
-        return Err("its checksum is wrong".to_owned());
+fn decode(bytes: &[u8]) -> Held {
+    let mut held = Held::default();
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .unwrap_or(bytes.len());
+    let (first, body) = bytes.split_at(end);
+    let body = body.get(1..).unwrap_or_default();
+    let wanted = format!("{FIRST_LINE}{}", checksum(body));
+    if first != wanted.as_bytes() || end == bytes.len() {
+        held.damage = Some("its checksum is wrong".to_owned());
     }
-    let mut pins = BTreeMap::new();
-    for line in body.lines() {
-        let line: Line = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        let cid = line.cid.parse::<Cid>().map_err(|error| error.to_string())?;
-        pins.insert(cid, (line.mode, line.name));
+    for line in body
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let line: Result<Line, _> = serde_json::from_slice(line);
+        match line.map(|line| (line.cid.parse::<Cid>(), (line.mode, line.name))) {
+            Ok((Ok(cid), kept)) => drop(held.pins.insert(cid, kept)),
+            Ok((Err(_), _)) | Err(_) => {
+                held.damage = Some("a line of it is no pin".to_owned());
+            }
+        }
     }
-    Ok(pins)
+    held
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::disk::HostDisk;
+    use crate::disk::RealDisk;
 
     fn cids() -> Vec<Cid> {
-        crate::car::tests::blocks(3).iter().map(|block| *block.cid()).collect()
+        crate::car::tests::blocks(3)
+            .iter()
+            .map(|block| *block.cid())
+            .collect()
     }
 
     fn pin(cid: Cid, mode: PinMode, name: &str) -> Pin {
         Pin {
             cid,
             mode,
-            name: name.to_owned(),
+            name: (!name.is_empty()).then(|| name.to_owned()),
         }
     }
 
     #[test]
     fn pins_are_there_after_a_restart_with_mode_and_name() {
         let dir = tempfile::tempdir().unwrap();
-        let open = || Pins::open(Arc::new(HostDisk), dir.path());
+        let open = || Pins::open(Arc::new(RealDisk), dir.path());
         let cids = cids();
         let mut wanted = vec![
             pin(cids[0], PinMode::Recursive, "a \"name\"\nof two lines"),
@@ -219,22 +264,25 @@ mod tests {
         ];
         wanted.sort_by_key(|pin| pin.cid);
         open().add(&wanted).unwrap();
-        assert_eq!(open().list().unwrap(), wanted);
-        assert_eq!(open().remove(&[cids[0], cids[2]]).unwrap(), 1);
-        assert_eq!(open().get(&cids[0]).unwrap(), None);
-        assert!(open().get(&cids[1]).unwrap().is_some());
+        assert_eq!(open().list(), wanted);
+        assert!(open().remove(&cids[0]).unwrap());
+        assert!(!open().remove(&cids[2]).unwrap());
+        assert_eq!(open().get(&cids[0]), None);
+        assert_eq!(open().get(&cids[1]), Some(PinMode::Direct));
     }
 
     #[test]
     fn damaged_pins_are_neither_believed_nor_written_over() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("pins");
-        let open = || Pins::open(Arc::new(HostDisk), dir.path());
-        open().add(&[pin(cids()[0], PinMode::Direct, "kept")]).unwrap();
+        let open = || Pins::open(Arc::new(RealDisk), dir.path());
+        open()
+            .add(&[pin(cids()[0], PinMode::Direct, "kept")])
+            .unwrap();
         let good = std::fs::read(&path).unwrap();
         for cut in 0..good.len() {
             std::fs::write(&path, &good[..cut]).unwrap();
-            assert!(open().list().is_err(), "cut at {cut}");
+            assert!(open().damage().is_some(), "cut at {cut}");
             assert!(open().add(&[pin(cids()[1], PinMode::Direct, "")]).is_err());
             assert_eq!(std::fs::read(&path).unwrap(), &good[..cut]);
         }
@@ -243,12 +291,18 @@ mod tests {
     #[test]
     fn limits_refuse_and_change_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        let pins = Pins::open(Arc::new(HostDisk), dir.path());
+        let pins = Pins::open(Arc::new(RealDisk), dir.path());
         let long = "x".repeat(PIN_NAME_BYTES_MAX + 1);
         assert!(pins.add(&[pin(cids()[0], PinMode::Direct, &long)]).is_err());
-        assert!(pins.list().unwrap().is_empty());
-        let nowhere = Pins::nowhere();
-        let refused = nowhere.add(&[pin(cids()[0], PinMode::Direct, "")]);
-        assert!(matches!(refused, Err(CacheError::NoRepository)));
+        assert!(pins.list().is_empty());
+    }
+
+    #[test]
+    fn a_direct_pin_does_not_weaken_a_recursive_one_nor_take_its_name() {
+        let pins = Pins::in_memory();
+        let cid = cids()[0];
+        pins.add(&[pin(cid, PinMode::Recursive, "kept")]).unwrap();
+        pins.add(&[pin(cid, PinMode::Direct, "")]).unwrap();
+        assert_eq!(pins.list(), [pin(cid, PinMode::Recursive, "kept")]);
     }
 }

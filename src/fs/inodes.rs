@@ -191,7 +191,7 @@ mod tests {
         let first = Inodes::new(Node::Top).remember(ROOT, b"a", &object(b"x"), Kind::File);
         let again = Inodes::new(Node::Top).remember(ROOT, b"a", &object(b"x"), Kind::File);
         assert_eq!(first, again);
-        assert!(first >= FIRST && first <= MASK);
+        assert!((FIRST..=MASK).contains(&first));
     }
 
     #[test]
@@ -212,10 +212,7 @@ mod tests {
         let inodes = Inodes::new(Node::Top);
         let wanted = number(&identity(ROOT, b"a", &object(b"x"), Kind::File));
         let squatter = Inode {
-            identity: Identity::Content(match object(b"other") {
-                Node::Object(cid) => cid,
-                _ => unreachable!("an object"),
-            }),
+            identity: identity(ROOT, b"b", &object(b"other"), Kind::File),
             node: object(b"other"),
             parent: ROOT,
             lookups: 1,

@@ -40,13 +40,13 @@ pub enum MountError {
 }
 
 fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => "; is FUSE there? See /dev/fuse, and install fuse3",
-        io::ErrorKind::PermissionDenied => {
-            "; may this user open /dev/fuse, and is fusermount3 installed (package fuse3)? \
-             allow_other needs `user_allow_other` in /etc/fuse.conf"
-        }
-        _ => "",
+    if error.kind() == io::ErrorKind::NotFound {
+        "; is FUSE there? See /dev/fuse, and install fuse3"
+    } else if error.kind() == io::ErrorKind::PermissionDenied {
+        "; may this user open /dev/fuse, and is fusermount3 installed (package fuse3)? \
+         allow_other needs `user_allow_other` in /etc/fuse.conf"
+    } else {
+        ""
     }
 }
 
@@ -146,7 +146,8 @@ fn config(options: &MountOptions) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(options.fsname.clone()),
-        MountOption::Subtype("cidfs".into()),
+        // As `Subtype` it would reach the kernel only through fusermount3.
+        MountOption::CUSTOM("subtype=cidfs".into()),
         MountOption::RO,
         MountOption::DefaultPermissions,
     ];

@@ -1,1 +1,4 @@
-//! Doubles for faults that a real part will not produce on demand.
+//! Doubles for faults that a real part will not produce on demand, and small
+//! makers of content. Never in a release.
+
+pub mod dag;

@@ -1,4 +1,9 @@
 //! In-process tests: the product without a kernel.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod control_http;
+mod control_world;
+mod hostile;
+mod names;
+mod support;
 mod tidy;

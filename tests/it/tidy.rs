@@ -32,7 +32,7 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("main", &["cli"]),
-    ("testing", &["source", "cache"]),
+    ("testing", &["source", "cache", "unixfs"]),
 ];
 
 /// The only files that may name the FUSE library.

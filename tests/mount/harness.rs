@@ -12,6 +12,7 @@ use cidfs::cache::{Blocks, StoreOptions};
 use cidfs::car::CarReader;
 use cidfs::fs::{Mount, MountOptions, mount};
 use cidfs::source::{BlockSource, Fetched, SourceError, SourceFigures};
+use cidfs::testing::dag::Dag;
 use cidfs::tree::{NameError, NameResolver, Node, Resolved, RootLister, Tree};
 use cidfs::unixfs::Reader;
 use tokio::runtime::Runtime;
@@ -51,10 +52,16 @@ pub(crate) enum Fault {
 }
 
 impl Memory {
-    pub(crate) fn add(&mut self, block: Block) -> Cid {
-        let cid = *block.cid();
-        self.blocks.insert(*cid.hash(), block);
-        cid
+    pub(crate) fn of(dag: Dag) -> Self {
+        let blocks = dag
+            .blocks
+            .into_iter()
+            .map(|b| (*b.cid().hash(), b))
+            .collect();
+        Self {
+            blocks,
+            ..Self::default()
+        }
     }
 
     pub(crate) fn fault(&self, cid: &Cid, fault: Fault) {

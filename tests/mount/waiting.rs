@@ -7,10 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use cidfs::block::{Block, Cid, DAG_PB, RAW, SHA2_256};
-use cidfs::unixfs::dag_pb::{Link, PbNode};
-use cidfs::unixfs::data::{Kind, UnixFs};
+use cidfs::block::Cid;
+use cidfs::testing::dag::Dag;
 
 use crate::harness::{Fault, Memory, Mounted};
 
@@ -26,17 +24,14 @@ struct World {
 }
 
 fn world(options: &str) -> World {
-    let mut memory = Memory::default();
-    let good = leaf(&mut memory, b"good".to_vec());
-    let lone = leaf(&mut memory, b"lone".to_vec());
-    let chunks: Vec<_> = (1..=3u8)
-        .map(|n| leaf(&mut memory, vec![n; CHUNK]))
-        .collect();
+    let mut dag = Dag::default();
+    let good = dag.leaf("good");
+    let lone = dag.leaf("lone");
+    let chunks: Vec<_> = (1..=3u8).map(|n| dag.leaf(vec![n; CHUNK])).collect();
     let parts: Vec<_> = chunks.iter().map(|c| (*c, CHUNK as u64)).collect();
-    let file = file(&mut memory, &parts);
-    let links = [("file", file), ("good", good), ("lone", lone)];
-    let root = directory(&mut memory, &links);
-    let memory = Arc::new(memory);
+    let file = dag.file(&parts);
+    let root = dag.directory(&[("file", file), ("good", good), ("lone", lone)]);
+    let memory = Arc::new(Memory::of(dag));
     let mounted = Mounted::new(memory.clone(), options);
     let base = mounted.dir.join("ipfs").join(root.to_string());
     World {
@@ -46,39 +41,6 @@ fn world(options: &str) -> World {
         chunks,
         lone,
     }
-}
-
-fn leaf(memory: &mut Memory, data: Vec<u8>) -> Cid {
-    memory.add(Block::seal(RAW, SHA2_256, data.into()).unwrap())
-}
-
-fn node(memory: &mut Memory, links: Vec<Link>, unixfs: &UnixFs) -> Cid {
-    let data = Some(unixfs.encode());
-    memory.add(Block::seal(DAG_PB, SHA2_256, PbNode { links, data }.encode()).unwrap())
-}
-
-fn file(memory: &mut Memory, parts: &[(Cid, u64)]) -> Cid {
-    let link = |(cid, size): &(Cid, u64)| Link {
-        cid: *cid,
-        name: Some(Bytes::new()),
-        tsize: Some(*size),
-    };
-    let unixfs = UnixFs {
-        filesize: Some(parts.iter().map(|(_, size)| size).sum()),
-        blocksizes: parts.iter().map(|(_, size)| *size).collect(),
-        ..UnixFs::new(Kind::File)
-    };
-    node(memory, parts.iter().map(link).collect(), &unixfs)
-}
-
-fn directory(memory: &mut Memory, entries: &[(&'static str, Cid)]) -> Cid {
-    let link = |(name, cid): &(&'static str, Cid)| Link {
-        cid: *cid,
-        name: Some(Bytes::from_static(name.as_bytes())),
-        tsize: Some(0),
-    };
-    let links = entries.iter().map(link).collect();
-    node(memory, links, &UnixFs::new(Kind::Directory))
 }
 
 fn reader(program: &str, args: &[&str], file: &std::path::Path) -> Child {

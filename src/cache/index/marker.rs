@@ -90,11 +90,7 @@ impl Marker {
 }
 
 /// Syncs the closed database and writes the marker: the last thing that a run does.
-pub(in crate::cache) fn leave(
-    disk: &dyn Disk,
-    index_dir: &Path,
-    packs: &Packs,
-) -> io::Result<()> {
+pub(in crate::cache) fn leave(disk: &dyn Disk, index_dir: &Path, packs: &Packs) -> io::Result<()> {
     let mut text = FIRST_LINE.to_owned();
     for line in file_lines(&database(index_dir), true)? {
         text.push_str(&line);

@@ -19,7 +19,7 @@ pub(super) use plain::PlainIndex;
 pub(super) use sled_index::SledIndex;
 
 use super::key::Key;
-use super::packs::Location;
+use super::packs::{Location, PackId};
 
 /// The index failed; it is to be rebuilt.
 #[derive(Debug, thiserror::Error)]
@@ -45,8 +45,8 @@ pub(super) enum Change {
     Put(Key, Location),
     /// A block is gone from this place.
     Remove(Key, Location),
-    /// A block was copied from one place to another.
-    Move(Key, Location, Location),
+    /// A block was copied from one pack to another place.
+    Move(Key, PackId, Location),
 }
 
 impl Change {
@@ -66,7 +66,9 @@ impl Change {
                 (!hides).then_some(Some(*new))
             }
             Self::Remove(_, old) => (found == Some(*old)).then_some(None),
-            Self::Move(_, old, new) => (found == Some(*old)).then_some(Some(*new)),
+            Self::Move(_, old, new) => found
+                .is_some_and(|found| found.pack == *old)
+                .then_some(Some(*new)),
         }
     }
 }

@@ -38,7 +38,9 @@ impl Index for SledIndex {
     fn get(&self, key: &Key) -> Result<Option<Location>, IndexError> {
         let found = guarded(|| self.db.get(key.as_bytes()))?;
         let wrong = || IndexError("a value is malformed".to_owned());
-        found.map(|value| decode(&value).ok_or_else(wrong)).transpose()
+        found
+            .map(|value| decode(&value).ok_or_else(wrong))
+            .transpose()
     }
 
     fn set(&self, key: &Key, location: Option<Location>) -> Result<(), IndexError> {

@@ -122,7 +122,10 @@ impl Appender {
             Ok((locations, end)) => {
                 let count = u32::try_from(locations.len()).unwrap_or(u32::MAX);
                 current.pack.len.store(end, Ordering::Release);
-                current.pack.count.store(first.saturating_add(count), Ordering::Release);
+                current
+                    .pack
+                    .count
+                    .store(first.saturating_add(count), Ordering::Release);
                 Ok(locations)
             }
             Err(error) => {

@@ -14,7 +14,8 @@ mod scan;
 
 pub(super) use append::Appender;
 pub(super) use rewrite::Rewrite;
-pub(super) use scan::{Cursor, Damage, Scanned, scan};
+pub use scan::Damage;
+pub(super) use scan::{Cursor, read_section, scan};
 
 use std::collections::HashMap;
 use std::io::{self, IoSlice};
@@ -39,17 +40,26 @@ pub(super) struct PackId {
     pub(super) number: u32,
 }
 
-/// Where a block's data is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where a block's data is. Two are equal if they are the same bytes.
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Location {
     pub(super) pack: PackId,
     /// Where the data begins in the pack.
     pub(super) offset: u64,
     /// Length of the data.
     pub(super) len: u32,
-    /// Which section of the pack it is, counted from 0.
+    /// Which section of the pack it was, counted from 0, when the index was
+    /// made. Damage that came later does not change it.
     pub(super) ordinal: u32,
 }
+
+impl PartialEq for Location {
+    fn eq(&self, other: &Self) -> bool {
+        (self.pack, self.offset, self.len) == (other.pack, other.offset, other.len)
+    }
+}
+
+impl Eq for Location {}
 
 /// What is known of a pack.
 pub(super) struct Pack {
@@ -99,6 +109,13 @@ impl Pack {
             *word |= 1 << (ordinal % 64);
         }
     }
+
+    /// Forgets that the section was proved.
+    pub(super) fn disprove(&self, ordinal: u32) {
+        if let Some(word) = self.proved.write().get_mut(ordinal as usize / 64) {
+            *word &= !(1 << (ordinal % 64));
+        }
+    }
 }
 
 /// The packs of a repository.
@@ -114,7 +131,10 @@ pub(super) struct Packs {
 /// The bytes that a pack begins with: version 1, and one root that carries nothing.
 pub(super) fn pack_header() -> Vec<u8> {
     let nothing = crate::block::hash(IDENTITY, &[]);
-    let roots: Vec<Cid> = nothing.map(|hash| Cid::new_v1(RAW, hash)).into_iter().collect();
+    let roots: Vec<Cid> = nothing
+        .map(|hash| Cid::new_v1(RAW, hash))
+        .into_iter()
+        .collect();
     encode_header(&roots)
 }
 
@@ -156,7 +176,8 @@ impl Packs {
             let id = PackId { tier, number };
             let pack = Pack::new(id, len, u32::MAX, self.tick());
             all.insert(id, Arc::new(pack));
-            self.next_of(tier).store(number.saturating_add(1), Ordering::Release);
+            self.next_of(tier)
+                .store(number.saturating_add(1), Ordering::Release);
         }
         Ok(())
     }
@@ -183,11 +204,6 @@ impl Packs {
         self.dir(id.tier).join(format!("{:08}.car", id.number))
     }
 
-    /// The disk that they are on.
-    pub(super) fn disk(&self) -> &dyn Disk {
-        &*self.disk
-    }
-
     /// A pack, if it is there.
     pub(super) fn get(&self, id: PackId) -> Option<Arc<Pack>> {
         self.all.read().get(&id).cloned()
@@ -196,7 +212,11 @@ impl Packs {
     /// The packs of a tier, oldest first.
     pub(super) fn of(&self, tier: Tier) -> Vec<Arc<Pack>> {
         let all = self.all.read();
-        let mut found: Vec<_> = all.values().filter(|p| p.id.tier == tier).cloned().collect();
+        let mut found: Vec<_> = all
+            .values()
+            .filter(|p| p.id.tier == tier)
+            .cloned()
+            .collect();
         found.sort_unstable_by_key(|pack| pack.id.number);
         found
     }

@@ -51,13 +51,16 @@ impl<'a> Rewrite<'a> {
     }
 
     /// Makes the pack durable and gives it its name.
-    pub(in crate::cache) fn finish(mut self) -> io::Result<()> {
+    pub(in crate::cache) fn finish(mut self) -> io::Result<Arc<Pack>> {
         self.file.sync()?;
-        self.packs.disk.rename(&self.beside, &self.packs.path(self.id))?;
+        self.packs
+            .disk
+            .rename(&self.beside, &self.packs.path(self.id))?;
         self.finished = true;
-        let pack = Pack::new(self.id, self.len, self.count, self.packs.tick());
-        self.packs.register(&Arc::new(pack), &self.file);
-        self.packs.sync_names(self.id.tier)
+        self.packs.sync_names(self.id.tier)?;
+        let pack = Arc::new(Pack::new(self.id, self.len, self.count, self.packs.tick()));
+        self.packs.register(&pack, &self.file);
+        Ok(pack)
     }
 }
 

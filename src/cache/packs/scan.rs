@@ -124,13 +124,16 @@ fn begin(window: &mut Window<'_>, damage: &mut Vec<Damage>) -> io::Result<u64> {
 /// The section that begins at `offset`, or why there is none.
 fn section(window: &mut Window<'_>, offset: u64) -> Result<SectionHead, String> {
     let len = window.len;
-    let bytes = window.at(offset, HEAD_BYTES_MAX).map_err(|error| error.to_string())?;
+    let bytes = window
+        .at(offset, HEAD_BYTES_MAX)
+        .map_err(|error| error.to_string())?;
     match decode_section_head(bytes, offset) {
         Err(error) => Err(error.to_string()),
         Ok(None) => Err("the file ends in the head of a section".to_owned()),
-        Ok(Some(head)) if head.data_len > BLOCK_BYTES_MAX as u64 => {
-            Err(format!("a section of {} bytes is over the limit", head.data_len))
-        }
+        Ok(Some(head)) if head.data_len > BLOCK_BYTES_MAX as u64 => Err(format!(
+            "a section of {} bytes is over the limit",
+            head.data_len
+        )),
         Ok(Some(head)) if head.end() > len => Err("the file ends in a section".to_owned()),
         Ok(Some(head)) => match Key::of(&head.cid) {
             Ok(_) => Ok(head),
@@ -140,11 +143,7 @@ fn section(window: &mut Window<'_>, offset: u64) -> Result<SectionHead, String> 
 }
 
 /// Looks for the next section whose data is good.
-fn resync(
-    window: &mut Window<'_>,
-    from: u64,
-    budget: &mut u64,
-) -> io::Result<Option<SectionHead>> {
+fn resync(window: &mut Window<'_>, from: u64, budget: &mut u64) -> io::Result<Option<SectionHead>> {
     for offset in from..window.len {
         let Ok(bytes) = window.at(offset, HEAD_BYTES_MAX) else {
             // An unreadable sector: what is behind it cannot be reached this way.
@@ -176,7 +175,9 @@ fn resync(
 /// A cheap look before the exact one: a length, then a CID of version 0 or 1.
 fn may_be_head(bytes: &[u8]) -> bool {
     let varint = bytes.iter().take(4).position(|byte| byte & 0x80 == 0);
-    let cid = varint.and_then(|last| bytes.get(last + 1..)).unwrap_or_default();
+    let cid = varint
+        .and_then(|last| bytes.get(last + 1..))
+        .unwrap_or_default();
     matches!(cid, [0x01, ..] | [0x12, 0x20, ..])
 }
 

@@ -62,7 +62,9 @@ impl Store {
             self.packs.remove(pack.id)?;
         }
         self.counters.evicted_packs.fetch_add(1, Ordering::Relaxed);
-        self.counters.evicted_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.counters
+            .evicted_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
         // Entries that lead to no pack are harmless, so this may fail.
         if let Ok(file) = file {
             let forgotten = self.forget(pack, &*file, bytes);

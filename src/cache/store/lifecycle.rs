@@ -13,7 +13,7 @@ use super::evict::location;
 use super::pending::Pending;
 use super::{Counters, Lane, Store};
 use crate::cache::index::marker::{self, Marker};
-use crate::cache::index::{Change, Index, IndexHost, PlainIndex, SledIndex};
+use crate::cache::index::{Index, IndexHost, PlainIndex, SledIndex};
 use crate::cache::key::Key;
 use crate::cache::options::{StoreOptions, Tier};
 use crate::cache::packs::{Pack, Packs, name_of, scan};
@@ -68,7 +68,9 @@ impl Store {
                 .map(|index| Box::new(index) as Box<dyn Index>);
             store.finish_opening(index);
         };
-        let thread = thread::Builder::new().name("block index".to_owned()).spawn(work);
+        let thread = thread::Builder::new()
+            .name("block index".to_owned())
+            .spawn(work);
         match thread {
             Ok(thread) => *self.opener.lock() = Some(thread),
             Err(error) => tracing::error!("the block index cannot be opened: {error}"),
@@ -113,7 +115,9 @@ impl Store {
     /// Makes the index anew from the packs; `None` where the store closes meanwhile.
     fn rebuilt(&self) -> Option<Box<dyn Index>> {
         self.counters.rebuilds.fetch_add(1, Ordering::Relaxed);
-        let any = [Tier::Own, Tier::Cache].iter().any(|tier| !self.packs.of(*tier).is_empty());
+        let any = [Tier::Own, Tier::Cache]
+            .iter()
+            .any(|tier| !self.packs.of(*tier).is_empty());
         if any {
             tracing::info!("the block index is rebuilt from the packs");
         }
@@ -180,7 +184,10 @@ impl Store {
                 for damage in &scanned.damage {
                     tracing::warn!(
                         "{}: {} bytes at {} are no blocks ({}); they are left as they are",
-                        name_of(pack.id), damage.bytes, damage.offset, damage.why
+                        name_of(pack.id),
+                        damage.bytes,
+                        damage.offset,
+                        damage.why
                     );
                 }
                 *pack.damage.lock() = scanned.damage;
@@ -229,12 +236,19 @@ impl Store {
                 store.finish_opening(index);
             }
         };
-        let thread = thread::Builder::new().name("block index".to_owned()).spawn(work);
+        let thread = thread::Builder::new()
+            .name("block index".to_owned())
+            .spawn(work);
         match thread {
             Ok(thread) => *self.opener.lock() = Some(thread),
             Err(error) => tracing::error!("the block index cannot be rebuilt: {error}"),
         }
         true
+    }
+
+    /// Tells whether the store is being closed.
+    pub(in crate::cache) fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Acquire)
     }
 
     /// Appends and syncs what waits, and leaves the index clean. Idempotent.
@@ -304,14 +318,9 @@ mod tests {
     #[test]
     fn an_index_that_fails_while_in_use_is_rebuilt_and_nothing_is_lost() {
         let dir = tempfile::tempdir().unwrap();
-        let disk = Arc::new(crate::disk::HostDisk);
-        let store = Store::open(
-            dir.path(),
-            disk,
-            StoreOptions::default(),
-            BufferPool::new(),
-        )
-        .unwrap();
+        let disk = Arc::new(crate::disk::RealDisk);
+        let store =
+            Store::open(dir.path(), disk, StoreOptions::default(), BufferPool::new()).unwrap();
         let blocks = crate::car::tests::blocks(20);
         for block in &blocks {
             let key = Key::of(block.cid()).unwrap();
@@ -326,7 +335,10 @@ mod tests {
         let key = Key::of(blocks[3].cid()).unwrap();
         store.lookup(&key);
         assert!(store.index.wait(std::time::Duration::from_secs(10)));
-        assert_eq!(store.counters.rebuilds.load(Ordering::Relaxed), rebuilds + 1);
+        assert_eq!(
+            store.counters.rebuilds.load(Ordering::Relaxed),
+            rebuilds + 1
+        );
         for block in &blocks {
             let key = Key::of(block.cid()).unwrap();
             let found = store.read(block.cid(), &key);

@@ -12,6 +12,7 @@ mod pending;
 mod read;
 mod write;
 
+pub(super) use evict::location;
 pub(super) use read::Near;
 
 use std::collections::HashSet;
@@ -27,7 +28,7 @@ use super::figures::{CacheFigures, TierFigures};
 use super::index::IndexHost;
 use super::key::Key;
 use super::options::{StoreOptions, Tier};
-use super::packs::{Appender, Packs};
+use super::packs::{Appender, Pack, Packs};
 use crate::disk::Disk;
 use crate::sync::BufferPool;
 use pending::{Pending, Queue};
@@ -64,7 +65,7 @@ pub(super) struct Store {
 struct Lane {
     tier: Tier,
     queue: Mutex<Queue>,
-    pub(super) appender: Mutex<Appender>,
+    appender: Mutex<Appender>,
     hits: AtomicU64,
 }
 
@@ -96,10 +97,12 @@ impl Store {
         }
     }
 
-    /// Where blocks wait, for the collector: nothing may be appended to the
-    /// own packs that are there now.
-    pub(super) fn seal_own(&self) {
-        self.own.appender.lock().roll();
+    /// Begins a new own pack with the next block, and gives those before it:
+    /// nothing is appended to them any more.
+    pub(super) fn seal_own(&self) -> Vec<Arc<Pack>> {
+        let mut appender = self.own.appender.lock();
+        appender.roll();
+        self.packs.of(Tier::Own)
     }
 
     /// Notes that a block was put, where a collection is under way.
@@ -132,7 +135,10 @@ impl Store {
         let count = |pack: u32| if pack == u32::MAX { 0 } else { u64::from(pack) };
         TierFigures {
             packs: packs.len() as u64,
-            blocks: packs.iter().map(|p| count(p.count.load(Ordering::Acquire))).sum(),
+            blocks: packs
+                .iter()
+                .map(|p| count(p.count.load(Ordering::Acquire)))
+                .sum(),
             bytes: packs.iter().map(|p| p.len.load(Ordering::Acquire)).sum(),
             hits: lane.hits.load(Ordering::Relaxed),
         }

@@ -83,7 +83,10 @@ impl Store {
     ) -> Near<Result<Option<Bytes>, u64>> {
         self.with_place(cid, key, |place| {
             let len = u64::from(place.location.len);
-            if offset.checked_add(out.len() as u64).is_none_or(|end| end > len) {
+            if offset
+                .checked_add(out.len() as u64)
+                .is_none_or(|end| end > len)
+            {
                 return Ok(Err(len));
             }
             if self.is_proved(place) {

@@ -9,9 +9,7 @@ use crate::block::Block;
 use crate::cache::index::{Change, Lookup};
 use crate::cache::key::Key;
 use crate::cache::options::Tier;
-use crate::config::{
-    APPEND_BATCH_BYTES, APPEND_WAITING_BYTES_MAX, CACHE_REST, INDEX_WAIT,
-};
+use crate::config::{APPEND_BATCH_BYTES, APPEND_WAITING_BYTES_MAX, CACHE_REST, INDEX_WAIT};
 
 impl Store {
     /// Takes an own block. Returns once it can be read; durable after [`sync`](Self::sync).
@@ -88,8 +86,10 @@ impl Store {
             match appender.append(&self.packs, blocks) {
                 Ok(locations) => {
                     let keys = batch.iter().map(|(key, _)| *key);
-                    let puts: Vec<_> =
-                        keys.zip(locations).map(|(key, at)| Change::Put(key, at)).collect();
+                    let puts: Vec<_> = keys
+                        .zip(locations)
+                        .map(|(key, at)| Change::Put(key, at))
+                        .collect();
                     self.change_index(&puts);
                     self.pending.finish(&batch, tier);
                 }
@@ -122,7 +122,9 @@ impl Store {
     }
 
     fn is_resting(&self) -> bool {
-        self.resting_until.lock().is_some_and(|until| Instant::now() < until)
+        self.resting_until
+            .lock()
+            .is_some_and(|until| Instant::now() < until)
     }
 
     /// Makes the own blocks that were put survive a power loss.

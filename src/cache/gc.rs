@@ -1,0 +1,405 @@
+//! Garbage collection: keeps what is pinned and drops the other own blocks.
+//!
+//! Marks from the pins and the roots given, then goes through the own packs.
+//! The blocks worth keeping of a pack that has others are copied to a new pack;
+//! that is synced and named, the index is moved, and only then is the old file
+//! removed, so that a crash at any point leaves every live block in a pack.
+//! What is put since the collection began is live; one that is put again while
+//! its pack is swept is copied after all.
+//!
+//! Where something is damaged it would rather keep: a damaged block whose links
+//! cannot be known ends the collection before anything is dropped, and a pack
+//! in which a live block is damaged stays as it is.
+
+use std::collections::HashSet;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Serialize;
+
+use super::blocks::Blocks;
+use super::error::CacheError;
+use super::index::{Change, Lookup};
+use super::key::Key;
+use super::options::Tier;
+use super::packs::{Pack, Rewrite, name_of, read_section, scan};
+use super::pins::PinMode;
+use super::store::{Near, Store, location};
+use crate::block::{Block, Cid, RAW};
+use crate::car::SectionHead;
+use crate::config::{APPEND_BATCH_BYTES, GC_WAIT, INDEX_WAIT, SWEEP_SLICE};
+use crate::disk::DiskFile;
+
+/// How far a collection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GcProgress {
+    /// Blocks found live so far.
+    Marked(u64),
+    /// Packs gone through, of how many.
+    Swept(u64, u64),
+}
+
+/// What a collection did.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct GcReport {
+    /// Own blocks that stay.
+    pub kept_blocks: u64,
+    /// Blocks that are gone, second copies among them.
+    pub freed_blocks: u64,
+    /// Bytes that their packs are smaller by.
+    pub freed_bytes: u64,
+    /// Live blocks that are not here; what is below them is unknown.
+    pub missing_blocks: u64,
+    /// Packs that stay as they are because a live block in them is damaged.
+    pub damaged_packs: u64,
+}
+
+/// Gives the links of a block.
+pub type Links<'a> = &'a dyn Fn(&Block) -> Result<Vec<Cid>, String>;
+
+/// Ends the notes of what is put, whatever way the collection ends.
+struct Noting<'a>(&'a Store);
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        *self.0.fresh.lock() = None;
+    }
+}
+
+impl Blocks {
+    /// Drops own blocks that neither a pin nor `extra_roots` lead to.
+    ///
+    /// Waits for those who add ([`OwnSink`](super::OwnSink)) and is an error if
+    /// they take too long.
+    pub fn gc(
+        &self,
+        links: Links<'_>,
+        extra_roots: &[Cid],
+        progress: &dyn Fn(GcProgress),
+    ) -> Result<GcReport, CacheError> {
+        let Some(store) = self.store() else {
+            return Ok(GcReport::default());
+        };
+        let _one = store.collecting.lock();
+        if let Some(why) = self.pins().damage() {
+            let why = format!("the pins are damaged, so nothing is collected: {why}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
+        }
+        if !store.index.wait(INDEX_WAIT) {
+            return Err(opening().into());
+        }
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "blocks are being added");
+        let alone = self.adding.try_write_for(GC_WAIT).ok_or_else(busy)?;
+        *store.fresh.lock() = Some(HashSet::new());
+        let _noting = Noting(store);
+        store.flush(Tier::Own)?;
+        let old = store.seal_own();
+        drop(alone);
+        let mut report = GcReport::default();
+        let live = self.mark(store, links, extra_roots, progress, &mut report)?;
+        for (pack, done) in old.iter().zip(1..) {
+            let sweep = Sweep {
+                store,
+                pack,
+                live: &live,
+            };
+            sweep.run(&mut report)?;
+            progress(GcProgress::Swept(done, old.len() as u64));
+        }
+        Ok(report)
+    }
+
+    /// Finds the live blocks.
+    fn mark(
+        &self,
+        store: &Store,
+        links: Links<'_>,
+        extra_roots: &[Cid],
+        progress: &dyn Fn(GcProgress),
+        report: &mut GcReport,
+    ) -> Result<HashSet<u128>, CacheError> {
+        let pins = self.pins().list().into_iter();
+        let mut open: Vec<(Cid, PinMode)> = pins.map(|pin| (pin.cid, pin.mode)).collect();
+        open.extend(extra_roots.iter().map(|cid| (*cid, PinMode::Recursive)));
+        let mut live = HashSet::new();
+        let mut followed = HashSet::new();
+        while let Some((cid, mode)) = open.pop() {
+            let key = Key::of(&cid)?;
+            if live.insert(key.tail()) && live.len() % 1024 == 0 {
+                progress(GcProgress::Marked(live.len() as u64));
+            }
+            // Under another codec the same bytes have other links.
+            let codec = u128::from(cid.codec()) << 64;
+            if mode == PinMode::Direct || cid.codec() == RAW || !followed.insert(key.tail() ^ codec)
+            {
+                continue;
+            }
+            let Some(block) = self.for_links(store, &cid, &key, report)? else {
+                continue;
+            };
+            let below = links(&block).map_err(|why| {
+                let why = format!("{cid} is malformed, so nothing is collected: {why}");
+                io::Error::new(io::ErrorKind::InvalidData, why)
+            })?;
+            open.extend(below.into_iter().map(|cid| (cid, PinMode::Recursive)));
+        }
+        progress(GcProgress::Marked(live.len() as u64));
+        Ok(live)
+    }
+
+    /// A block whose links are to be followed; `None` where it is not here.
+    fn for_links(
+        &self,
+        store: &Store,
+        cid: &Cid,
+        key: &Key,
+        report: &mut GcReport,
+    ) -> Result<Option<Block>, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(Some(inline?));
+        }
+        let lost = match self.near(cid, key) {
+            Near::Found(data) => return Ok(Some(Block::proved(*cid, data))),
+            Near::Damaged(Tier::Own, _) => true,
+            // Where own packs are damaged, it may be what was lost.
+            Near::Damaged(Tier::Cache, _) | Near::Absent => store
+                .packs
+                .of(Tier::Own)
+                .iter()
+                .any(|pack| !pack.damage.lock().is_empty()),
+        };
+        if lost {
+            let why = format!(
+                "{cid} is damaged or lost, and what is below it cannot be known, so nothing is \
+                 collected; fetch it from a source or remove its pin"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
+        }
+        report.missing_blocks += 1;
+        Ok(None)
+    }
+}
+
+fn opening() -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, "the block index is not open")
+}
+
+/// The sweep of one pack.
+struct Sweep<'a> {
+    store: &'a Store,
+    pack: &'a Arc<Pack>,
+    live: &'a HashSet<u128>,
+}
+
+impl Sweep<'_> {
+    fn run(&self, report: &mut GcReport) -> io::Result<()> {
+        let file = self.store.packs.file(self.pack.id)?;
+        let (mut kept, mut dead) = (0_u64, 0_u64);
+        let damaged = self.each(&*file, &mut |head, _| {
+            let count = if self.is_kept(head)? {
+                &mut kept
+            } else {
+                &mut dead
+            };
+            *count += 1;
+            Ok(())
+        })?;
+        if dead == 0 {
+            report.kept_blocks += kept;
+            return Ok(());
+        }
+        if damaged {
+            // Between its sections may be what can still be saved.
+            report.kept_blocks += kept + dead;
+            report.damaged_packs += 1;
+            return Ok(());
+        }
+        let copied = match self.copy(&*file, kept)? {
+            Some(bytes) => bytes,
+            None => {
+                report.kept_blocks += kept + dead;
+                report.damaged_packs += 1;
+                return Ok(());
+            }
+        };
+        let rescued = self.forget(&*file)?;
+        if !self.store.index.is_ready() {
+            return Err(opening());
+        }
+        self.store.packs.remove(self.pack.id)?;
+        self.store.packs.sync_names(Tier::Own)?;
+        report.kept_blocks += kept + rescued;
+        report.freed_blocks += dead.saturating_sub(rescued);
+        let len = self.pack.len.load(Ordering::Acquire);
+        report.freed_bytes += len.saturating_sub(copied);
+        Ok(())
+    }
+
+    /// Calls `each` for every section; tells whether there is damage between them.
+    fn each(
+        &self,
+        file: &dyn DiskFile,
+        each: &mut dyn FnMut(&SectionHead, u32) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let len = self.pack.len.load(Ordering::Acquire);
+        let mut failed = None;
+        let scanned = scan(
+            file,
+            len,
+            None,
+            &mut |head, ordinal| match each(head, ordinal) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(!scanned.damage.is_empty()),
+        }
+    }
+
+    /// Tells whether a section is worth keeping.
+    fn is_kept(&self, head: &SectionHead) -> io::Result<bool> {
+        let Ok(key) = Key::of(&head.cid) else {
+            return Ok(true);
+        };
+        if !self.live.contains(&key.tail()) && !self.is_fresh(&key) {
+            return Ok(false);
+        }
+        match self.store.lookup(&key) {
+            Lookup::Unknown => Err(opening()),
+            // A second copy; the other one is looked up.
+            Lookup::Found(at) if at.pack.tier == Tier::Own => {
+                Ok(at == location(self.pack, head, 0))
+            }
+            Lookup::Found(_) | Lookup::Absent => Ok(true),
+        }
+    }
+
+    fn is_fresh(&self, key: &Key) -> bool {
+        let fresh = self.store.fresh.lock();
+        fresh
+            .as_ref()
+            .is_some_and(|fresh| fresh.contains(&key.tail()))
+    }
+
+    /// Copies what is worth keeping to a new pack and moves the index there:
+    /// the length of the new pack, or `None` where a block is damaged.
+    fn copy(&self, file: &dyn DiskFile, kept: u64) -> io::Result<Option<u64>> {
+        if kept == 0 {
+            return Ok(Some(0));
+        }
+        let mut rewrite = Rewrite::begin(&self.store.packs, Tier::Own)?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut damage = None;
+        self.each(file, &mut |head, _| {
+            if damage.is_some() || !self.is_kept(head)? {
+                return Ok(());
+            }
+            let mut data = Vec::new();
+            match read_section(file, head, &mut data) {
+                Ok(cid) => batch.push(Block::proved(cid, data.into())),
+                Err(why) => damage = Some((head.cid, why)),
+            }
+            bytes += head.data_len;
+            if bytes >= APPEND_BATCH_BYTES as u64 {
+                rewrite.append(&batch)?;
+                batch.clear();
+                bytes = 0;
+            }
+            Ok(())
+        })?;
+        if let Some((cid, why)) = damage {
+            let pack = name_of(self.pack.id);
+            tracing::error!("{pack} is not collected: the live block {cid} is damaged: {why}");
+            return Ok(None);
+        }
+        rewrite.append(&batch)?;
+        let new = rewrite.finish()?;
+        self.move_index(&new)?;
+        Ok(Some(new.len.load(Ordering::Acquire)))
+    }
+
+    fn move_index(&self, new: &Arc<Pack>) -> io::Result<()> {
+        let file = self.store.packs.file(new.id)?;
+        let moved = Sweep {
+            store: self.store,
+            pack: new,
+            live: self.live,
+        };
+        let mut changes = Vec::with_capacity(SWEEP_SLICE);
+        moved.each(&*file, &mut |head, ordinal| {
+            if let Ok(key) = Key::of(&head.cid) {
+                changes.push(Change::Move(
+                    key,
+                    self.pack.id,
+                    location(new, head, ordinal),
+                ));
+            }
+            if changes.len() == SWEEP_SLICE {
+                self.store.change_index(&changes);
+                changes.clear();
+            }
+            Ok(())
+        })?;
+        self.store.change_index(&changes);
+        Ok(())
+    }
+
+    /// Takes what is left in the old pack out of the index, except what was put
+    /// again meanwhile: that is appended anew. Tells how many these were.
+    fn forget(&self, file: &dyn DiskFile) -> io::Result<u64> {
+        let mut slice = Vec::with_capacity(SWEEP_SLICE);
+        let mut rescued = 0;
+        self.each(file, &mut |head, _| {
+            slice.push(*head);
+            if slice.len() == SWEEP_SLICE {
+                rescued += self.forget_slice(file, &slice)?;
+                slice.clear();
+            }
+            Ok(())
+        })?;
+        rescued += self.forget_slice(file, &slice)?;
+        if rescued > 0 {
+            // These were durable in the pack that goes.
+            self.store.sync()?;
+        }
+        Ok(rescued)
+    }
+
+    fn forget_slice(&self, file: &dyn DiskFile, slice: &[SectionHead]) -> io::Result<u64> {
+        let mut again = Vec::new();
+        {
+            // No put decides meanwhile that a block is here already.
+            let _alone = self.store.sweeping.write();
+            let mut changes = Vec::new();
+            for head in slice {
+                let Ok(key) = Key::of(&head.cid) else {
+                    continue;
+                };
+                let here = location(self.pack, head, 0);
+                match self.store.lookup(&key) {
+                    Lookup::Unknown => return Err(opening()),
+                    Lookup::Found(at) if at == here && self.is_fresh(&key) => {
+                        again.push((key, *head));
+                    }
+                    Lookup::Found(at) if at == here => changes.push(Change::Remove(key, here)),
+                    Lookup::Found(_) | Lookup::Absent => {}
+                }
+            }
+            self.store.change_index(&changes);
+        }
+        for (key, head) in &again {
+            let mut data = Vec::new();
+            let cid = read_section(file, head, &mut data).map_err(io::Error::other)?;
+            self.store
+                .put_own(&Block::proved(cid, data.into()), key, true)?;
+        }
+        Ok(again.len() as u64)
+    }
+}
