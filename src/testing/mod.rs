@@ -2,3 +2,5 @@
 //! makers of content. Never in a release.
 
 pub mod dag;
+pub mod http;
+pub mod source;
