@@ -113,6 +113,11 @@ impl Block {
         })
     }
 
+    /// Bytes that the store has hashed before in this run, read again.
+    pub(crate) fn proved(cid: Cid, data: Bytes) -> Self {
+        Self { cid, data }
+    }
+
     /// The CID.
     pub fn cid(&self) -> &Cid {
         &self.cid

@@ -15,6 +15,75 @@ pub const HAMT_FANOUT_MAX: u64 = 1024;
 /// Most bytes in a name of a directory entry; longer names are hidden and logged.
 pub const NAME_BYTES_MAX: usize = 255;
 
+// Control.
+
+/// Longest that an operation without steps of its own may take. Over it: timeout.
+pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
+/// Operations that run at once for all callers. More are told to come back.
+pub const OPERATIONS_MAX: usize = 64;
+/// Connections to the control socket at once. More wait in the backlog.
+pub const CONTROL_CONNECTIONS_MAX: usize = 128;
+/// Largest body of JSON parameters, 1 MiB. More is refused (413).
+pub const PARAMS_BYTES_MAX: usize = 1 << 20;
+/// Longest wait for the head of a request. Then the connection is closed.
+pub const REQUEST_HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest silence inside a body that is sent to us. Then the operation fails.
+pub const BODY_IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+/// Entries of a directory in one answer of `ipfs/ls`; more are paged.
+pub const LS_ENTRIES_MAX: usize = 10_000;
+/// Progress events that wait for a slow reader; beyond that the work waits.
+pub const PROGRESS_EVENTS_MAX: usize = 1024;
+/// Longest wait for a repository that another process holds. Then: busy.
+pub const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for a daemon that starts in the background.
+pub const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// Longest wait for mounts to end when the daemon stops. Then it leaves them detached.
+pub const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+/// Size at which `daemon.log` is set aside, 8 MiB; one older file is kept.
+pub const LOG_BYTES_MAX: u64 = 8 << 20;
+/// Largest `config.toml`, 1 MiB. More is refused.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// How long a block's failure is remembered, so that the kernel's retry of a
+/// failed readahead does not wait for the deadline again.
+pub const FAILURE_KEPT_FOR: Duration = Duration::from_secs(2);
+/// Most failures remembered; the oldest is forgotten.
+pub const FAILURES_KEPT_MAX: usize = 1024;
+/// Default deadline of a block's fetch as a reader sees it. Later is ETIMEDOUT.
+pub const FETCH_DEADLINE: Duration = Duration::from_secs(30);
+/// Memory for decoded directory and file nodes, 16 MiB. The oldest are dropped.
+pub const NODES_BYTES_MAX: usize = 16 << 20;
+/// Most blocks that one request fetches at once.
+pub const FETCHES_PER_REQUEST_MAX: usize = 16;
+/// Most entries of one directory that are listed, 16 Mi. A larger directory
+/// can be looked up in, not listed (EIO).
+pub const LISTING_ENTRIES_MAX: usize = 16 << 20;
+/// Memory for whole directory listings, 16 MiB. The oldest are dropped.
+pub const LISTINGS_BYTES_MAX: usize = 16 << 20;
+/// Most IPNS names kept with what they stand for; more are asked for each time.
+pub const NAMES_KEPT_MAX: usize = 4096;
+/// Most names that a name may lead through; more is an error (EIO).
+pub const NAME_HOPS_MAX: usize = 32;
+/// Shortest time that a name's answer is kept, whatever its record says.
+pub const NAME_TTL_MIN: Duration = Duration::from_secs(1);
+/// Longest time that a name's answer is kept, whatever its record says.
+pub const NAME_TTL_MAX: Duration = Duration::from_secs(3600);
+/// Longest path that the tree resolves in one call.
+pub const PATH_BYTES_MAX: usize = 16 << 10;
+/// Idle reply buffers kept, of 1 MiB at most each; more are freed.
+pub const REPLY_BUFFERS_KEPT_MAX: usize = 16;
+/// How often a waiting request looks for its caller's signals.
+pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
+/// Entries of a directory whose root blocks are fetched as one batch.
+pub const LISTING_BATCH: usize = 256;
+/// Readahead of a mount where this process may set it, 4 MiB.
+pub const READAHEAD_BYTES: u64 = 4 << 20;
+/// What a request may take beyond the deadline of the fetch that it waits for.
+pub const REQUEST_GRACE: Duration = Duration::from_millis(500);
+/// Largest request to the kernel's taste, 1 MiB (`fs.fuse.max_pages_limit`).
+pub const REQUEST_BYTES_MAX: u32 = 1 << 20;
+/// Background requests (readahead) that the kernel may have under way.
+pub const REQUESTS_AHEAD_MAX: u16 = 64;
+
 /// Longest header of a CAR file, 1 MiB (about 25,000 roots). A longer one is refused.
 pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
 /// Longest CID in a CAR section: four varints and the longest digest. A longer one is refused.
@@ -60,8 +129,6 @@ pub const RPC_ANSWER_BYTES_MAX: usize = 64 << 10;
 pub const IPNS_RECORD_BYTES_MAX: usize = 10 << 10;
 /// How long a name is kept where its record or answer names no time.
 pub const NAME_TTL_DEFAULT: Duration = Duration::from_secs(60);
-/// Longest time that a name is kept, whatever its record says.
-pub const NAME_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long slower sources have to show a newer record, once one has answered.
 pub const NAME_GRACE: Duration = Duration::from_secs(2);
 /// Most CAR files of a directory that are mounted; more are an error.
@@ -78,3 +145,31 @@ pub const SOURCES_MAX: usize = 64;
 pub const NAME_SEARCH_WAIT: Duration = Duration::from_secs(8);
 /// Longest `api`, `SHARDING` or `datastore_spec` file of a Kubo repository that is read.
 pub const KUBO_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Largest own pack, 1 GiB; then a new one is begun. Offsets in a pack are 32 bits.
+pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
+/// Largest cache pack, 128 MiB; eviction drops whole packs.
+pub const CACHE_PACK_BYTES_MAX: u64 = 128 << 20;
+/// sled's page cache, 16 MiB.
+pub const INDEX_MEMORY_BYTES: u64 = 16 << 20;
+/// Longest wait for the index when something is written, 60 s. Then it is an error.
+pub const INDEX_DEADLINE: Duration = Duration::from_secs(60);
+/// Default limit of the memory tier, 64 MiB.
+pub const MEMORY_BYTES_MAX: u64 = 64 << 20;
+/// Default limit of the cache packs, 10 GiB. The least recently used pack is dropped.
+pub const CACHE_BYTES_MAX: u64 = 10 << 30;
+/// Default of disk space that the cache leaves free, 1 GiB.
+pub const DISK_FREE_MIN: u64 = 1 << 30;
+/// Largest file of pins, 256 MiB; a larger one is refused.
+pub const PINS_BYTES_MAX: usize = 256 << 20;
+/// Longest name of a pin in bytes.
+pub const PIN_NAME_BYTES_MAX: usize = 255;
+/// Bytes of added blocks that are written as one.
+pub const SINK_BATCH_BYTES: usize = 4 << 20;
+/// Longest wait of a garbage collection for those who add.
+pub const GC_WAIT: Duration = Duration::from_secs(10);
+/// Bytes of a file that `ipfs/cat` and `ipfs/get` read in one call.
+pub const CAT_CHUNK_BYTES: usize = 1 << 20;
+/// Chunks that `ipfs/cat` reads ahead of its caller.
+pub const CAT_CHUNKS_AHEAD: usize = 4;
+/// Roots of one exported CAR file. More are refused.
+pub const EXPORT_ROOTS_MAX: usize = 256;

@@ -1,3 +1,5 @@
 //! The `cidfs` program.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    cidfs::cli::main(std::env::args_os().collect())
+}

@@ -1,1 +1,94 @@
-//! One file per command.
+//! The command line: one file for each command.
+//!
+//! A command turns its flags into parameters of an operation, runs it through
+//! [`backend::Backend`] (the daemon's socket if one runs, else the repository
+//! in this process), and shows the result. What a result means is decided in
+//! the operation, not here.
+
+mod args;
+mod backend;
+mod cat;
+mod completions;
+mod daemon;
+mod export;
+mod extract;
+mod failure;
+mod get;
+mod ls;
+mod mount;
+mod mount_helper;
+mod mounts;
+mod output;
+mod progress;
+mod shutdown;
+mod sources;
+mod stat;
+mod status;
+mod umount;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Cli, Command};
+use failure::Failure;
+
+/// Runs the program with its arguments, the name first.
+pub fn main(arguments: Vec<OsString>) -> ExitCode {
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    let cli = if name.is_some_and(|name| name == "mount.cidfs") {
+        match mount_helper::parse(arguments) {
+            Ok(cli) => cli,
+            Err(failure) => return failure.report(false),
+        }
+    } else {
+        match Cli::try_parse_from(arguments) {
+            Ok(cli) => cli,
+            Err(error) => {
+                // A closed pipe while help is printed is nobody's fault.
+                drop(error.print());
+                return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+            }
+        }
+    };
+    let json = cli.common.json;
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(json),
+    }
+}
+
+fn run(cli: Cli) -> Result<(), Failure> {
+    let Cli { common, command } = cli;
+    if !matches!(command, Command::Daemon(_)) {
+        crate::daemon::log::to_stderr(common.verbose, "warn");
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let outcome = runtime.block_on(dispatch(common, command));
+    // What still blocks (a read of standard input) is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(common: args::Common, command: Command) -> Result<(), Failure> {
+    match command {
+        Command::Mount(args) => mount::run(&common, args).await,
+        Command::Umount(args) => umount::run(&common, args).await,
+        Command::Mounts(args) => mounts::run(&common, args).await,
+        Command::Status(args) => status::run(&common, args).await,
+        Command::Shutdown(args) => shutdown::run(&common, args).await,
+        Command::Daemon(args) => daemon::run(&common, args).await,
+        Command::Ls(args) => ls::run(&common, args).await,
+        Command::Cat(args) => cat::run(&common, args).await,
+        Command::Get(args) => get::run(&common, args).await,
+        Command::Stat(args) => stat::stat(&common, args).await,
+        Command::Resolve(args) => stat::resolve(&common, args).await,
+        Command::Export(args) => export::run(&common, args).await,
+        Command::Sources(args) => sources::run(&common, args).await,
+        Command::Completions(args) => completions::run(&args),
+    }
+}

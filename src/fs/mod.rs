@@ -1,1 +1,29 @@
 //! Kernel requests become calls on the tree.
+//!
+//! A thin adapter: [`fuse`] decodes a request, calls [`Files`], and replies;
+//! `Files` knows inodes and the tree and nothing of the kernel's format, so
+//! that it is tested without a mount. What is near is answered on the thread
+//! that took the request; what must be fetched waits in a task of its own, so
+//! a slow block blocks only its reader, and nobody longer than the deadline.
+//! No state hangs on an open file: OPEN and OPENDIR are answered ENOSYS once,
+//! and then cost the daemon nothing. Keeps nothing that a crash could lose.
+
+mod attr;
+mod buffers;
+mod errno;
+mod files;
+mod fuse;
+mod inodes;
+mod mountinfo;
+mod ops;
+mod options;
+mod session;
+mod unmount;
+mod wait;
+
+pub use errno::Errno;
+pub use files::Files;
+pub use mountinfo::{MountEntry, find_mount, is_stale, our_mounts};
+pub use options::{MountOptions, OptionError};
+pub use session::{Mount, MountError, mount};
+pub use unmount::{Holder, UnmountError, holders, unmount};

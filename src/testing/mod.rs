@@ -1,4 +1,6 @@
-//! Doubles for faults that a real part will not produce on demand.
+//! Doubles for faults that a real part will not produce on demand, and small
+//! makers of content. Never in a release.
 
+pub mod dag;
 pub mod http;
 pub mod source;

@@ -1,1 +1,184 @@
-//! The namespaces: `ipfs/`, `ipns/` and (later) the writable `mfs/`.
+//! The namespaces: `ipfs/` and `ipns/`, as one tree of names.
+//!
+//! A [`Node`] says what a path leads to and is free to copy about; the tree
+//! itself keeps no state for it. Everything under a CID is immutable, so an
+//! answer about it holds for ever; an answer about an IPNS name holds for the
+//! time that its record says. Absence is only ever reported when it is proven.
+//! Does not know the kernel, the tiers of the cache, or any source.
+
+mod error;
+mod names;
+mod node;
+mod resolve;
+
+pub use error::TreeError;
+pub use names::{NameError, NameResolver, Resolved, RootLister};
+pub use node::{Attr, Entry, Found, Listing, Node};
+
+pub use crate::unixfs::MetaKind as Kind;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use crate::block::Cid;
+use crate::config::{LISTINGS_BYTES_MAX, NAME_BYTES_MAX};
+use crate::unixfs::{Meta, Reader};
+use names::Names;
+use node::Listings;
+
+/// The tree of the namespaces.
+pub struct Tree {
+    reader: Arc<Reader>,
+    names: Names,
+    roots: Arc<dyn RootLister>,
+    listings: Mutex<Listings>,
+}
+
+impl Tree {
+    /// Makes the tree over what `reader` reads; names and roots come from outside.
+    pub fn new(
+        reader: Arc<Reader>,
+        names: Arc<dyn NameResolver>,
+        roots: Arc<dyn RootLister>,
+    ) -> Arc<Self> {
+        let listings = Mutex::new(Listings::new(LISTINGS_BYTES_MAX));
+        Arc::new(Self {
+            reader,
+            names: Names::new(names),
+            roots,
+            listings,
+        })
+    }
+
+    /// The reader below.
+    pub fn reader(&self) -> &Arc<Reader> {
+        &self.reader
+    }
+
+    /// Finds a name in a directory.
+    pub async fn lookup(&self, parent: &Node, name: &[u8]) -> Result<Found, TreeError> {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(TreeError::NameTooLong);
+        }
+        match parent {
+            Node::Top => match name {
+                b"ipfs" => Ok(Found::for_ever(Node::Ipfs)),
+                b"ipns" => Ok(Found::for_ever(Node::Ipns)),
+                _ => Err(TreeError::NotFound),
+            },
+            Node::Ipfs => resolve::parse_cid(name)
+                .map(|cid| Found::for_ever(Node::Object(cid)))
+                .ok_or(TreeError::NotFound),
+            Node::Ipns => {
+                let name = std::str::from_utf8(name).map_err(|_| TreeError::NotFound)?;
+                if !resolve::is_name(name) {
+                    return Err(TreeError::NotFound);
+                }
+                self.follow(name).await
+            }
+            Node::Name(outer) => {
+                let now = self.follow(outer).await?;
+                let found = self.find(&now.node, name).await?;
+                Ok(Found {
+                    node: found,
+                    ttl: now.ttl,
+                })
+            }
+            Node::Object(_) => Ok(Found::for_ever(self.find(parent, name).await?)),
+        }
+    }
+
+    async fn find(&self, parent: &Node, name: &[u8]) -> Result<Node, TreeError> {
+        let Node::Object(cid) = parent else {
+            return Err(TreeError::NotADirectory);
+        };
+        let entry = self
+            .reader
+            .find(cid, name)
+            .await?
+            .ok_or(TreeError::NotFound)?;
+        Ok(Node::Object(entry.cid))
+    }
+
+    /// Tells what a node is. What it costs is the node's root block at most.
+    pub async fn attr(&self, node: &Node) -> Result<Attr, TreeError> {
+        match node {
+            Node::Top | Node::Ipfs | Node::Ipns => Ok(Attr::namespace()),
+            Node::Name(name) => {
+                let found = self.follow(name).await?;
+                Box::pin(self.attr(&found.node)).await
+            }
+            Node::Object(cid) => Ok(Attr::of(cid, self.reader.meta(cid).await?)),
+        }
+    }
+
+    /// Tells what a node is if that takes no source.
+    pub fn attr_local(&self, node: &Node) -> Result<Option<Attr>, TreeError> {
+        match node {
+            Node::Top | Node::Ipfs | Node::Ipns => Ok(Some(Attr::namespace())),
+            Node::Name(_) => Ok(None),
+            Node::Object(cid) => {
+                let meta: Option<Meta> = self.reader.meta_local(cid)?;
+                Ok(meta.map(|meta| Attr::of(cid, meta)))
+            }
+        }
+    }
+
+    /// Lists a directory, all of it, in a stable order.
+    pub async fn list(&self, node: &Node) -> Result<Arc<Listing>, TreeError> {
+        match node {
+            Node::Top => Ok(Arc::new(Listing::namespaces())),
+            Node::Ipfs => Ok(Arc::new(Listing::of_roots(self.roots.roots()))),
+            Node::Ipns => Ok(Arc::new(Listing::of_names(self.names.known()))),
+            Node::Name(name) => {
+                let found = self.follow(name).await?;
+                Box::pin(self.list(&found.node)).await
+            }
+            Node::Object(cid) => self.list_object(cid).await,
+        }
+    }
+
+    async fn list_object(&self, cid: &Cid) -> Result<Arc<Listing>, TreeError> {
+        if let Some(listing) = self.listings.lock().get(cid) {
+            return Ok(listing);
+        }
+        let listing = Arc::new(Listing::of_entries(self.reader.entries(cid).await?));
+        self.listings.lock().insert(*cid, listing.clone());
+        Ok(listing)
+    }
+
+    /// Fills `out` with a file's bytes from `offset`; gives how many there
+    /// were, fewer only at the end of the file.
+    pub async fn read(&self, node: &Node, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> {
+        match node {
+            Node::Object(cid) => Ok(self.reader.read(cid, offset, out).await?),
+            Node::Name(name) => {
+                let found = self.follow(name).await?;
+                Box::pin(self.read(&found.node, offset, out)).await
+            }
+            Node::Top | Node::Ipfs | Node::Ipns => Err(TreeError::IsADirectory),
+        }
+    }
+
+    /// Gives the target of a symbolic link.
+    pub async fn readlink(&self, node: &Node) -> Result<Bytes, TreeError> {
+        match node {
+            Node::Object(cid) => Ok(self.reader.readlink(cid).await?),
+            Node::Top | Node::Ipfs | Node::Ipns | Node::Name(_) => Err(TreeError::NotALink),
+        }
+    }
+
+    /// The CID that a node is now, if it is content.
+    pub async fn cid(&self, node: &Node) -> Result<Option<Cid>, TreeError> {
+        match node {
+            Node::Object(cid) => Ok(Some(*cid)),
+            Node::Name(name) => match self.follow(name).await?.node {
+                Node::Object(cid) => Ok(Some(cid)),
+                Node::Top | Node::Ipfs | Node::Ipns | Node::Name(_) => Ok(None),
+            },
+            Node::Top | Node::Ipfs | Node::Ipns => Ok(None),
+        }
+    }
+}

@@ -1,4 +1,41 @@
-//! Why bytes are not a UnixFS node.
+//! Why bytes are not a UnixFS node, and why a read failed.
+
+use crate::block::Cid;
+use crate::cache::CacheError;
+
+/// Why a read of a file or directory failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// A block could not be had.
+    #[error(transparent)]
+    Block(#[from] CacheError),
+    /// A block is not what it must be here.
+    #[error("{cid} is malformed: {why}")]
+    Malformed {
+        /// The block.
+        cid: Box<Cid>,
+        /// Why.
+        why: Malformed,
+    },
+    /// It is no directory.
+    #[error("not a directory")]
+    NotADirectory,
+    /// It is no file.
+    #[error("not a file")]
+    NotAFile,
+    /// It is no symbolic link.
+    #[error("not a symbolic link")]
+    NotALink,
+}
+
+impl ReadError {
+    pub(super) fn malformed(cid: &Cid, why: Malformed) -> Self {
+        Self::Malformed {
+            cid: Box::new(*cid),
+            why,
+        }
+    }
+}
 
 /// Why bytes are not a UnixFS node. The caller knows the CID.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -8,6 +8,14 @@
 
 pub mod dag_pb;
 pub mod data;
+mod dir;
 mod error;
+mod file;
+pub mod hamt;
+pub mod links;
+pub mod node;
+mod nodes;
+mod reader;
 
-pub use error::Malformed;
+pub use error::{Malformed, ReadError};
+pub use reader::{Meta, MetaKind, Reader};

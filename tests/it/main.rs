@@ -1,6 +1,11 @@
-//! In-process tests.
+//! In-process tests: the product without a kernel.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod hostile;
+mod names;
 mod source_fixtures;
 mod source_gateway;
 mod source_kubo;
 mod source_sources;
+mod support;
+mod tidy;

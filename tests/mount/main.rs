@@ -1,1 +1,6 @@
-//! Real mounts, real tools.
+//! Real mounts and real tools.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+mod fixtures;
+mod harness;
+mod waiting;

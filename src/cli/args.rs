@@ -1,0 +1,81 @@
+//! The commands, and the flags that all have in common.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Exit codes, as `--help` shows them.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  it went well
+  1  it failed
+  2  the command or its parameters are wrong
+  3  what was asked for does not exist
+  4  it cannot be had now, or not before the deadline
+  5  bytes are damaged or not what they claim to be
+  6  someone uses it: a busy mount, a locked repository, an existing file
+  7  permission denied
+
+Environment:
+  CIDFS_REPO  directory of the repository
+  CIDFS_LOG   filter of log lines, such as debug or cidfs::cache=trace";
+
+/// Mounts IPFS content as ordinary files.
+#[derive(Debug, Parser)]
+#[command(name = "cidfs", version, after_long_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(super) struct Cli {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Common {
+    /// Directory of the repository
+    ///
+    /// Else $CIDFS_REPO, else $XDG_DATA_HOME/cidfs, else ~/.local/share/cidfs.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub(super) repo: Option<PathBuf>,
+    /// Print results and errors as JSON
+    #[arg(long, global = true)]
+    pub(super) json: bool,
+    /// Log more; twice and three times still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(super) verbose: u8,
+}
+
+/// A command.
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Mount IPFS content on a directory
+    Mount(super::mount::Mount),
+    /// Unmount a directory
+    #[command(alias = "unmount")]
+    Umount(super::umount::Umount),
+    /// List the mounts
+    Mounts(super::mounts::Mounts),
+    /// Show what the daemon does and has
+    Status(super::status::Status),
+    /// Unmount everything and end the daemon
+    Shutdown(super::shutdown::Shutdown),
+    /// Run the daemon without a mount, in the foreground
+    Daemon(super::daemon::Daemon),
+    /// List a directory
+    Ls(super::ls::Ls),
+    /// Print files
+    Cat(super::cat::Cat),
+    /// Copy a file or directory out of IPFS
+    Get(super::get::Get),
+    /// Tell what a path leads to
+    Stat(super::stat::Stat),
+    /// Find the CID that a path leads to
+    Resolve(super::stat::Resolve),
+    /// Write whole DAGs into a CAR file
+    Export(super::export::Export),
+    /// List, test, add and remove sources of blocks
+    Sources(super::sources::Sources),
+    /// Print a completion script for a shell
+    Completions(super::completions::Completions),
+}

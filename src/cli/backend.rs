@@ -1,0 +1,109 @@
+//! Where a command's operation runs: in the daemon, or in this process.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::args::Common;
+use super::failure::Failure;
+use crate::config::LOCK_TIMEOUT;
+use crate::control::client::Client;
+use crate::control::{Call, ErrorKind, OperationError, Output, Registry};
+use crate::daemon::Engine;
+use crate::repo;
+
+/// Where operations run.
+pub(super) enum Backend {
+    /// In the daemon, over its socket.
+    Remote {
+        /// Its socket.
+        client: Client,
+        /// What there is to call.
+        registry: Arc<Registry>,
+    },
+    /// In this process, which has the repository open.
+    Local(Engine),
+}
+
+/// Says where the repository is.
+pub(super) fn repo_dir(common: &Common) -> Result<PathBuf, Failure> {
+    Ok(repo::locate(common.repo.as_deref())?)
+}
+
+/// Finds the daemon of the repository, if one runs.
+pub(super) async fn find_daemon(common: &Common) -> Result<Option<Client>, Failure> {
+    let dir = repo_dir(common)?;
+    Client::find(&dir).await.map_err(|error| {
+        let error =
+            OperationError::from(error).context(format!("the control socket in {}", dir.display()));
+        Failure::Error(error.hint("is it the daemon of another user?"))
+    })
+}
+
+/// Finds the daemon of the repository, or says that none runs.
+pub(super) async fn need_daemon(common: &Common) -> Result<Backend, Failure> {
+    let client = find_daemon(common).await?.ok_or_else(|| {
+        let message = "no daemon runs for this repository";
+        OperationError::new(ErrorKind::Unavailable, message)
+            .hint("`cidfs mount DIR` or `cidfs daemon` starts one")
+    })?;
+    Ok(Backend::Remote {
+        client,
+        registry: Arc::new(Registry::standard()),
+    })
+}
+
+impl Backend {
+    /// Takes the daemon if one runs, else opens the repository.
+    pub(super) async fn open(common: &Common) -> Result<Self, Failure> {
+        let dir = repo_dir(common)?;
+        let end = Instant::now() + LOCK_TIMEOUT;
+        loop {
+            if let Some(client) = find_daemon(common).await? {
+                return Ok(Self::Remote {
+                    client,
+                    registry: Arc::new(Registry::standard()),
+                });
+            }
+            // Held with no socket: a daemon that starts, or another command.
+            match Engine::open(dir.clone(), Vec::new()).await {
+                Ok(engine) => return Ok(Self::Local(engine)),
+                Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Runs an operation.
+    pub(super) async fn call(&self, name: &str, call: Call) -> Result<Output, Failure> {
+        match self {
+            Self::Remote { client, registry } => {
+                let gives_bytes = registry.get(name)?.gives.is_some();
+                Ok(client.call(name, gives_bytes, call).await?)
+            }
+            Self::Local(engine) => Ok(engine.registry().call(engine.alone(), name, call).await?),
+        }
+    }
+
+    /// Runs an operation that gives JSON.
+    pub(super) async fn json(&self, name: &str, params: Value) -> Result<Value, Failure> {
+        match self.call(name, Call::with(params)).await? {
+            Output::Json(value) => Ok(value),
+            Output::Bytes { .. } => {
+                Err(OperationError::internal(format!("{name} gave bytes")).into())
+            }
+        }
+    }
+
+    /// Lets the repository go; what was written is safe then.
+    pub(super) async fn close(self) -> Result<(), Failure> {
+        match self {
+            Self::Remote { .. } => Ok(()),
+            Self::Local(engine) => Ok(engine.close().await?),
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! `cidfs mount`.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::args::Common;
+use super::backend::{find_daemon, repo_dir};
+use super::failure::Failure;
+use super::output::{print, print_json, text};
+use crate::config::LOCK_TIMEOUT;
+use crate::control::client::Client;
+use crate::control::{Call, ErrorKind, MountInfo, MountRequest, OperationError, Output};
+use crate::daemon::start::{StartOptions, in_background};
+use crate::daemon::{ServeOptions, log, serve};
+use crate::fs;
+
+/// Flags of `cidfs mount`.
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  cidfs mount ~/ipfs                              all namespaces
+  cidfs mount /ipfs/bafy…/docs /mnt/docs          one directory
+  cidfs mount --source site.car /mnt              with the blocks of a CAR file
+  cidfs mount --source https://ipfs.io /mnt       with the blocks of a gateway
+
+In /etc/fstab (through mount.cidfs):
+  /ipfs/bafy…  /mnt/docs  cidfs  repo=/var/lib/cidfs,allow_other,noauto,user  0 0")]
+pub(super) struct Mount {
+    /// What to mount, if two are given; then where
+    ///
+    /// What: /ipfs/<cid>[/path], /ipns/<name>[/path], or / for all namespaces (the default).
+    #[arg(value_names = ["SOURCE] [DIR"], num_args = 1..=2, required = true)]
+    pub(super) places: Vec<String>,
+    /// Stay in the foreground
+    #[arg(short, long)]
+    pub(super) foreground: bool,
+    /// Mount options, separated by commas
+    ///
+    /// allow_other, allow_root, ro, uid=, gid=, umask=, fmask=, dmask=, exec_files, noexec, …
+    #[arg(short, long, value_name = "OPTS")]
+    pub(super) options: Vec<String>,
+    /// A source of blocks beside those of config.toml; may be repeated
+    #[arg(long = "source", value_name = "SPEC")]
+    pub(super) sources: Vec<String>,
+}
+
+pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
+    let request = request(&args)?;
+    // Refused here, where the message reaches the user whatever runs where.
+    fs::MountOptions::parse(&request.options)
+        .map_err(|error| OperationError::invalid(error.to_string()))?;
+    if args.foreground {
+        return in_foreground(common, args.sources, request).await;
+    }
+    let end = Instant::now() + LOCK_TIMEOUT;
+    let mount = loop {
+        if let Some(client) = find_daemon(common).await? {
+            break ask(&client, &args.sources, &request).await?;
+        }
+        match start(common, &args.sources, &request).await {
+            Ok(mount) => break mount,
+            // Another command started a daemon at the same time: ask that one.
+            Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    };
+    if common.json {
+        return print_json(&mount);
+    }
+    let info = mount.get("mount").unwrap_or(&Value::Null);
+    let pid = text(&mount, "pid");
+    print(&format!(
+        "{} on {} (daemon {pid})\n",
+        text(info, "source"),
+        text(info, "dir")
+    ))
+}
+
+/// Makes the request of the flags; the directory is checked on the way.
+fn request(args: &Mount) -> Result<MountRequest, Failure> {
+    let (source, dir) = match args.places.as_slice() {
+        [dir] => ("/", dir),
+        [source, dir] => (source.as_str(), dir),
+        _ => return Err(OperationError::invalid("give one or two places").into()),
+    };
+    if !source.starts_with('/') {
+        let message = format!("{source:?} is neither /ipfs/<cid>, nor /ipns/<name>, nor /");
+        return Err(OperationError::invalid(message).into());
+    }
+    let dir = mount_point(Path::new(dir))?;
+    Ok(MountRequest {
+        source: source.to_owned(),
+        dir,
+        options: args.options.join(","),
+    })
+}
+
+/// Gives the directory with its links resolved; clears a stale mount on it.
+fn mount_point(dir: &Path) -> Result<PathBuf, Failure> {
+    let at = |error: std::io::Error| {
+        let error = OperationError::from(error).context(dir.display());
+        let missing = error.kind == ErrorKind::NotFound;
+        let make = || format!("mkdir -p {}", dir.display());
+        Failure::Error(if missing { error.hint(make()) } else { error })
+    };
+    let place = super::umount::place(dir)?;
+    if fs::is_stale(&place) {
+        fs::unmount(&place, true).map_err(OperationError::from)?;
+    }
+    let found = place.canonicalize().map_err(at)?;
+    if !found.is_dir() {
+        let message = format!("{} is not a directory", dir.display());
+        return Err(OperationError::invalid(message).into());
+    }
+    Ok(found)
+}
+
+/// Mounts through the daemon that runs.
+async fn ask(
+    client: &Client,
+    sources: &[String],
+    request: &MountRequest,
+) -> Result<Value, OperationError> {
+    for spec in sources {
+        let params = json!({"spec": spec});
+        client
+            .call("sources/add", false, Call::with(params))
+            .await?;
+    }
+    match client
+        .call("mounts/add", false, Call::with(json!(request)))
+        .await?
+    {
+        Output::Json(value) => Ok(value),
+        Output::Bytes { .. } => Err(OperationError::internal("mounts/add gave bytes")),
+    }
+}
+
+/// Starts a daemon in the background with this mount.
+async fn start(
+    common: &Common,
+    sources: &[String],
+    request: &MountRequest,
+) -> Result<Value, OperationError> {
+    let repo = crate::repo::locate(common.repo.as_deref())?;
+    let (sources, request, verbose) = (sources.to_vec(), request.clone(), common.verbose);
+    let (pid, mount): (u32, Option<MountInfo>) = tokio::task::spawn_blocking(move || {
+        in_background(&StartOptions {
+            repo: &repo,
+            sources: &sources,
+            mount: Some(&request),
+            verbose,
+            stay: false,
+        })
+    })
+    .await
+    .map_err(|error| OperationError::internal(error.to_string()))??;
+    Ok(json!({"pid": pid, "mount": mount}))
+}
+
+/// Runs the daemon here.
+async fn in_foreground(
+    common: &Common,
+    sources: Vec<String>,
+    request: MountRequest,
+) -> Result<(), Failure> {
+    if find_daemon(common).await?.is_some() {
+        let message = "a daemon runs for this repository already";
+        return Err(OperationError::new(ErrorKind::Busy, message)
+            .hint("leave -f out to mount through it, or give another --repo")
+            .into());
+    }
+    log::to_stderr(common.verbose, "info");
+    let options = ServeOptions {
+        repo: repo_dir(common)?,
+        sources,
+        mount: Some(request),
+        stay: false,
+    };
+    Ok(serve(options, |_| tracing::info!("ready")).await?)
+}

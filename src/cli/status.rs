@@ -1,0 +1,62 @@
+//! `cidfs status`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::args::Common;
+use super::backend::{find_daemon, need_daemon, repo_dir};
+use super::failure::Failure;
+use super::output::{list, number, print, print_json, safe, text};
+
+/// Flags of `cidfs status`.
+#[derive(Debug, Args)]
+pub(super) struct Status {}
+
+pub(super) async fn run(common: &Common, _: Status) -> Result<(), Failure> {
+    if find_daemon(common).await?.is_none() {
+        let repo = repo_dir(common)?;
+        if common.json {
+            return print_json(&json!({"daemon": false, "repo": repo}));
+        }
+        return print(&format!("no daemon runs for {}\n", repo.display()));
+    }
+    let status = need_daemon(common).await?.json("status", json!({})).await?;
+    if common.json {
+        return print_json(&status);
+    }
+    print(&show(&status))
+}
+
+fn show(status: &Value) -> String {
+    let mut out = String::new();
+    let uptime = number(status, "uptime_seconds");
+    let (pid, version) = (text(status, "pid"), text(status, "version"));
+    out.push_str(&format!(
+        "daemon   {pid}, cidfs {version}, up {}\n",
+        duration(uptime)
+    ));
+    out.push_str(&format!("repo     {}\n", text(status, "repo")));
+    for mount in list(status, "mounts") {
+        let (source, dir) = (safe(&text(mount, "source")), safe(&text(mount, "dir")));
+        out.push_str(&format!("mount    {source} on {dir}\n"));
+    }
+    for source in list(status, "sources") {
+        out.push_str(&format!("source   {}\n", super::sources::line(source)));
+    }
+    if let Some(store) = status.get("store").and_then(Value::as_object) {
+        for (name, value) in store {
+            out.push_str(&format!("store    {name} {value}\n"));
+        }
+    }
+    out
+}
+
+/// Gives a duration as people read it.
+fn duration(seconds: u64) -> String {
+    match (seconds / 86400, seconds / 3600 % 24, seconds / 60 % 60) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, minutes) => format!("{minutes} min"),
+        (0, hours, minutes) => format!("{hours} h {minutes} min"),
+        (days, hours, _) => format!("{days} d {hours} h"),
+    }
+}

@@ -1,0 +1,44 @@
+//! Errors of the layers below as errors of operations.
+
+use super::{ErrorKind, OperationError};
+use crate::cache::CacheError;
+use crate::tree::TreeError;
+
+/// What to try when content cannot be had.
+const FETCH_HINT: &str = "`cidfs sources` shows where blocks come from and how that goes";
+
+impl From<TreeError> for OperationError {
+    fn from(error: TreeError) -> Self {
+        let message = error.to_string();
+        match error {
+            TreeError::NotFound => Self::not_found(message),
+            TreeError::NotADirectory
+            | TreeError::IsADirectory
+            | TreeError::NotALink
+            | TreeError::NameTooLong
+            | TreeError::BadPath(_) => Self::invalid(message),
+            TreeError::Timeout(_) => Self::new(ErrorKind::Timeout, message).hint(FETCH_HINT),
+            TreeError::Unavailable(_) => {
+                Self::new(ErrorKind::Unavailable, message).hint(FETCH_HINT)
+            }
+            TreeError::Malformed { .. } => Self::new(ErrorKind::Corrupt, message),
+        }
+    }
+}
+
+impl From<CacheError> for OperationError {
+    fn from(error: CacheError) -> Self {
+        let message = error.to_string();
+        match error {
+            CacheError::NotFound { .. } | CacheError::Unavailable { .. } => {
+                Self::new(ErrorKind::Unavailable, message).hint(FETCH_HINT)
+            }
+            CacheError::Timeout { .. } => Self::new(ErrorKind::Timeout, message).hint(FETCH_HINT),
+            CacheError::Refused(_) => Self::new(ErrorKind::Unsupported, message),
+            CacheError::Io(error) => {
+                let kind = Self::from(std::io::Error::from(error.kind())).kind;
+                Self::new(kind, message)
+            }
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A tree of content as a tar archive.
+//!
+//! Stored modes and times stand in the headers; that they are stored, not
+//! defaults, and their fractions of a second are in the extended headers
+//! [`STORED_MODE`] and `mtime`, which other programs may ignore.
+
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tar::{Builder, EntryType, Header};
+use tokio::runtime::Handle;
+
+use super::channel::{ChannelWriter, stream_of};
+use super::{ByteStream, ErrorKind, OperationError};
+use crate::config::{CAT_CHUNK_BYTES, PATH_BYTES_MAX};
+use crate::tree::{Attr, Kind, Node, Tree};
+use crate::unixfs::data::Mtime;
+
+/// Extended header with the mode in octal, where the content says one.
+pub const STORED_MODE: &str = "CIDFS.mode";
+
+/// Gives the archive of `node`, whose first entry is called `name`.
+pub(super) fn stream(tree: Arc<Tree>, node: Node, name: String) -> ByteStream {
+    let runtime = Handle::current();
+    stream_of(move |out| {
+        let mut walk = Walk {
+            tree,
+            runtime,
+            archive: Builder::new(out),
+        };
+        walk.all(node, PathBuf::from(name))?;
+        walk.archive.finish()?;
+        Ok(())
+    })
+}
+
+struct Walk<'a> {
+    tree: Arc<Tree>,
+    runtime: Handle,
+    archive: Builder<&'a mut ChannelWriter>,
+}
+
+impl Walk<'_> {
+    /// Writes a node and all below it, parents first.
+    fn all(&mut self, node: Node, path: PathBuf) -> Result<(), OperationError> {
+        let mut open = vec![(node, path)];
+        while let Some((node, path)) = open.pop() {
+            if path.as_os_str().len() > PATH_BYTES_MAX {
+                let message = format!("a path is longer than {PATH_BYTES_MAX} bytes");
+                return Err(OperationError::new(ErrorKind::TooLarge, message));
+            }
+            self.one(&node, &path, &mut open)
+                .map_err(|error| error.context(path.display()))?;
+        }
+        Ok(())
+    }
+
+    fn one(
+        &mut self,
+        node: &Node,
+        path: &Path,
+        open: &mut Vec<(Node, PathBuf)>,
+    ) -> Result<(), OperationError> {
+        let attr = self.runtime.block_on(self.tree.attr(node))?;
+        self.extended(&attr)?;
+        let mut header = header(&attr);
+        match attr.kind {
+            Kind::Directory => {
+                self.archive.append_data(&mut header, path, io::empty())?;
+                let listing = self.runtime.block_on(self.tree.list(node))?;
+                // Taken from the end: the first entry comes first.
+                for entry in listing.entries.iter().rev() {
+                    let name = std::ffi::OsStr::from_bytes(&entry.name);
+                    open.push((entry.node.clone(), path.join(name)));
+                }
+            }
+            Kind::Symlink => {
+                let target = self.runtime.block_on(self.tree.readlink(node))?;
+                let target = Path::new(std::ffi::OsStr::from_bytes(&target));
+                self.archive.append_link(&mut header, path, target)?;
+            }
+            Kind::File => {
+                let file = FileReader {
+                    tree: &self.tree,
+                    runtime: &self.runtime,
+                    node,
+                    offset: 0,
+                    size: attr.size,
+                    chunk: Vec::new(),
+                    used: 0,
+                };
+                self.archive.append_data(&mut header, path, file)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes what the header has no room for.
+    fn extended(&mut self, attr: &Attr) -> io::Result<()> {
+        let mut fields: Vec<(&str, Vec<u8>)> = Vec::new();
+        if let Some(mode) = attr.mode {
+            fields.push((STORED_MODE, format!("{:o}", mode & 0o7777).into_bytes()));
+        }
+        if let Some(mtime) = attr.mtime {
+            fields.push(("mtime", decimal(mtime).into_bytes()));
+        }
+        if fields.is_empty() {
+            return Ok(());
+        }
+        self.archive
+            .append_pax_extensions(fields.iter().map(|(key, value)| (*key, value.as_slice())))
+    }
+}
+
+fn header(attr: &Attr) -> Header {
+    let mut header = Header::new_gnu();
+    let (kind, default_mode, size) = match attr.kind {
+        Kind::File => (EntryType::Regular, 0o644, attr.size),
+        Kind::Directory => (EntryType::Directory, 0o755, 0),
+        Kind::Symlink => (EntryType::Symlink, 0o777, 0),
+    };
+    header.set_entry_type(kind);
+    header.set_mode(attr.mode.map_or(default_mode, |mode| mode & 0o7777));
+    header.set_size(size);
+    let seconds = attr.mtime.map_or(0, |mtime| mtime.seconds);
+    header.set_mtime(u64::try_from(seconds).unwrap_or(0));
+    header
+}
+
+/// Writes a time as seconds with a fraction.
+fn decimal(time: Mtime) -> String {
+    let nanoseconds = i128::from(time.seconds) * 1_000_000_000 + i128::from(time.nanoseconds);
+    let sign = if nanoseconds < 0 { "-" } else { "" };
+    let size = nanoseconds.unsigned_abs();
+    format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
+}
+
+/// Reads what [`decimal`] writes.
+pub fn parse_time(text: &str) -> Option<Mtime> {
+    let (sign, digits) = match text.strip_prefix('-') {
+        Some(digits) => (-1, digits),
+        None => (1, text),
+    };
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let fraction: String = fraction
+        .chars()
+        .chain("000000000".chars())
+        .take(9)
+        .collect();
+    let whole = whole.parse::<u64>().ok()?;
+    let fraction = fraction.parse::<u32>().ok()?;
+    let nanoseconds = sign * (i128::from(whole) * 1_000_000_000 + i128::from(fraction));
+    Some(Mtime {
+        seconds: i64::try_from(nanoseconds.div_euclid(1_000_000_000)).ok()?,
+        nanoseconds: u32::try_from(nanoseconds.rem_euclid(1_000_000_000)).ok()?,
+    })
+}
+
+/// A file as a stream of exactly its size.
+struct FileReader<'a> {
+    tree: &'a Tree,
+    runtime: &'a Handle,
+    node: &'a Node,
+    offset: u64,
+    size: u64,
+    chunk: Vec<u8>,
+    used: usize,
+}
+
+impl Read for FileReader<'_> {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        if self.used == self.chunk.len() {
+            let left = usize::try_from(self.size - self.offset).unwrap_or(usize::MAX);
+            self.chunk.resize(left.min(CAT_CHUNK_BYTES), 0);
+            self.used = 0;
+            let reading = self.tree.read(self.node, self.offset, &mut self.chunk);
+            let read = self
+                .runtime
+                .block_on(reading)
+                .map_err(|error| io::Error::other(OperationError::from(error)))?;
+            if read != self.chunk.len() {
+                return Err(io::ErrorKind::InvalidData.into());
+            }
+            self.offset += read as u64;
+        }
+        let rest = self.chunk.get(self.used..).unwrap_or_default();
+        let count = rest.len().min(out.len());
+        for (to, from) in out.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        self.used += count;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_survive_with_sign_and_fraction() {
+        for (seconds, nanoseconds) in [
+            (0, 0),
+            (5, 250_000_000),
+            (-5, 250_000_000),
+            (-1, 1),
+            (1 << 40, 7),
+        ] {
+            let time = Mtime {
+                seconds,
+                nanoseconds,
+            };
+            let back = parse_time(&decimal(time)).unwrap();
+            assert_eq!((back.seconds, back.nanoseconds), (seconds, nanoseconds));
+        }
+        assert_eq!(parse_time("12").unwrap().seconds, 12);
+        assert!(parse_time("x").is_none() && parse_time("").is_none());
+    }
+}

@@ -1,1 +1,0 @@
-//! Composition root: wires the parts, starts and stops them in order.

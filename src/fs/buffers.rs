@@ -1,0 +1,68 @@
+//! Memory for replies, used again: a fresh megabyte costs more than its copy.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::config::REPLY_BUFFERS_KEPT_MAX;
+
+/// Lends buffers.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Buffers {
+    idle: Arc<Mutex<Vec<Vec<u8>>>>,
+}
+
+/// A buffer on loan; goes back when dropped.
+#[derive(Debug)]
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    len: usize,
+    home: Buffers,
+}
+
+impl Buffers {
+    /// Lends a buffer of `len` bytes of any content.
+    pub(super) fn lend(&self, len: usize) -> Buffer {
+        let mut bytes = self.idle.lock().pop().unwrap_or_default();
+        if bytes.len() < len {
+            bytes.resize(len, 0);
+        }
+        Buffer {
+            bytes,
+            len,
+            home: self.clone(),
+        }
+    }
+}
+
+impl Buffer {
+    /// Keeps the first `len` bytes.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        self.bytes.get_mut(..self.len).unwrap_or_default()
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        let mut idle = self.home.idle.lock();
+        if idle.len() < REPLY_BUFFERS_KEPT_MAX {
+            idle.push(bytes);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! READDIR and READDIRPLUS.
+//!
+//! A cookie is the entry's position plus one: what is listed under a CID
+//! never changes, so a position belongs to its entry. What each child is
+//! comes from its root block; the blocks of a batch that are not near are
+//! fetched side by side, and the next batch's are asked for ahead.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt};
+
+use super::super::attr::Stat;
+use super::super::errno::report;
+use super::super::files::{FOR_EVER, Files, Shared, Told};
+use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_BATCH};
+use crate::tree::{Attr, Entry, Kind, Listing, Node, TreeError};
+
+/// One entry of a directory as a reply gives it.
+#[derive(Debug, Clone)]
+pub(in crate::fs) struct Listed {
+    /// Where the listing goes on after this entry.
+    pub(in crate::fs) cookie: u64,
+    /// Its name.
+    pub(in crate::fs) name: Bytes,
+    /// What it is.
+    pub(in crate::fs) told: Told,
+    node: Option<Node>,
+}
+
+impl Files {
+    /// Lists a batch of a directory from `cookie`; empty at its end.
+    pub(in crate::fs) async fn readdir(
+        self,
+        ino: u64,
+        cookie: u64,
+    ) -> Result<Vec<Listed>, TreeError> {
+        let shared = &self.shared;
+        let node = shared.node(ino)?;
+        let listing = shared.tree.list(&node).await?;
+        let total = listing.entries.len();
+        let at = usize::try_from(cookie.saturating_sub(DOTS))
+            .unwrap_or(usize::MAX)
+            .min(total);
+        let end = (at + LISTING_BATCH).min(total);
+        let batch = listing.entries.get(at..end).unwrap_or_default();
+        let attrs = shared.attrs(batch).await;
+        shared.ahead(&listing, end);
+        let mut listed = self.dots(ino, cookie);
+        for (index, (entry, attr)) in batch.iter().zip(attrs).enumerate() {
+            listed.push(Listed {
+                cookie: (at + index + 1) as u64 + DOTS,
+                name: entry.name.clone(),
+                told: shared.tell((ino, &node), entry, attr.as_ref()),
+                node: Some(entry.node.clone()),
+            });
+        }
+        Ok(listed)
+    }
+
+    /// Notes that a reply tells the kernel of an inode, which it will FORGET.
+    pub(in crate::fs) fn told(&self, parent: u64, listed: &Listed) {
+        if let Some(node) = &listed.node {
+            self.shared
+                .inodes
+                .remember(parent, &listed.name, node, listed.told.stat.kind);
+        }
+    }
+
+    /// `.` and `..`, for which the kernel takes no references.
+    fn dots(&self, ino: u64, cookie: u64) -> Vec<Listed> {
+        let parent = self.shared.inodes.parent(ino);
+        let attr = Attr {
+            kind: Kind::Directory,
+            size: 0,
+            mode: None,
+            mtime: None,
+            cid: None,
+        };
+        [(1, ".", ino), (2, "..", parent)]
+            .into_iter()
+            .filter(|(index, ..)| cookie < *index)
+            .map(|(cookie, name, ino)| {
+                let stat = self.shared.stat(ino, &attr);
+                let told = Told {
+                    stat,
+                    ttl: FOR_EVER,
+                    attr_ttl: FOR_EVER,
+                };
+                Listed {
+                    cookie,
+                    name: Bytes::from_static(name.as_bytes()),
+                    told,
+                    node: None,
+                }
+            })
+            .collect()
+    }
+}
+
+/// Cookies that `.` and `..` take.
+const DOTS: u64 = 2;
+
+impl Shared {
+    /// What the entries of a batch are; `None` where that could not be had.
+    async fn attrs(&self, batch: &[Entry]) -> Vec<Option<Attr>> {
+        let near: Vec<_> = batch
+            .iter()
+            .map(|e| self.tree.attr_local(&e.node))
+            .collect();
+        if near.iter().all(|a| matches!(a, Ok(Some(_)))) {
+            return near.into_iter().map(|a| a.ok().flatten()).collect();
+        }
+        let one =
+            |(entry, near)| -> BoxFuture<'_, Option<Attr>> { Box::pin(self.one(entry, near)) };
+        let all: Vec<_> = batch.iter().zip(near).map(one).collect();
+        stream::iter(all)
+            .buffered(FETCHES_PER_REQUEST_MAX)
+            .collect()
+            .await
+    }
+
+    async fn one(&self, entry: &Entry, near: Result<Option<Attr>, TreeError>) -> Option<Attr> {
+        let asked = match near {
+            Ok(Some(attr)) => Ok(attr),
+            // Its codec says that it is a file: no reason to fetch it.
+            Ok(None) if entry.kind.is_some() => return None,
+            Ok(None) => self.tree.attr(&entry.node).await,
+            Err(error) => Err(error),
+        };
+        asked.map_err(|error| self.failed(entry, &error)).ok()
+    }
+
+    /// A child that cannot be looked into is listed all the same.
+    fn failed(&self, entry: &Entry, error: &TreeError) {
+        report("listing", error);
+        tracing::warn!(name = %entry.name.escape_ascii(), "listed without knowing what it is");
+    }
+
+    fn tell(&self, (parent, directory): (u64, &Node), entry: &Entry, attr: Option<&Attr>) -> Told {
+        let known = attr.is_some();
+        let guess = Attr {
+            kind: entry.kind.unwrap_or(Kind::File),
+            size: entry.tsize.unwrap_or(0).min(i64::MAX as u64),
+            mode: None,
+            mtime: None,
+            cid: None,
+        };
+        let attr = attr.unwrap_or(&guess);
+        let ino = self
+            .inodes
+            .peek(parent, &entry.name, &entry.node, attr.kind);
+        let stat: Stat = self.stat(ino, attr);
+        // A guess is looked up again before any program sees it.
+        let ttl = if known {
+            self.listed_ttl(directory)
+        } else {
+            Duration::ZERO
+        };
+        let attr_ttl = if known {
+            self.attr_ttl(&entry.node)
+        } else {
+            Duration::ZERO
+        };
+        Told {
+            stat,
+            ttl,
+            attr_ttl,
+        }
+    }
+
+    /// Asks for what the next batch of a listing will need.
+    fn ahead(&self, listing: &Arc<Listing>, from: usize) {
+        let end = (from + LISTING_BATCH).min(listing.entries.len());
+        let far: Vec<Node> = listing
+            .entries
+            .get(from..end)
+            .unwrap_or_default()
+            .iter()
+            .filter(|e| e.kind.is_none())
+            .filter(|e| matches!(self.tree.attr_local(&e.node), Ok(None)))
+            .map(|e| e.node.clone())
+            .collect();
+        if far.is_empty() {
+            return;
+        }
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else {
+            return;
+        };
+        let tree = self.tree.clone();
+        runtime.spawn(async move {
+            stream::iter(far)
+                .for_each_concurrent(FETCHES_PER_REQUEST_MAX, |node| {
+                    let tree = tree.clone();
+                    // Its own listing will report a failure.
+                    async move { drop(tree.attr(&node).await) }
+                })
+                .await;
+        });
+    }
+}

@@ -1,0 +1,124 @@
+//! Waiting for what is not near, without holding up anyone else.
+//!
+//! A request is tried at once on the thread that took it. If it must wait it
+//! becomes a task, ends by its deadline at the latest, and ends with EINTR
+//! when its caller has a signal to die from or to handle: the kernel's own
+//! INTERRUPT does not reach a program that uses this FUSE library, so the
+//! caller's pending signals are read from `/proc`.
+
+use std::future::Future;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+
+use super::errno::{Errno, report};
+use crate::config::SIGNAL_POLL_INTERVAL;
+use crate::tree::TreeError;
+
+/// Runs `work` to its end and hands the outcome to `reply`.
+pub(super) fn serve<T, W, R>(
+    runtime: &Handle,
+    (doing, pid, deadline): (&'static str, u32, Duration),
+    work: W,
+    reply: R,
+) where
+    T: Send + 'static,
+    W: Future<Output = Result<T, TreeError>> + Send + 'static,
+    R: FnOnce(Result<T, Errno>) + Send + 'static,
+{
+    let guard = runtime.enter();
+    let mut work = Box::pin(work);
+    let mut context = Context::from_waker(Waker::noop());
+    if let Poll::Ready(outcome) = work.as_mut().poll(&mut context) {
+        drop(guard);
+        return reply(outcome.map_err(|error| report(doing, &error)));
+    }
+    drop(guard);
+    let until = Instant::now() + deadline;
+    runtime.spawn(async move {
+        let outcome = tokio::select! {
+            outcome = work => outcome.map_err(|error| report(doing, &error)),
+            errno = given_up(pid, until) => {
+                if errno.0 == libc::ETIMEDOUT {
+                    tracing::warn!(doing, "a program waited for the whole deadline");
+                }
+                Err(errno)
+            }
+        };
+        reply(outcome);
+    });
+}
+
+/// Ends when the caller should not wait any longer, with what it is told.
+async fn given_up(pid: u32, until: Instant) -> Errno {
+    let mut sleep = pin!(tokio::time::sleep(Duration::ZERO));
+    loop {
+        sleep.as_mut().await;
+        if Instant::now() >= until {
+            return Errno(libc::ETIMEDOUT);
+        }
+        if signal_is_pending(pid) {
+            return Errno(libc::EINTR);
+        }
+        let next = (Instant::now() + SIGNAL_POLL_INTERVAL).min(until);
+        sleep.as_mut().reset(next.into());
+    }
+}
+
+/// Whether a thread has a signal waiting that ends it or that it handles.
+/// False where that can't be told (another pid namespace).
+fn signal_is_pending(pid: u32) -> bool {
+    if pid == 0 {
+        return false;
+    }
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|s| pending(&s))
+}
+
+/// Reads the signal masks of a `/proc/<pid>/status`.
+fn pending(status: &str) -> bool {
+    let mask = |key: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(key));
+        line.and_then(|l| u64::from_str_radix(l.trim(), 16).ok())
+            .unwrap_or(0)
+    };
+    let waiting = (mask("SigPnd:") | mask("ShdPnd:")) & !mask("SigBlk:") & !mask("SigIgn:");
+    waiting & ENDING != 0
+}
+
+/// The signals that end a wait. Others (a child's end, a resized window, a
+/// profiler's tick) must not make a read fail.
+const ENDING: u64 = bit(libc::SIGHUP)
+    | bit(libc::SIGINT)
+    | bit(libc::SIGQUIT)
+    | bit(libc::SIGKILL)
+    | bit(libc::SIGALRM)
+    | bit(libc::SIGTERM);
+
+const fn bit(signal: i32) -> u64 {
+    1 << (signal - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(pending: u64, shared: u64, blocked: u64, ignored: u64) -> String {
+        format!(
+            "Name:\tcat\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\n\
+             SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t0\n"
+        )
+    }
+
+    #[test]
+    fn a_killed_caller_is_seen_and_a_blocked_or_ignored_signal_is_not() {
+        let (kill, int) = (bit(libc::SIGKILL), bit(libc::SIGINT));
+        assert!(pending(&status(kill, 0, 0, 0)));
+        assert!(pending(&status(0, int, 0, 0)));
+        assert!(!pending(&status(0, int, int, 0)), "blocked");
+        assert!(!pending(&status(int, 0, 0, int)), "ignored");
+        assert!(!pending(&status(bit(libc::SIGCHLD), 0, 0, 0)), "harmless");
+        assert!(!pending("garbage"));
+    }
+}

@@ -1,0 +1,180 @@
+//! `config.toml`: what may stand in it. Unknown keys are refused.
+
+use serde::de::{self, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The whole file. Every key has a default.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConfigFile {
+    /// `[store]`: the blocks on disk and in memory.
+    pub store: StoreConfig,
+    /// `[fetch]`: how blocks are had from the sources.
+    pub fetch: FetchConfig,
+    /// `[mount]`: what mounts have in common.
+    pub mount: MountConfig,
+    /// `[[source]]`: where blocks come from, in the order of asking.
+    pub source: Vec<toml::Table>,
+}
+
+/// `[store]`. Sizes are numbers of bytes or text such as `"10 GiB"`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreConfig {
+    /// Memory for blocks.
+    #[serde(deserialize_with = "size")]
+    pub memory_bytes_max: Option<u64>,
+    /// Disk for fetched blocks. What was added or pinned does not count.
+    #[serde(deserialize_with = "size")]
+    pub cache_bytes_max: Option<u64>,
+    /// Free space of the disk that fetched blocks leave alone.
+    #[serde(deserialize_with = "size")]
+    pub disk_free_min: Option<u64>,
+    /// When blocks from disk are proved.
+    pub verify: Option<Verify>,
+}
+
+/// When blocks from disk are proved by their hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verify {
+    /// On the first read of each run.
+    FirstRead,
+    /// On every read.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// `[fetch]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FetchConfig {
+    /// Whether all sources are asked at once instead of one after another.
+    pub race: bool,
+    /// Longest that a reader waits for a block, in seconds.
+    pub deadline_seconds: Option<u64>,
+}
+
+/// `[mount]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MountConfig {
+    /// Options of every mount, as after `-o`; those of the command come after.
+    pub options: String,
+}
+
+impl ConfigFile {
+    /// Reads the text of a file. The error names line and key.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        toml::from_str(text).map_err(|error| {
+            let line = error.span().map_or(0, |span| {
+                text.bytes()
+                    .take(span.start)
+                    .filter(|byte| *byte == b'\n')
+                    .count()
+                    + 1
+            });
+            format!("line {line}: {}", error.message().replace('\n', " "))
+        })
+    }
+}
+
+/// Reads a size in bytes: a number, or text with a unit.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    struct Size;
+
+    impl Visitor<'_> for Size {
+        type Value = Option<u64>;
+
+        fn expecting(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            out.write_str("a number of bytes, or text such as \"10 GiB\"")
+        }
+
+        fn visit_i64<E: de::Error>(self, value: i64) -> Result<Self::Value, E> {
+            let size = u64::try_from(value);
+            size.map(Some)
+                .map_err(|_| E::invalid_value(de::Unexpected::Signed(value), &self))
+        }
+
+        fn visit_u64<E: de::Error>(self, value: u64) -> Result<Self::Value, E> {
+            Ok(Some(value))
+        }
+
+        fn visit_str<E: de::Error>(self, value: &str) -> Result<Self::Value, E> {
+            let size = parse_size(value);
+            size.map(Some)
+                .ok_or_else(|| E::invalid_value(de::Unexpected::Str(value), &self))
+        }
+    }
+
+    deserializer.deserialize_any(Size)
+}
+
+/// Reads text such as `10 GiB`, `500MB` or `4096`.
+pub(super) fn parse_size(text: &str) -> Option<u64> {
+    let text = text.trim();
+    let digits = text
+        .find(|one: char| !one.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        "t" | "tib" => 1 << 40,
+        "kb" => 1_000,
+        "mb" => 1_000_000,
+        "gb" => 1_000_000_000,
+        "tb" => 1_000_000_000_000,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_read() {
+        let text = r#"
+            [store]
+            memory_bytes_max = 1048576
+            cache_bytes_max = "10 GiB"
+            disk_free_min = "500MB"
+            verify = "always"
+            [fetch]
+            race = true
+            deadline_seconds = 5
+            [mount]
+            options = "allow_other"
+        "#;
+        let config = ConfigFile::parse(text).unwrap();
+        assert_eq!(config.store.memory_bytes_max, Some(1 << 20));
+        assert_eq!(config.store.cache_bytes_max, Some(10 << 30));
+        assert_eq!(config.store.disk_free_min, Some(500_000_000));
+        assert_eq!(config.store.verify, Some(Verify::Always));
+        assert!(config.fetch.race);
+        assert_eq!(config.fetch.deadline_seconds, Some(5));
+        assert_eq!(config.mount.options, "allow_other");
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_its_line() {
+        let why = ConfigFile::parse("\n[store]\nmemory_bytes = 1\n").unwrap_err();
+        assert!(
+            why.starts_with("line 3: ") && why.contains("`memory_bytes`"),
+            "{why}"
+        );
+    }
+
+    #[test]
+    fn a_bad_size_is_refused_with_its_line() {
+        for bad in ["-1", "\"ten\"", "\"10 XB\"", "\"99999999999 TiB\"", "true"] {
+            let why = ConfigFile::parse(&format!("[store]\ncache_bytes_max = {bad}\n"));
+            assert!(why.unwrap_err().starts_with("line 2: "), "{bad}");
+        }
+    }
+}

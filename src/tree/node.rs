@@ -1,0 +1,201 @@
+//! What a path leads to, what it is, and what is in it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use lru::LruCache;
+
+use super::Kind;
+use crate::block::{Cid, DAG_PB};
+use crate::unixfs::Meta;
+use crate::unixfs::data::Mtime;
+use crate::unixfs::node::DirEntry;
+
+/// What a path leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Node {
+    /// `/`: the namespaces.
+    Top,
+    /// `/ipfs`.
+    Ipfs,
+    /// `/ipns`.
+    Ipns,
+    /// What an IPNS name stands for at the time of each call; only ever the
+    /// root of a mount. Below it, and under `/ipns`, nodes are objects.
+    Name(Arc<str>),
+    /// Something immutable.
+    Object(Cid),
+}
+
+/// A node that was looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The node.
+    pub node: Node,
+    /// How long the name leads to it; `None` is for ever.
+    pub ttl: Option<std::time::Duration>,
+}
+
+impl Found {
+    pub(super) fn for_ever(node: Node) -> Self {
+        Self { node, ttl: None }
+    }
+}
+
+/// What a node is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Attr {
+    /// File, directory or symbolic link.
+    pub kind: Kind,
+    /// Bytes of a file or of a link's target; 0 for a directory.
+    pub size: u64,
+    /// Permission bits, where the content stores them.
+    pub mode: Option<u32>,
+    /// Modification time, where the content stores it.
+    pub mtime: Option<Mtime>,
+    /// The content's CID; `None` for the namespaces.
+    pub cid: Option<Cid>,
+}
+
+impl Attr {
+    pub(super) fn namespace() -> Self {
+        Self {
+            kind: Kind::Directory,
+            size: 0,
+            mode: None,
+            mtime: None,
+            cid: None,
+        }
+    }
+
+    pub(super) fn of(cid: &Cid, meta: Meta) -> Self {
+        let Meta {
+            kind,
+            size,
+            mode,
+            mtime,
+        } = meta;
+        Self {
+            kind,
+            size,
+            mode,
+            mtime,
+            cid: Some(*cid),
+        }
+    }
+}
+
+/// One entry of a listing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The name; bytes, not necessarily UTF-8.
+    pub name: Bytes,
+    /// What it leads to.
+    pub node: Node,
+    /// What it is, where the parent tells; `None` needs the node's root block.
+    pub kind: Option<Kind>,
+    /// Size of the DAG below as its maker says. Untrusted.
+    pub tsize: Option<u64>,
+}
+
+/// All entries of a directory, in a stable order.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The entries.
+    pub entries: Vec<Entry>,
+}
+
+impl Listing {
+    pub(super) fn namespaces() -> Self {
+        let entry = |name: &'static str, node| Entry {
+            name: Bytes::from_static(name.as_bytes()),
+            node,
+            kind: Some(Kind::Directory),
+            tsize: None,
+        };
+        Self {
+            entries: vec![entry("ipfs", Node::Ipfs), entry("ipns", Node::Ipns)],
+        }
+    }
+
+    pub(super) fn of_roots(mut roots: Vec<Cid>) -> Self {
+        roots.sort_unstable();
+        roots.dedup();
+        let entries = roots.into_iter().map(|cid| Entry {
+            name: cid.to_string().into(),
+            kind: kind_by_codec(&cid),
+            node: Node::Object(cid),
+            tsize: None,
+        });
+        Self {
+            entries: entries.collect(),
+        }
+    }
+
+    pub(super) fn of_names(names: Vec<(Arc<str>, Cid)>) -> Self {
+        let entries = names.into_iter().map(|(name, cid)| Entry {
+            name: Bytes::copy_from_slice(name.as_bytes()),
+            kind: kind_by_codec(&cid),
+            node: Node::Object(cid),
+            tsize: None,
+        });
+        Self {
+            entries: entries.collect(),
+        }
+    }
+
+    pub(super) fn of_entries(entries: Vec<DirEntry>) -> Self {
+        let entries = entries.into_iter().map(|entry| Entry {
+            name: entry.name,
+            kind: kind_by_codec(&entry.cid),
+            node: Node::Object(entry.cid),
+            tsize: entry.tsize,
+        });
+        Self {
+            entries: entries.collect(),
+        }
+    }
+}
+
+/// Every codec but dag-pb is a file; a dag-pb node must be looked into.
+fn kind_by_codec(cid: &Cid) -> Option<Kind> {
+    (cid.codec() != DAG_PB).then_some(Kind::File)
+}
+
+/// Listings kept, by CID, within a byte limit.
+pub(super) struct Listings {
+    kept: LruCache<Cid, Arc<Listing>>,
+    bytes: usize,
+    bytes_max: usize,
+}
+
+impl Listings {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self {
+            kept: LruCache::unbounded(),
+            bytes: 0,
+            bytes_max,
+        }
+    }
+
+    pub(super) fn get(&mut self, cid: &Cid) -> Option<Arc<Listing>> {
+        self.kept.get(cid).cloned()
+    }
+
+    pub(super) fn insert(&mut self, cid: Cid, listing: Arc<Listing>) {
+        self.bytes += weight(&listing);
+        if let Some((_, old)) = self.kept.push(cid, listing) {
+            self.bytes -= weight(&old);
+        }
+        while self.bytes > self.bytes_max {
+            let Some((_, old)) = self.kept.pop_lru() else {
+                break;
+            };
+            self.bytes -= weight(&old);
+        }
+    }
+}
+
+fn weight(listing: &Listing) -> usize {
+    256 + listing.entries.len() * size_of::<Entry>()
+}

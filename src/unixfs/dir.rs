@@ -1,0 +1,93 @@
+//! Looks up in directories and lists them, basic and HAMT.
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::error::{Malformed, ReadError};
+use super::hamt::{self, Slot};
+use super::node::{Body, DirEntry};
+use super::nodes::Nodes;
+use crate::block::{Cid, DAG_PB};
+use crate::config::{DAG_DEPTH_MAX, FETCHES_PER_REQUEST_MAX, LISTING_ENTRIES_MAX};
+
+/// Finds an entry; in a HAMT only the shards on its path are read.
+pub(super) async fn find(
+    nodes: &Nodes,
+    cid: &Cid,
+    name: &[u8],
+) -> Result<Option<DirEntry>, ReadError> {
+    if cid.codec() != DAG_PB {
+        return Err(ReadError::NotADirectory);
+    }
+    let hash = hamt::hash(name);
+    let mut at = *cid;
+    for depth in 0..DAG_DEPTH_MAX {
+        let node = nodes.get(&at).await?;
+        let shard = match &node.body {
+            Body::Directory(dir) if depth == 0 => return Ok(dir.find(name).cloned()),
+            Body::Shard(shard) => shard,
+            Body::Directory(_) | Body::File(_) | Body::Symlink(_) if depth > 0 => {
+                return Err(ReadError::malformed(
+                    &at,
+                    Malformed::Hamt("child is not a shard"),
+                ));
+            }
+            Body::Directory(_) | Body::File(_) | Body::Symlink(_) => {
+                return Err(ReadError::NotADirectory);
+            }
+        };
+        match shard.find(hash, depth) {
+            Some(Slot::Shard(child)) => at = *child,
+            Some(Slot::Entry(entry)) => return Ok((entry.name == name).then(|| entry.clone())),
+            Some(Slot::Hidden) | None => return Ok(None),
+        }
+    }
+    Err(ReadError::malformed(&at, Malformed::TooDeep))
+}
+
+/// Lists all entries; the shards of a level are read side by side.
+pub(super) async fn entries(nodes: &Nodes, cid: &Cid) -> Result<Vec<DirEntry>, ReadError> {
+    if cid.codec() != DAG_PB {
+        return Err(ReadError::NotADirectory);
+    }
+    let root = nodes.get(cid).await?;
+    match &root.body {
+        Body::Directory(dir) => return Ok(dir.entries.clone()),
+        Body::Shard(_) => {}
+        Body::File(_) | Body::Symlink(_) => return Err(ReadError::NotADirectory),
+    }
+    let mut found = Vec::new();
+    let mut level = vec![*cid];
+    for _ in 0..DAG_DEPTH_MAX {
+        let mut next = Vec::new();
+        let mut shards = stream::iter(level)
+            .map(|cid| async move { nodes.get(&cid).await.map(|node| (cid, node)) })
+            .buffered(FETCHES_PER_REQUEST_MAX);
+        while let Some((cid, node)) = shards.try_next().await? {
+            let Body::Shard(shard) = &node.body else {
+                return Err(ReadError::malformed(
+                    &cid,
+                    Malformed::Hamt("child is not a shard"),
+                ));
+            };
+            for slot in shard.slots() {
+                match slot {
+                    Slot::Entry(entry) => found.push(entry.clone()),
+                    Slot::Shard(child) => next.push(*child),
+                    Slot::Hidden => {}
+                }
+            }
+            // A shard that links to itself many times over must not fill the memory.
+            if found.len() + next.len() > LISTING_ENTRIES_MAX {
+                return Err(ReadError::malformed(
+                    &cid,
+                    Malformed::Hamt("too many entries"),
+                ));
+            }
+        }
+        if next.is_empty() {
+            return Ok(found);
+        }
+        level = next;
+    }
+    Err(ReadError::malformed(cid, Malformed::TooDeep))
+}

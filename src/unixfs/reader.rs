@@ -1,0 +1,145 @@
+//! Reads files and directories by CID.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::data::Mtime;
+use super::error::{Malformed, ReadError};
+use super::node::{Body, DirEntry, Node};
+use super::nodes::Nodes;
+use super::{dir, file};
+use crate::block::{CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
+use crate::cache::Blocks;
+use crate::config::{FETCH_DEADLINE, NODES_BYTES_MAX};
+
+/// Reads UnixFS by CID. Cheap to share; every call may run beside others.
+///
+/// A call whose blocks are near never waits for anything but the disk.
+pub struct Reader {
+    nodes: Nodes,
+}
+
+/// What a CID is, without its contents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Meta {
+    /// What it is.
+    pub kind: MetaKind,
+    /// Bytes of a file or of a link's target; 0 for a directory.
+    pub size: u64,
+    /// Permission bits, where stored.
+    pub mode: Option<u32>,
+    /// Modification time, where stored.
+    pub mtime: Option<Mtime>,
+}
+
+/// The kinds of things that a mount shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MetaKind {
+    /// Bytes.
+    File,
+    /// Entries.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+}
+
+impl Reader {
+    /// Makes a reader over `blocks` with the default limits.
+    pub fn new(blocks: Arc<Blocks>) -> Arc<Self> {
+        Self::with_deadline(blocks, FETCH_DEADLINE)
+    }
+
+    /// Makes a reader that gives a block up after `deadline`.
+    pub fn with_deadline(blocks: Arc<Blocks>, deadline: Duration) -> Arc<Self> {
+        Arc::new(Self {
+            nodes: Nodes::new(blocks, NODES_BYTES_MAX, deadline),
+        })
+    }
+
+    /// The blocks below.
+    pub fn blocks(&self) -> &Arc<Blocks> {
+        self.nodes.blocks()
+    }
+
+    /// Tells what a CID is.
+    pub async fn meta(&self, cid: &Cid) -> Result<Meta, ReadError> {
+        if let Some(meta) = self.meta_local(cid)? {
+            return Ok(meta);
+        }
+        let block = self.nodes.fetch(cid).await?;
+        match cid.codec() {
+            DAG_PB => Ok(meta_of(&*self.nodes.keep(&block)?)),
+            _ => Ok(bytes_meta(block.data().len() as u64)),
+        }
+    }
+
+    /// Tells what a CID is if its block is near.
+    pub fn meta_local(&self, cid: &Cid) -> Result<Option<Meta>, ReadError> {
+        match cid.codec() {
+            DAG_PB => Ok(self.nodes.get_local(cid)?.map(|node| meta_of(&node))),
+            RAW | DAG_CBOR | DAG_JSON | CBOR | JSON => {
+                if let Some(len) = self.blocks().len_local(cid)? {
+                    return Ok(Some(bytes_meta(len)));
+                }
+                let block = self.nodes.local_block(cid)?;
+                Ok(block.map(|b| bytes_meta(b.data().len() as u64)))
+            }
+            _ => Err(ReadError::malformed(
+                cid,
+                Malformed::Kind("codec is not readable as a file"),
+            )),
+        }
+    }
+
+    /// Fills `out` with the bytes of a file from `offset`; gives how many
+    /// there were, fewer only at the end of the file.
+    pub async fn read(&self, cid: &Cid, offset: u64, out: &mut [u8]) -> Result<usize, ReadError> {
+        file::read(&self.nodes, cid, offset, out).await
+    }
+
+    /// Finds an entry of a directory; `None` is proof that it is not there.
+    pub async fn find(&self, cid: &Cid, name: &[u8]) -> Result<Option<DirEntry>, ReadError> {
+        dir::find(&self.nodes, cid, name).await
+    }
+
+    /// Lists a directory's entries in the order of its blocks.
+    pub async fn entries(&self, cid: &Cid) -> Result<Vec<DirEntry>, ReadError> {
+        dir::entries(&self.nodes, cid).await
+    }
+
+    /// Gives the target of a symbolic link.
+    pub async fn readlink(&self, cid: &Cid) -> Result<Bytes, ReadError> {
+        if cid.codec() != DAG_PB {
+            return Err(ReadError::NotALink);
+        }
+        match &self.nodes.get(cid).await?.body {
+            Body::Symlink(target) => Ok(target.clone()),
+            Body::File(_) | Body::Directory(_) | Body::Shard(_) => Err(ReadError::NotALink),
+        }
+    }
+}
+
+fn bytes_meta(size: u64) -> Meta {
+    Meta {
+        kind: MetaKind::File,
+        size,
+        mode: None,
+        mtime: None,
+    }
+}
+
+fn meta_of(node: &Node) -> Meta {
+    let (kind, size) = match &node.body {
+        Body::File(file) => (MetaKind::File, file.size),
+        Body::Directory(_) | Body::Shard(_) => (MetaKind::Directory, 0),
+        Body::Symlink(target) => (MetaKind::Symlink, target.len() as u64),
+    };
+    Meta {
+        kind,
+        size,
+        mode: node.mode.map(|m| m & 0o7777),
+        mtime: node.mtime,
+    }
+}

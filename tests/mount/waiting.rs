@@ -1,0 +1,196 @@
+//! Content that does not come: nobody hangs, and nobody else waits.
+
+use std::fs;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cidfs::block::Cid;
+use cidfs::testing::dag::Dag;
+
+use crate::harness::{Fault, Memory, Mounted};
+
+const CHUNK: usize = 256 << 10;
+
+/// A directory of a good file, a file of three chunks, and an unreachable one.
+struct World {
+    memory: Arc<Memory>,
+    mounted: Mounted,
+    base: PathBuf,
+    chunks: Vec<Cid>,
+    lone: Cid,
+}
+
+fn world(options: &str) -> World {
+    let mut dag = Dag::default();
+    let good = dag.leaf("good");
+    let lone = dag.leaf("lone");
+    let chunks: Vec<_> = (1..=3u8).map(|n| dag.leaf(vec![n; CHUNK])).collect();
+    let parts: Vec<_> = chunks.iter().map(|c| (*c, CHUNK as u64)).collect();
+    let file = dag.file(&parts);
+    let root = dag.directory(&[("file", file), ("good", good), ("lone", lone)]);
+    let memory = Arc::new(Memory::of(dag));
+    let mounted = Mounted::new(memory.clone(), options);
+    let base = mounted.dir.join("ipfs").join(root.to_string());
+    World {
+        memory,
+        mounted,
+        base,
+        chunks,
+        lone,
+    }
+}
+
+fn reader(program: &str, args: &[&str], file: &std::path::Path) -> Child {
+    let mut command = Command::new(program);
+    command
+        .args(args)
+        .arg(file)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().unwrap()
+}
+
+/// Waits for a child; `None` if it is still there after `limit`.
+fn wait(child: &mut Child, limit: Duration) -> Option<ExitStatus> {
+    let until = Instant::now() + limit;
+    loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        if Instant::now() > until {
+            return None;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_caller_that_is_killed_while_it_waits_comes_back_whatever_it_waits_for() {
+    // `stat` waits for a lookup, which the kernel cannot end by itself; `cat`
+    // waits for a page; `dd` with O_DIRECT for a reply.
+    let world = world("deadline=600");
+    world.memory.fault(&world.lone, Fault::Hang);
+    world.memory.fault(&world.chunks[1], Fault::Hang);
+    let lone = world.base.join("lone");
+    let file = world.base.join("file");
+    for signal in [libc::SIGINT, libc::SIGKILL, libc::SIGTERM] {
+        let mut waiting = [
+            reader("stat", &[], &lone),
+            reader("cat", &[], &file),
+            reader("python3", &["-c", DIRECT], &file),
+        ];
+        std::thread::sleep(Duration::from_millis(400));
+        for child in &mut waiting {
+            assert!(child.try_wait().unwrap().is_none(), "it should still wait");
+            kill(child, signal);
+        }
+        for child in &mut waiting {
+            // The promise is a second; a machine under load gets some more.
+            let ended = wait(child, Duration::from_secs(10));
+            let ended = ended.expect("a killed caller never came back");
+            assert!(
+                ended.signal() == Some(signal) || !ended.success(),
+                "{ended:?}"
+            );
+        }
+    }
+}
+
+const DIRECT: &str = "import os, sys\n\
+    fd = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECT)\n\
+    os.lseek(fd, 300000, 0)\n\
+    os.read(fd, 4096)\n";
+
+#[allow(unsafe_code)]
+fn kill(child: &Child, signal: i32) {
+    // SAFETY: the child is ours and has not been waited for.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, signal) }, 0);
+}
+
+#[test]
+fn a_block_that_hangs_blocks_only_its_reader_and_ends_with_etimedout() {
+    let world = world("deadline=3");
+    world.memory.fault(&world.chunks[1], Fault::Hang);
+    let file = world.base.join("file");
+    let slow = std::thread::spawn(move || {
+        let begin = Instant::now();
+        (fs::read(&file).unwrap_err().raw_os_error(), begin.elapsed())
+    });
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(fs::read(world.base.join("good")).unwrap(), b"good");
+    assert!(
+        !slow.is_finished(),
+        "the others were served while it waited"
+    );
+    let (errno, waited) = slow.join().unwrap();
+    assert_eq!(errno, Some(libc::ETIMEDOUT));
+    // The kernel's retry of the failed readahead did not cost the deadline again.
+    assert!(waited < Duration::from_secs(3 * 2), "{waited:?}");
+    world.memory.mend(&world.chunks[1]);
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(fs::read(world.base.join("file")).unwrap().len(), 3 * CHUNK);
+}
+
+#[test]
+fn a_missing_block_in_the_middle_is_eio_and_the_rest_of_the_file_reads() {
+    use std::os::unix::fs::FileExt;
+    let world = world("");
+    world.memory.fault(&world.chunks[1], Fault::Absent);
+    let file = fs::File::open(world.base.join("file")).unwrap();
+    let mut page = [0; 4096];
+    let mut outcome = |at: usize| file.read_exact_at(&mut page, at as u64).map(|()| page[0]);
+    assert_eq!(outcome(0).unwrap(), 1);
+    assert_eq!(outcome(CHUNK - 4096).unwrap(), 1);
+    assert_eq!(outcome(CHUNK).unwrap_err().raw_os_error(), Some(libc::EIO));
+    assert_eq!(
+        outcome(2 * CHUNK - 4096).unwrap_err().raw_os_error(),
+        Some(libc::EIO)
+    );
+    assert_eq!(outcome(2 * CHUNK).unwrap(), 3);
+    assert_eq!(outcome(3 * CHUNK - 4096).unwrap(), 3);
+}
+
+#[test]
+fn a_source_that_breaks_off_is_eio_and_what_was_read_stays() {
+    let world = world("");
+    assert_eq!(fs::read(world.base.join("good")).unwrap(), b"good");
+    for chunk in &world.chunks {
+        world.memory.fault(chunk, Fault::Broken);
+    }
+    let error = fs::read(world.base.join("file")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::EIO));
+    assert_eq!(fs::read(world.base.join("good")).unwrap(), b"good");
+    assert!(world.mounted.dir.join("ipfs").is_dir());
+}
+
+#[test]
+fn unreachable_content_is_never_reported_absent() {
+    let world = world("deadline=1");
+    world.memory.fault(&world.lone, Fault::Hang);
+    let error = fs::metadata(world.base.join("lone")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+    world.memory.mend(&world.lone);
+    std::thread::sleep(Duration::from_millis(2100));
+    assert_eq!(fs::read(world.base.join("lone")).unwrap(), b"lone");
+    let absent = fs::metadata(world.base.join("nothing")).unwrap_err();
+    assert_eq!(absent.raw_os_error(), Some(libc::ENOENT));
+    let no_cid = fs::metadata(world.mounted.dir.join("ipfs/autorun.inf")).unwrap_err();
+    assert_eq!(no_cid.raw_os_error(), Some(libc::ENOENT));
+}
+
+#[test]
+fn nothing_can_be_written_or_changed() {
+    let world = world("");
+    let erofs = |outcome: std::io::Result<()>| {
+        assert_eq!(outcome.unwrap_err().raw_os_error(), Some(libc::EROFS));
+    };
+    erofs(fs::write(world.base.join("good"), b"x"));
+    erofs(fs::write(world.base.join("new"), b"x"));
+    erofs(fs::create_dir(world.base.join("new")));
+    erofs(fs::remove_file(world.base.join("good")));
+    erofs(fs::rename(world.base.join("good"), world.base.join("bad")));
+    assert_eq!(fs::read(world.base.join("good")).unwrap(), b"good");
+}
