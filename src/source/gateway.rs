@@ -85,7 +85,7 @@ impl Gateway {
     ) -> Result<Response, SourceError> {
         let request = self.client.request(method, url).header(ACCEPT, accept);
         let response = request.send().await.map_err(|error| asking.broken(error))?;
-        asking.check_status(response, self.clock.now())
+        asking.check_status(response, self.clock.now()).await
     }
 
     async fn block(&self, cid: &Cid) -> Result<Block, SourceError> {
@@ -149,6 +149,12 @@ fn dnslink_answer(response: &Response) -> Option<NameRecord> {
     })
 }
 
+fn is_unknown_name(why: &str) -> bool {
+    ["routing: not found", "could not resolve", "DNSLink lookup"]
+        .iter()
+        .any(|words| why.contains(words))
+}
+
 fn max_age(cache_control: &str) -> Option<Duration> {
     let mut parts = cache_control.split(',').map(str::trim);
     let seconds = parts.find_map(|part| part.strip_prefix("max-age="))?;
@@ -178,10 +184,18 @@ impl BlockSource for Gateway {
     }
 
     async fn resolve(&self, name: &str) -> Result<NameRecord, SourceError> {
-        match name.parse::<IpnsName>() {
+        let answer = match name.parse::<IpnsName>() {
             Ok(key) => self.record(&key).await,
             Err(_) if IpnsName::may_be_domain(name) => self.dnslink(name).await,
             Err(_) => Err(self.asking(name).not_found()),
+        };
+        // Kubo's gateway answers 500 for a name that it does not find: that
+        // must not count against it.
+        match answer {
+            Err(SourceError::Unreachable { why, .. }) if is_unknown_name(&why) => {
+                Err(self.asking(name).not_found())
+            }
+            answer => answer,
         }
     }
 
