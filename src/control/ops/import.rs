@@ -137,11 +137,13 @@ impl From<CarError> for OperationError {
         let message = error.to_string();
         match error {
             CarError::Io(error) => Self { message, ..Self::from(error) },
-            other => {
-                drop(other);
-                Self::new(ErrorKind::Corrupt, message)
-                    .hint("the whole blocks before that place were kept; get the file anew")
-            }
+            CarError::Header(_)
+            | CarError::TooLong { .. }
+            | CarError::Varint { .. }
+            | CarError::Truncated { .. }
+            | CarError::Cid { .. }
+            | CarError::Index(_) => Self::new(ErrorKind::Corrupt, message)
+                .hint("the whole blocks before that place were kept; get the file anew"),
         }
     }
 }
