@@ -175,3 +175,7 @@ pub const SOURCES_MAX: usize = 64;
 pub const NAME_SEARCH_WAIT: Duration = Duration::from_secs(8);
 /// Longest `api`, `SHARDING` or `datastore_spec` file of a Kubo repository that is read.
 pub const KUBO_FILE_BYTES_MAX: u64 = 64 << 10;
+/// Shortest time between two reports of progress; those between are dropped.
+pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
+/// Paths of one `ipfs/add`. More are refused.
+pub const ADD_PATHS_MAX: usize = 10_000;
