@@ -196,9 +196,12 @@ fn read_header<R: Read>(input: &mut BufReader<R>) -> Result<(CarHeader, u64), Ca
 }
 
 fn read_exact(input: &mut impl Read, out: &mut [u8], offset: u64) -> Result<(), CarError> {
-    input.read_exact(out).map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => CarError::Truncated { offset },
-        _ => CarError::Io(error),
+    input.read_exact(out).map_err(|error| {
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            CarError::Truncated { offset }
+        } else {
+            CarError::Io(error)
+        }
     })
 }
 

@@ -62,6 +62,16 @@ pub(super) enum Command {
     Shutdown(super::shutdown::Shutdown),
     /// Run the daemon without a mount, in the foreground
     Daemon(super::daemon::Daemon),
+    /// Add files and directories
+    Add(Box<super::add::Add>),
+    /// Take in the blocks of CAR files
+    Import(super::import::Import),
+    /// Keep content for good
+    Pin(super::pin::Pin),
+    /// Drop own blocks that no pin leads to
+    Gc(super::store::Gc),
+    /// Read every block on disk and prove it
+    Verify(super::store::Verify),
     /// List a directory
     Ls(super::ls::Ls),
     /// Print files

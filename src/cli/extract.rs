@@ -57,7 +57,7 @@ impl Extract {
             let path = self.place(&entry.path_bytes())?;
             self.one(&mut entry, &path)
                 .map_err(|error| in_the_way(error, &path))?;
-            progress.tick(json!({"progress": {"bytes": self.bytes}}));
+            progress.tick(|| json!({"bytes": self.bytes}));
         }
         // Directories last and from below: their modes may forbid to write,
         // and their times change with what is made in them.

@@ -5,6 +5,7 @@
 //! in this process), and shows the result. What a result means is decided in
 //! the operation, not here.
 
+mod add;
 mod args;
 mod backend;
 mod cat;
@@ -14,16 +15,19 @@ mod export;
 mod extract;
 mod failure;
 mod get;
+mod import;
 mod ls;
 mod mount;
 mod mount_helper;
 mod mounts;
 mod output;
+mod pin;
 mod progress;
 mod shutdown;
 mod sources;
 mod stat;
 mod status;
+mod store;
 mod umount;
 
 use std::ffi::OsString;
@@ -82,6 +86,11 @@ async fn dispatch(common: args::Common, command: Command) -> Result<(), Failure>
         Command::Status(args) => status::run(&common, args).await,
         Command::Shutdown(args) => shutdown::run(&common, args).await,
         Command::Daemon(args) => daemon::run(&common, args).await,
+        Command::Add(args) => add::run(&common, *args).await,
+        Command::Import(args) => import::run(&common, args).await,
+        Command::Pin(args) => pin::run(&common, args).await,
+        Command::Gc(args) => store::gc(&common, args).await,
+        Command::Verify(args) => store::verify(&common, args).await,
         Command::Ls(args) => ls::run(&common, args).await,
         Command::Cat(args) => cat::run(&common, args).await,
         Command::Get(args) => get::run(&common, args).await,

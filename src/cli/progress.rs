@@ -21,9 +21,7 @@ impl Bar {
     /// Starts a bar; `quiet` shows nothing.
     pub(super) fn start(what: &str, quiet: bool) -> Self {
         if quiet || !io::stderr().is_terminal() {
-            return Self {
-                bar: ProgressBar::hidden(),
-            };
+            return Self { bar: ProgressBar::hidden() };
         }
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template(SPINNER) {
@@ -34,25 +32,19 @@ impl Bar {
         Self { bar }
     }
 
+    /// Tells whether anyone can see it.
+    pub(super) fn is_shown(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     /// Counts bytes, of a total if that is known.
     pub(super) fn bytes(&self, done: u64, total: Option<u64>) {
-        if let Some(total) = total.filter(|total| *total > 0)
-            && self.bar.length() != Some(total)
-        {
-            self.bar.set_length(total);
-            if let Ok(style) = ProgressStyle::with_template(KNOWN) {
-                self.bar.set_style(style);
-            }
-        }
-        self.bar.set_position(done);
+        show(&self.bar, done, total);
     }
 
     /// Hears an operation: figures go to the bar, items to `on_item`.
     pub(super) fn hear(&self, on_item: Option<OnItem>) -> Progress {
-        Progress::new(Arc::new(Hearing {
-            bar: self.bar.clone(),
-            on_item,
-        }))
+        Progress::new(Arc::new(Hearing { bar: self.bar.clone(), on_item }))
     }
 
     /// Takes it off the terminal.
@@ -71,6 +63,18 @@ const SPINNER: &str = "{spinner} {msg} {binary_bytes} {binary_bytes_per_sec}";
 const KNOWN: &str =
     "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 
+fn show(bar: &ProgressBar, done: u64, total: Option<u64>) {
+    if let Some(total) = total.filter(|total| *total > 0)
+        && bar.length() != Some(total)
+    {
+        bar.set_length(total);
+        if let Ok(style) = ProgressStyle::with_template(KNOWN) {
+            bar.set_style(style);
+        }
+    }
+    bar.set_position(done);
+}
+
 struct Hearing {
     bar: ProgressBar,
     on_item: Option<OnItem>,
@@ -83,18 +87,12 @@ impl Listener for Hearing {
             self.tick(event);
             return Ok(());
         }
-        self.on_item
-            .as_ref()
-            .map_or(Ok(()), |on_item| on_item(&self.bar, event))
+        self.on_item.as_ref().map_or(Ok(()), |on_item| on_item(&self.bar, event))
     }
 
     fn tick(&self, event: Value) {
         let figures = event.get("progress");
         let figure = |name: &str| figures?.get(name)?.as_u64();
-        let bar = Bar {
-            bar: self.bar.clone(),
-        };
-        bar.bytes(figure("bytes").unwrap_or(0), figure("bytes_total"));
-        std::mem::forget(bar);
+        show(&self.bar, figure("bytes").unwrap_or(0), figure("bytes_total"));
     }
 }

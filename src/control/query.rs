@@ -54,6 +54,11 @@ fn convert(text: String, schema: Option<&Value>) -> Value {
             _ => {}
         }
     }
+    if is_of(schema, "object")
+        && let Ok(value @ Value::Object(_)) = serde_json::from_str(&text)
+    {
+        return value;
+    }
     text.into()
 }
 
@@ -77,6 +82,7 @@ mod tests {
             "offset": {"type": ["integer", "null"]},
             "long": {"type": "boolean"},
             "ignore": {"type": "array", "items": {"type": "string"}},
+            "options": {"type": "object"},
         }})
     }
 
@@ -107,9 +113,9 @@ mod tests {
     #[test]
     fn what_does_not_fit_stays_text_for_the_decoder_to_refuse() {
         let got = to_params(
-            pairs(&[("offset", "x"), ("long", "maybe"), ("new", "1")]),
+            pairs(&[("offset", "x"), ("long", "maybe"), ("new", "1"), ("options", "[")]),
             &schema(),
         );
-        assert_eq!(got, json!({"offset": "x", "long": "maybe", "new": "1"}));
+        assert_eq!(got, json!({"offset": "x", "long": "maybe", "new": "1", "options": "["}));
     }
 }

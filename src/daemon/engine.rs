@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use super::kernel::KernelMounter;
 use super::mounts::Mounter;
-use super::sources::SourceSet;
-use crate::cache::{Blocks, StoreOptions, VerifyPolicy};
+use super::sources::{Roots, SourceSet};
+use crate::cache::{Blocks, StoreOptions};
 use crate::config::FETCH_DEADLINE;
 use crate::control::{
     AloneLifecycle, Context, Info, Lifecycle, Mounts, NoMounts, OperationError, Registry,
 };
 use crate::disk::RealDisk;
-use crate::repo::{Repo, StoreConfig, Verify};
+use crate::repo::Repo;
 use crate::tree::Tree;
 use crate::unixfs::Reader;
 
@@ -42,13 +42,12 @@ impl Engine {
         let started = Instant::now();
         let repo = Repo::open(dir)?;
         let sources = Arc::new(SourceSet::open(&repo, specs)?);
-        let options = store_options(repo.config().store.clone());
         let disk = Arc::new(RealDisk);
-        let blocks = Blocks::open(repo.dir(), disk, options, Arc::clone(&sources) as _)
-            .map_err(|error| OperationError::internal(error.to_string()))?;
+        let blocks = Blocks::open(dir, disk, store_options(&repo), sources.source())?;
         let deadline = deadline(&repo);
         let reader = Reader::with_deadline(Arc::clone(&blocks), deadline);
-        let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::clone(&sources) as _);
+        let roots = Roots { sources: sources.source(), blocks: Arc::clone(&blocks) };
+        let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::new(roots));
         let registry = Arc::new(Registry::standard());
         Ok(Self {
             repo,
@@ -110,26 +109,22 @@ impl Engine {
 
     /// Makes what was written safe and lets the repository go.
     pub async fn close(self) -> Result<(), OperationError> {
-        let blocks = Arc::clone(&self.blocks);
-        tokio::task::spawn_blocking(move || blocks.close())
+        tokio::task::spawn_blocking(move || self.blocks.close())
             .await
             .map_err(|error| OperationError::internal(error.to_string()))
     }
 }
 
-/// The store's options as the config file has them, over the defaults.
-fn store_options(config: StoreConfig) -> StoreOptions {
-    let default = StoreOptions::default();
+/// What the configuration says of the store, over the defaults.
+fn store_options(repo: &Repo) -> StoreOptions {
+    let defaults = StoreOptions::default();
+    let said = &repo.config().store;
     StoreOptions {
-        memory_bytes_max: config.memory_bytes_max.unwrap_or(default.memory_bytes_max),
-        cache_bytes_max: config.cache_bytes_max.unwrap_or(default.cache_bytes_max),
-        disk_free_min: config.disk_free_min.unwrap_or(default.disk_free_min),
-        verify: match config.verify {
-            Some(Verify::FirstRead) | None => VerifyPolicy::FirstRead,
-            Some(Verify::Always) => VerifyPolicy::Always,
-            Some(Verify::Never) => VerifyPolicy::Never,
-        },
-        ..default
+        memory_bytes_max: said.memory_bytes_max.unwrap_or(defaults.memory_bytes_max),
+        cache_bytes_max: said.cache_bytes_max.unwrap_or(defaults.cache_bytes_max),
+        disk_free_min: said.disk_free_min.unwrap_or(defaults.disk_free_min),
+        verify: said.verify,
+        ..defaults
     }
 }
 

@@ -3,6 +3,9 @@
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::cache::VerifyPolicy;
+use crate::source::{SourceSpec, Strategy};
+
 /// The whole file. Every key has a default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -14,7 +17,7 @@ pub struct ConfigFile {
     /// `[mount]`: what mounts have in common.
     pub mount: MountConfig,
     /// `[[source]]`: where blocks come from, in the order of asking.
-    pub source: Vec<toml::Table>,
+    pub source: Vec<SourceSpec>,
 }
 
 /// `[store]`. Sizes are numbers of bytes or text such as `"10 GiB"`.
@@ -31,27 +34,15 @@ pub struct StoreConfig {
     #[serde(deserialize_with = "size")]
     pub disk_free_min: Option<u64>,
     /// When blocks from disk are proved.
-    pub verify: Option<Verify>,
-}
-
-/// When blocks from disk are proved by their hash.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Verify {
-    /// On the first read of each run.
-    FirstRead,
-    /// On every read.
-    Always,
-    /// Never.
-    Never,
+    pub verify: VerifyPolicy,
 }
 
 /// `[fetch]`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct FetchConfig {
-    /// Whether all sources are asked at once instead of one after another.
-    pub race: bool,
+    /// Whether sources are asked one after another or at once.
+    pub strategy: Strategy,
     /// Longest that a reader waits for a block, in seconds.
     pub deadline_seconds: Option<u64>,
 }
@@ -146,19 +137,23 @@ mod tests {
             disk_free_min = "500MB"
             verify = "always"
             [fetch]
-            race = true
+            strategy = "race"
             deadline_seconds = 5
             [mount]
             options = "allow_other"
+            [[source]]
+            kind = "gateway"
+            url = "https://example.net"
         "#;
         let config = ConfigFile::parse(text).unwrap();
         assert_eq!(config.store.memory_bytes_max, Some(1 << 20));
         assert_eq!(config.store.cache_bytes_max, Some(10 << 30));
         assert_eq!(config.store.disk_free_min, Some(500_000_000));
-        assert_eq!(config.store.verify, Some(Verify::Always));
-        assert!(config.fetch.race);
+        assert_eq!(config.store.verify, VerifyPolicy::Always);
+        assert_eq!(config.fetch.strategy, Strategy::Race);
         assert_eq!(config.fetch.deadline_seconds, Some(5));
         assert_eq!(config.mount.options, "allow_other");
+        assert_eq!(config.source.len(), 1);
     }
 
     #[test]
@@ -168,6 +163,13 @@ mod tests {
             why.starts_with("line 3: ") && why.contains("`memory_bytes`"),
             "{why}"
         );
+    }
+
+    #[test]
+    fn an_unknown_key_of_a_source_is_refused_with_its_line() {
+        let why = ConfigFile::parse("[[source]]\nkind = \"car\"\npath = \"x\"\nspeed = 9\n");
+        let why = why.unwrap_err();
+        assert!(why.starts_with("line 4: ") && why.contains("`speed`"), "{why}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SourceError {
     /// The source says that it does not have it.
-    #[error("{source_name} does not have {what}")]
+    #[error("{what} is not at {source_name}")]
     NotFound {
         /// CID or path.
         what: String,
@@ -68,4 +68,21 @@ pub enum SourceError {
         /// The cause.
         error: Arc<std::io::Error>,
     },
+}
+
+impl SourceError {
+    /// How much the error says to who reads it, for a choice among several.
+    ///
+    /// "Not here" says least: it counts only when every source says so.
+    pub(super) fn weight(&self) -> u8 {
+        match self {
+            Self::NotFound { .. } => 0,
+            Self::Unsupported { .. } => 1,
+            Self::Io { .. } => 2,
+            Self::Limited { .. } => 3,
+            Self::Unreachable { .. } => 4,
+            Self::Timeout { .. } => 5,
+            Self::Corrupt { .. } => 6,
+        }
+    }
 }

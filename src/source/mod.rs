@@ -4,11 +4,51 @@
 //! Kubo node, a Kubo repository on disk. Nothing unverified leaves this
 //! module: a [`Block`] is proved by its hash before anyone sees it. It does
 //! not know of files; a path is an opaque selector that is handed to a
-//! gateway. Retry, deadline, concurrency limit and race are decorators.
+//! gateway. Retry, deadline, concurrency limit, figures and race are
+//! decorators around a source that only fetches.
+//!
+//! [`Sources`] is what the rest of the program holds: several sources built
+//! from [`SourceSpec`]s, asked in order or raced. Building one sends nothing
+//! and waits for nobody. Nothing here is written to disk, so nothing has to
+//! survive a crash.
 
+mod car;
+mod car_files;
+mod car_index;
+mod deadline;
 mod error;
+mod gateway;
+mod gateway_car;
+mod http;
+mod ipns;
+mod kubo;
+mod kubo_address;
+mod kubo_repo;
+mod limit;
+mod metered;
+mod race;
+mod record;
+mod related;
+mod retry;
+mod sources;
+mod spec;
+mod time;
 
+pub use car::CarSource;
+pub use deadline::Deadline;
 pub use error::SourceError;
+pub use gateway::Gateway;
+pub use ipns::IpnsName;
+pub use kubo::Kubo;
+pub use kubo_address::KuboAddress;
+pub use kubo_repo::KuboRepo;
+pub use limit::Limit;
+pub use metered::{Meter, Metered};
+pub use race::Strategy;
+pub use record::{IpnsRecord, RecordError};
+pub use retry::Retry;
+pub use sources::{Probe, Sources};
+pub use spec::{SourceKind, SourceSpec, SpecError};
 
 use std::time::Duration;
 
@@ -45,6 +85,16 @@ pub trait BlockSource: Send + Sync + 'static {
             what: format!("/ipns/{name}"),
             source_name: self.name(),
         })
+    }
+
+    /// Tells whether the source works now, by one small request.
+    async fn probe(&self) -> Result<(), SourceError> {
+        Ok(())
+    }
+
+    /// Whether it reads this machine's disk: asked first, never distrusted.
+    fn is_local(&self) -> bool {
+        false
     }
 
     /// CIDs that the source itself names as roots (a CAR file's header).
@@ -108,7 +158,8 @@ pub struct NameRecord {
 pub struct SourceFigures {
     /// Name of the source.
     pub name: String,
-    /// `good`, `failing` (recent failures), or `distrusted` (it sent wrong bytes).
+    /// `good`, `failing` (recent failures), `distrusted` (it sent wrong bytes),
+    /// or `damaged` (a local file is).
     pub health: String,
     /// Requests sent.
     pub requests: u64,

@@ -1,10 +1,13 @@
 //! The operations, one file for each family.
 
+mod cache;
 mod content;
 mod core;
 mod export;
+mod import;
 mod mounts;
 mod path;
+mod pins;
 mod sources;
 
 use super::Operation;
@@ -15,6 +18,9 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(mounts::operations());
     all.extend(content::operations());
     all.extend(export::operations());
+    all.extend(import::operations());
+    all.extend(pins::operations());
+    all.extend(cache::operations());
     all.extend(sources::operations());
     all
 }

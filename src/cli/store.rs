@@ -1,0 +1,74 @@
+//! `cidfs gc` and `cidfs verify`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::args::Common;
+use super::backend::Backend;
+use super::failure::Failure;
+use super::output::{human_bytes, list, number, print, print_json, safe, text};
+use super::progress::Bar;
+use crate::control::{Call, OperationError, Output};
+
+/// Flags of `cidfs gc`.
+#[derive(Debug, Args)]
+pub(super) struct Gc {}
+
+/// Flags of `cidfs verify`.
+#[derive(Debug, Args)]
+pub(super) struct Verify {}
+
+async fn call(common: &Common, name: &str, what: &str) -> Result<Value, Failure> {
+    let backend = Backend::open(common).await?;
+    let bar = Bar::start(what, common.json);
+    let call = Call { progress: bar.hear(None), ..Call::with(json!({})) };
+    let output = backend.call(name, call).await;
+    bar.end();
+    let Output::Json(result) = output? else {
+        return Err(OperationError::internal(format!("{name} gave bytes")).into());
+    };
+    backend.close().await?;
+    Ok(result)
+}
+
+pub(super) async fn gc(common: &Common, _: Gc) -> Result<(), Failure> {
+    let result = call(common, "cache/gc", "collecting").await?;
+    if common.json {
+        return print_json(&result);
+    }
+    let figure = |name| number(&result, name);
+    print(&format!(
+        "freed {} blocks, {}; kept {} blocks\n",
+        figure("freed_blocks"),
+        human_bytes(figure("freed_bytes")),
+        figure("kept_blocks"),
+    ))?;
+    match figure("missing_blocks") {
+        0 => Ok(()),
+        missing => print(&format!("{missing} pinned blocks are not here; `cidfs pin add` fetches them\n")),
+    }
+}
+
+pub(super) async fn verify(common: &Common, _: Verify) -> Result<(), Failure> {
+    let result = call(common, "cache/verify", "verifying").await?;
+    let clean = result.get("clean").and_then(Value::as_bool).unwrap_or(false);
+    if common.json {
+        print_json(&result)?;
+    } else {
+        for block in list(&result, "damaged") {
+            let (cid, pack) = (text(block, "cid"), safe(&text(block, "pack")));
+            let why = safe(&text(block, "why"));
+            print(&format!("damaged {cid} in {pack} at {}: {why}\n", text(block, "offset")))?;
+        }
+        for pack in list(&result, "torn") {
+            let (file, end) = (safe(&text(pack, "pack")), text(pack, "end"));
+            print(&format!("torn {file} after {end}: {}\n", safe(&text(pack, "why"))))?;
+        }
+        let (blocks, bytes) = (number(&result, "blocks"), number(&result, "bytes"));
+        print(&format!("{blocks} blocks are sound, {}\n", human_bytes(bytes)))?;
+    }
+    if clean { Ok(()) } else { Err(Failure::Quiet(DAMAGED)) }
+}
+
+/// Exit code of a scrub that found damage.
+const DAMAGED: u8 = 5;
