@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::RwLock;
@@ -16,7 +17,7 @@ use super::options::{StoreOptions, Tier};
 use super::pins::Pins;
 use super::store::{Near, Store};
 use crate::block::{Block, BlockError, Cid};
-use crate::config::{BLOCK_BYTES_MAX, INDEX_WAIT};
+use crate::config::{BLOCK_BYTES_MAX, FETCH_DEADLINE, INDEX_WAIT};
 use crate::disk::Disk;
 use crate::source::{BlockSource, Selector, SourceError};
 use crate::sync::BufferPool;
@@ -318,60 +319,76 @@ impl Inner {
         found
     }
 
-    /// The one fetch of a block: packs, then sources.
+    /// The one fetch of a block: packs, then sources. While a long rebuild of
+    /// the index goes on, sources are asked first and packs after all.
     async fn fetch(self: Arc<Self>, cid: Cid, key: Key) -> Result<Block, CacheError> {
-        let damage = match self.clone().from_disk(cid, key).await {
+        let age = self.store.as_ref().map(|store| store.index.age());
+        let known = self
+            .index_ready(INDEX_WAIT.saturating_sub(age.unwrap_or_default()))
+            .await;
+        let damage = match Arc::clone(&self).from_disk(cid, key).await {
             Near::Found(data) => return Ok(Block::proved(cid, data)),
             Near::Absent => None,
             Near::Damaged(tier, why) => Some((tier, why)),
         };
-        let fetched = self.sources.get(&cid).await;
-        let fetched = fetched
-            .map_err(|error| explain(&cid, &error))
-            .and_then(|fetched| {
-                // A source that gives another block than it was asked for is broken.
-                let why = "a source gave another block".to_owned();
-                if fetched.block.cid().hash() != cid.hash() {
-                    return Err(CacheError::Unavailable { cid, why });
-                }
-                Ok((Block::proved(cid, fetched.block.into_data()), fetched.keep))
-            });
-        match fetched {
+        let error = match self.from_sources(&cid).await {
             Ok((block, keep)) => {
-                self.fetched.fetch_add(1, Ordering::Relaxed);
-                let bytes = block.data().len() as u64;
-                self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
                 self.memory.insert(key, block.data().clone());
                 let own = matches!(damage, Some((Tier::Own, _)));
                 self.keep(&block, key, keep, own).await;
-                Ok(block)
+                return Ok(block);
             }
-            Err(error) => {
-                self.failed.fetch_add(1, Ordering::Relaxed);
-                match damage {
-                    Some((_, damage)) => {
-                        let why = format!("the local copy is damaged ({damage}); {error}");
-                        Err(CacheError::Unavailable { cid, why })
-                    }
-                    None => Err(error),
-                }
+            Err(error) => error,
+        };
+        if !known
+            && self.index_ready(FETCH_DEADLINE).await
+            && let Near::Found(data) = Arc::clone(&self).from_disk(cid, key).await
+        {
+            return Ok(Block::proved(cid, data));
+        }
+        self.failed.fetch_add(1, Ordering::Relaxed);
+        match damage {
+            Some((_, damage)) => {
+                let why = format!("the local copy is damaged ({damage}); {error}");
+                Err(CacheError::Unavailable { cid, why })
             }
+            None => Err(error),
+        }
+    }
+
+    /// Asks the sources; whether to keep the block comes with it.
+    async fn from_sources(&self, cid: &Cid) -> Result<(Block, bool), CacheError> {
+        let fetched = self.sources.get(cid).await;
+        let fetched = fetched.map_err(|error| explain(cid, &error))?;
+        let (block, cid) = (fetched.block, *cid);
+        if block.cid().hash() != cid.hash() {
+            // A source that gives another block than it was asked for is broken.
+            let why = "a source gave another block".to_owned();
+            return Err(CacheError::Unavailable { cid, why });
+        }
+        self.fetched.fetch_add(1, Ordering::Relaxed);
+        let bytes = block.data().len() as u64;
+        self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok((Block::proved(cid, block.into_data()), fetched.keep))
+    }
+
+    /// Waits for the index; true where there is none to wait for.
+    async fn index_ready(&self, timeout: Duration) -> bool {
+        match &self.store {
+            Some(store) => store.index.ready(timeout).await,
+            None => true,
         }
     }
 
     async fn from_disk(self: Arc<Self>, cid: Cid, key: Key) -> Near<Bytes> {
-        let Some(store) = self.store.clone() else {
+        let Some(store) = &self.store else {
             return Near::Absent;
         };
-        if !store.index.ready(INDEX_WAIT).await {
-            tracing::warn!("the block index is still opening; {cid} is asked of the sources");
-        }
         if store.len_of(&key).is_none() {
             return Near::Absent;
         }
-        blocking(move || self.on_disk(&cid, &key))
-            .await
-            .unwrap_or(Near::Absent)
+        let work = move || self.on_disk(&cid, &key);
+        blocking(work).await.unwrap_or(Near::Absent)
     }
 
     /// Keeps what was fetched. That it cannot be kept fails nobody's read.

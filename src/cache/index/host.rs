@@ -29,6 +29,8 @@ pub(in crate::cache) struct IndexHost {
     ready: watch::Sender<bool>,
     gate: Mutex<()>,
     opened: Condvar,
+    /// When it began to open.
+    since: Mutex<Instant>,
 }
 
 enum State {
@@ -46,6 +48,7 @@ impl IndexHost {
             ready: watch::Sender::new(false),
             gate: Mutex::new(()),
             opened: Condvar::new(),
+            since: Mutex::new(Instant::now()),
         }
     }
 
@@ -61,6 +64,11 @@ impl IndexHost {
     /// Tells whether it is open.
     pub(in crate::cache) fn is_ready(&self) -> bool {
         *self.ready.borrow()
+    }
+
+    /// How long ago it began to open.
+    pub(in crate::cache) fn age(&self) -> Duration {
+        self.since.lock().elapsed()
     }
 
     /// Waits until it is open; `false` after the deadline.
@@ -142,6 +150,7 @@ impl IndexHost {
             return None;
         }
         let old = std::mem::replace(&mut *state, State::Opening(Mutex::default()));
+        *self.since.lock() = Instant::now();
         drop(state);
         self.tell(false);
         match old {

@@ -73,8 +73,10 @@ impl Appender {
 
     /// Lets the current pack be: the next block begins a new one.
     pub(in crate::cache) fn roll(&mut self) {
+        // Cache packs are never synced.
         if let Some(current) = self.current.take()
             && current.dirty
+            && self.tier == Tier::Own
         {
             self.unsynced.push(current.file);
         }

@@ -66,15 +66,20 @@ pub(in crate::cache) fn scan(
     };
     // Hashing past damage is bounded: data can be made to look like heads.
     let mut budget = len.saturating_mul(2);
+    let mut previous: Option<SectionHead> = None;
     while at.offset < len {
         let head = match section(&mut window, at.offset) {
             Ok(head) => head,
             Err(why) => {
-                let found = resync(&mut window, at.offset + 1, &mut budget)?;
+                // The section before may have lied about its length, and have
+                // swallowed the beginning of this one.
+                let liar = previous.filter(|head| !proves(file, head));
+                let from = liar.map_or(at.offset, |head| head.offset);
+                let found = resync(&mut window, from + 1, &mut budget)?;
                 let end = found.as_ref().map_or(len, |head| head.offset);
                 damage.push(Damage {
-                    offset: at.offset,
-                    bytes: end - at.offset,
+                    offset: from,
+                    bytes: end - from,
                     torn: end == len,
                     why,
                 });
@@ -85,6 +90,7 @@ pub(in crate::cache) fn scan(
         if each(&head, at.ordinal).is_break() {
             return Ok(Scanned { end: at, damage });
         }
+        previous = Some(head);
         at = Cursor {
             offset: head.end(),
             ordinal: at.ordinal.saturating_add(1),
@@ -162,14 +168,16 @@ fn resync(window: &mut Window<'_>, from: u64, budget: &mut u64) -> io::Result<Op
             return Ok(None);
         };
         *budget = left;
-        let mut data = vec![0; usize::try_from(head.data_len).unwrap_or(0)];
-        if read_exact_at(window.file, &mut data, head.data_offset()).is_ok()
-            && verify_bytes(&head.cid, &data).is_ok()
-        {
+        if proves(window.file, &head) {
             return Ok(Some(head));
         }
     }
     Ok(None)
+}
+
+/// Tells whether the data of a section hashes to its CID.
+fn proves(file: &dyn DiskFile, head: &SectionHead) -> bool {
+    read_section(file, head, &mut Vec::new()).is_ok()
 }
 
 /// A cheap look before the exact one: a length, then a CID of version 0 or 1.
