@@ -33,7 +33,7 @@ impl Recipe {
         check_combinations(options)?;
         let cids = CidMaker::new(options)?;
         let stats = StatRules::new(options)?;
-        let raw_leaves = if stats.any(options) {
+        let raw_leaves = if StatRules::any(options) {
             if options.raw_leaves == Some(true) {
                 return Err(AddRefused::RawLeavesWithMetadata);
             }
@@ -104,7 +104,9 @@ fn walk_rules(options: &AddOptions) -> Result<WalkRules, AddRefused> {
         })?;
         file = String::from_utf8_lossy(&bytes).into_owned();
     }
-    let lines = file.split('\n').chain(options.ignore.iter().map(String::as_str));
+    let lines = file
+        .split('\n')
+        .chain(options.ignore.iter().map(String::as_str));
     Ok(WalkRules {
         filter: Filter {
             hidden: options.hidden,
@@ -221,6 +223,12 @@ fn blake2(name: &str) -> Option<Result<u64, AddRefused>> {
     })
 }
 
+/// The year 1, which Go takes for no time at all.
+const GO_ZERO_TIME: Mtime = Mtime {
+    seconds: -62_135_596_800,
+    nanoseconds: 0,
+};
+
 /// What is stored of modes and times.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct StatRules {
@@ -243,19 +251,18 @@ impl StatRules {
             seconds: options.mtime,
             nanoseconds: options.mtime_nsecs,
         };
+        let fixed_mtime = options.mtime != 0 && mtime != GO_ZERO_TIME;
         Ok(Self {
             preserve_mode: options.preserve_mode && options.mode == 0,
-            preserve_mtime: options.preserve_mtime && options.mtime == 0,
+            preserve_mtime: options.preserve_mtime && !fixed_mtime,
             mode: (options.mode != 0).then_some(unix_bits(options.mode)),
-            mtime: (options.mtime != 0).then_some(mtime),
+            mtime: fixed_mtime.then_some(mtime),
         })
     }
 
-    fn any(&self, options: &AddOptions) -> bool {
-        options.preserve_mode
-            || options.preserve_mtime
-            || self.mode.is_some()
-            || self.mtime.is_some()
+    /// Whether metadata was asked for, even if none comes of it.
+    fn any(options: &AddOptions) -> bool {
+        options.preserve_mode || options.preserve_mtime || options.mode != 0 || options.mtime != 0
     }
 
     /// For what has no place in the filesystem: a wrapping directory, the standard input.
@@ -318,13 +325,20 @@ mod tests {
     #[test]
     fn versions_and_hashes_follow_from_each_other_as_in_kubo() {
         let blake = |o: &mut AddOptions| o.hash = "BLAKE3".to_owned();
-        assert_eq!(refusal(blake), None, "CIDv1 by itself where none is asked for");
+        assert_eq!(
+            refusal(blake),
+            None,
+            "CIDv1 by itself where none is asked for"
+        );
         let v0_blake = |o: &mut AddOptions| {
             blake(o);
             o.cid_version = Some(0);
         };
         assert_eq!(refusal(v0_blake), Some(AddRefused::V0Hash));
-        assert_eq!(refusal(|o| o.cid_version = Some(2)), Some(AddRefused::CidVersion(2)));
+        assert_eq!(
+            refusal(|o| o.cid_version = Some(2)),
+            Some(AddRefused::CidVersion(2))
+        );
         let hash = |name: &str| {
             let name = name.to_owned();
             refusal(move |o| o.hash.clone_from(&name))
@@ -332,8 +346,14 @@ mod tests {
         assert_eq!(hash("blake2b-256"), None);
         assert_eq!(hash("blake2s-256"), None);
         assert_eq!(hash("md5"), Some(AddRefused::InsecureHash("md5".into())));
-        assert_eq!(hash("blake2b-8"), Some(AddRefused::InsecureHash("blake2b-8".into())));
-        assert_eq!(hash("blake2b-7"), Some(AddRefused::UnknownHash("blake2b-7".into())));
+        assert_eq!(
+            hash("blake2b-8"),
+            Some(AddRefused::InsecureHash("blake2b-8".into()))
+        );
+        assert_eq!(
+            hash("blake2b-7"),
+            Some(AddRefused::UnknownHash("blake2b-7".into()))
+        );
         assert_eq!(hash("sha9"), Some(AddRefused::UnknownHash("sha9".into())));
     }
 
@@ -361,13 +381,20 @@ mod tests {
 
     #[test]
     fn times_limits_and_fanouts_out_of_range_are_refused() {
-        assert_eq!(refusal(|o| o.mtime_nsecs = 1), Some(AddRefused::NanosecondsAlone));
+        assert_eq!(
+            refusal(|o| o.mtime_nsecs = 1),
+            Some(AddRefused::NanosecondsAlone)
+        );
         let nsecs = refusal(|o| {
             o.mtime = 1;
             o.mtime_nsecs = 1_000_000_000;
         });
         assert_eq!(nsecs, Some(AddRefused::Nanoseconds));
-        assert_eq!(refusal(|o| o.inline_limit = 129), None, "without --inline it says nothing");
+        assert_eq!(
+            refusal(|o| o.inline_limit = 129),
+            None,
+            "without --inline it says nothing"
+        );
         let inline = refusal(|o| {
             o.inline = true;
             o.inline_limit = 129;
@@ -377,7 +404,10 @@ mod tests {
             let refused = refusal(|o| o.max_hamt_fanout = fanout);
             assert_eq!(refused, Some(AddRefused::Fanout(fanout)));
         }
-        assert_eq!(refusal(|o| o.max_file_links = 1), Some(AddRefused::FileLinks));
+        assert_eq!(
+            refusal(|o| o.max_file_links = 1),
+            Some(AddRefused::FileLinks)
+        );
         assert_eq!(refusal(|o| o.max_file_links = -1), None);
     }
 
