@@ -10,4 +10,6 @@ mod source_gateway;
 mod source_kubo;
 mod source_sources;
 mod support;
+mod add;
+mod cid_profiles;
 mod tidy;

@@ -16,8 +16,6 @@ mod recipe;
 mod refused;
 mod run;
 mod small;
-#[cfg(test)]
-mod tests;
 
 pub use input::Input;
 pub use options::AddOptions;
