@@ -177,3 +177,22 @@ pub const KUBO_FILE_BYTES_MAX: u64 = 64 << 10;
 pub const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 /// Paths of one `ipfs/add`. More are refused.
 pub const ADD_PATHS_MAX: usize = 10_000;
+
+/// Chunk size where neither a profile nor an option says one, 256 KiB.
+pub const CHUNK_BYTES_PLAIN: usize = 256 << 10;
+/// Longest chunk that may be asked for: a block of 2 MiB less 256 bytes for the
+/// node around it. More is refused.
+pub const CHUNK_BYTES_LIMIT: usize = BLOCK_BYTES_MAX - 256;
+/// Most links of a file's node where neither a profile nor an option says it.
+pub const FILE_LINKS_PLAIN: i64 = 174;
+/// Children of a HAMT's node where no option says it.
+pub const HAMT_FANOUT_PLAIN: i64 = 256;
+/// A directory of more bytes, as its profile counts them, is made a HAMT.
+pub const HAMT_THRESHOLD_BYTES: u64 = 256 << 10;
+/// A file up to this size is read and hashed by one thread; a larger one is
+/// spread over all.
+pub const SMALL_FILE_BYTES_MAX: usize = 1 << 20;
+/// Files and directories that an import has under way; the walk waits for them.
+pub const IMPORTS_AHEAD_MAX: usize = 1024;
+/// Chunks of one file that an import has under way for each thread.
+pub const CHUNKS_AHEAD_PER_THREAD: usize = 2;

@@ -2,7 +2,5 @@
 //! makers of content. Never in a release.
 
 pub mod dag;
-//! Doubles for faults that a real part will not produce on demand.
-
 pub mod http;
 pub mod source;

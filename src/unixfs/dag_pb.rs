@@ -111,6 +111,34 @@ fn link_len(link: &Link) -> usize {
         + link.tsize.map_or(0, |t| 1 + varint_len(t))
 }
 
+/// Writes one link as it stands in a node, from the bytes of its CID.
+pub(super) fn write_link(out: &mut Vec<u8>, cid: &[u8], name: &[&[u8]], tsize: u64) {
+    let name_len = name.iter().map(|part| part.len()).sum();
+    write_bytes_key(out, 2, link_body_len(cid.len(), name_len, tsize));
+    write_bytes_key(out, 1, cid.len());
+    out.extend_from_slice(cid);
+    write_bytes_key(out, 2, name_len);
+    for part in name {
+        out.extend_from_slice(part);
+    }
+    write_varint_field(out, 3, tsize);
+}
+
+/// Bytes that a link takes in a node.
+pub(super) fn link_field_len(cid_len: usize, name_len: usize, tsize: u64) -> usize {
+    bytes_field_len(link_body_len(cid_len, name_len, tsize))
+}
+
+fn link_body_len(cid_len: usize, name_len: usize, tsize: u64) -> usize {
+    bytes_field_len(cid_len) + bytes_field_len(name_len) + 1 + varint_len(tsize)
+}
+
+/// Writes the data of a node, which follows its links.
+pub(super) fn write_data(out: &mut Vec<u8>, data: &[u8]) {
+    write_bytes_key(out, 1, data.len());
+    out.extend_from_slice(data);
+}
+
 /// Wire type of varints.
 pub(super) const WIRE_VARINT: u8 = 0;
 /// Wire type of length-delimited fields.

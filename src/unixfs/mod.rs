@@ -6,16 +6,23 @@
 //! bytes; blocks come from `cache` and go to a [`crate::block::BlockSink`].
 //! Does not know sources, the journal or inodes.
 
+pub mod builder;
+pub mod chunker;
 pub mod dag_pb;
 pub mod data;
 mod dir;
+pub mod dir_build;
 mod error;
 mod file;
 pub mod hamt;
+pub mod hamt_build;
+pub mod layout;
 pub mod links;
 pub mod node;
 mod nodes;
+pub mod profile;
 mod reader;
+pub mod walk;
 
 pub use error::{Malformed, ReadError};
 pub use reader::{Meta, MetaKind, Reader};

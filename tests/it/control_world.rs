@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use cidfs::block::Cid;
-use cidfs::cache::Blocks;
+use cidfs::cache::{Blocks, StoreOptions};
 use cidfs::control::server::{SOCKET_NAME, Socket};
 use cidfs::control::{
     Context, ErrorKind, Info, Lifecycle, MountInfo, MountRequest, Mounts, OperationError, Registry,
@@ -116,7 +116,7 @@ pub(crate) struct World {
 
 /// What operations work on, over the blocks of a DAG.
 pub(crate) fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context> {
-    let blocks = Blocks::without_disk(Shelf::of(dag));
+    let blocks = Blocks::without_disk(StoreOptions::default(), Shelf::of(dag));
     let reader = Reader::new(Arc::clone(&blocks));
     Arc::new(Context {
         info: Info {
