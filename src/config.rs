@@ -157,6 +157,8 @@ pub const RPC_ANSWER_BYTES_MAX: usize = 64 << 10;
 pub const IPNS_RECORD_BYTES_MAX: usize = 10 << 10;
 /// How long a name is kept where its record or answer names no time.
 pub const NAME_TTL_DEFAULT: Duration = Duration::from_secs(60);
+/// Longest time that a name is kept, whatever its record says.
+pub const RECORD_TTL_MAX: Duration = Duration::from_secs(24 * 3600);
 /// How long slower sources have to show a newer record, once one has answered.
 pub const NAME_GRACE: Duration = Duration::from_secs(2);
 /// Most CAR files of a directory that are mounted; more are an error.

@@ -18,7 +18,7 @@ use super::record::IpnsRecord;
 use super::{BlockSource, Fetched, NameRecord, Selector, SourceError, SourceFigures};
 use crate::block::{Block, BlockSink, Cid};
 use crate::clock::Clock;
-use crate::config::{BLOCK_BYTES_MAX, IPNS_RECORD_BYTES_MAX, NAME_TTL_DEFAULT, NAME_TTL_MAX};
+use crate::config::{BLOCK_BYTES_MAX, IPNS_RECORD_BYTES_MAX, NAME_TTL_DEFAULT, RECORD_TTL_MAX};
 
 const RAW_TYPE: &str = "application/vnd.ipld.raw";
 const CAR_TYPE: &str = "application/vnd.ipld.car; version=1; order=dfs; dups=n";
@@ -85,7 +85,7 @@ impl Gateway {
     ) -> Result<Response, SourceError> {
         let request = self.client.request(method, url).header(ACCEPT, accept);
         let response = request.send().await.map_err(|error| asking.broken(error))?;
-        asking.check_status(response, self.clock.now())
+        asking.check_status(response, self.clock.now()).await
     }
 
     async fn block(&self, cid: &Cid) -> Result<Block, SourceError> {
@@ -143,10 +143,16 @@ fn dnslink_answer(response: &Response) -> Option<NameRecord> {
         .and_then(|value| max_age(value.to_str().ok()?));
     Some(NameRecord {
         value: format!("/ipfs/{root}"),
-        ttl: ttl.unwrap_or(NAME_TTL_DEFAULT).min(NAME_TTL_MAX),
+        ttl: ttl.unwrap_or(NAME_TTL_DEFAULT).min(RECORD_TTL_MAX),
         sequence: None,
         verified: false,
     })
+}
+
+fn is_unknown_name(why: &str) -> bool {
+    ["routing: not found", "could not resolve", "DNSLink lookup"]
+        .iter()
+        .any(|words| why.contains(words))
 }
 
 fn max_age(cache_control: &str) -> Option<Duration> {
@@ -178,10 +184,18 @@ impl BlockSource for Gateway {
     }
 
     async fn resolve(&self, name: &str) -> Result<NameRecord, SourceError> {
-        match name.parse::<IpnsName>() {
+        let answer = match name.parse::<IpnsName>() {
             Ok(key) => self.record(&key).await,
             Err(_) if IpnsName::may_be_domain(name) => self.dnslink(name).await,
             Err(_) => Err(self.asking(name).not_found()),
+        };
+        // Kubo's gateway answers 500 for a name that it does not find: that
+        // must not count against it.
+        match answer {
+            Err(SourceError::Unreachable { why, .. }) if is_unknown_name(&why) => {
+                Err(self.asking(name).not_found())
+            }
+            answer => answer,
         }
     }
 

@@ -140,7 +140,7 @@ impl Asking<'_> {
     }
 
     /// Lets a success pass and makes an error of every other status.
-    pub(super) fn check_status(
+    pub(super) async fn check_status(
         self,
         response: Response,
         now: SystemTime,
@@ -164,7 +164,7 @@ impl Asking<'_> {
             400 | 405 | 406 | 414 | 415 | 501 => {
                 self.unsupported("this request: it is not understood there")
             }
-            _ => self.failed(format!("the answer was {status}")),
+            _ => self.failed(format!("the answer was {status}{}", said(response).await)),
         })
     }
 
@@ -223,6 +223,22 @@ fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
                 .duration_since(now)
                 .unwrap_or(Duration::ZERO),
         ),
+    }
+}
+
+/// The first words of a failure, so that a log line tells its cause.
+async fn said(mut response: Response) -> String {
+    let first = tokio::time::timeout(Duration::from_secs(1), response.chunk()).await;
+    let Ok(Ok(Some(first))) = first else {
+        return String::new();
+    };
+    let text = String::from_utf8_lossy(first.get(..400).unwrap_or(&first)).into_owned();
+    let line = text.lines().next().unwrap_or_default().trim();
+    let shown: String = line.chars().filter(|c| !c.is_control()).take(200).collect();
+    if shown.is_empty() {
+        shown
+    } else {
+        format!(": {shown}")
     }
 }
 

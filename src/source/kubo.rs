@@ -128,7 +128,7 @@ impl Kubo {
         if response.status() == StatusCode::NOT_FOUND {
             return Err(asking.unsupported("this command: there is no Kubo RPC at the address"));
         }
-        asking.check_status(response, self.clock.now())
+        asking.check_status(response, self.clock.now()).await
     }
 
     async fn block(&self, cid: &Cid) -> Result<Block, SourceError> {

@@ -55,7 +55,9 @@ impl Meter {
     fn count_answer(&self, answer: Result<(), &SourceError>, local: bool) {
         match answer {
             Ok(()) => self.recent.lock().failures_in_a_row = 0,
-            Err(SourceError::NotFound { .. } | SourceError::Unsupported { .. }) => {
+            // It works; it cannot do everything.
+            Err(SourceError::Unsupported { .. }) => (),
+            Err(SourceError::NotFound { .. }) => {
                 self.not_found.fetch_add(1, Ordering::Relaxed);
                 self.recent.lock().failures_in_a_row = 0;
             }

@@ -16,7 +16,7 @@ use super::ipns::IpnsName;
 use super::time::parse_rfc3339;
 use crate::block::{Cid, SHA2_256, hash};
 use crate::car::decode_varint;
-use crate::config::{IPNS_RECORD_BYTES_MAX, NAME_TTL_DEFAULT, NAME_TTL_MAX};
+use crate::config::{IPNS_RECORD_BYTES_MAX, NAME_TTL_DEFAULT, RECORD_TTL_MAX};
 
 const SIGNATURE_PREFIX: &[u8] = b"ipns-signature:";
 
@@ -95,7 +95,7 @@ impl IpnsRecord {
         };
         NameRecord {
             value: self.value,
-            ttl: ttl.min(left).min(NAME_TTL_MAX),
+            ttl: ttl.min(left).min(RECORD_TTL_MAX),
             sequence: Some(self.sequence),
             verified: true,
         }
