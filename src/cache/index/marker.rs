@@ -103,12 +103,12 @@ pub(in crate::cache) fn leave(disk: &dyn Disk, index_dir: &Path, packs: &Packs) 
                 pack.count.load(Ordering::Acquire),
             );
             let number = pack.id.number;
-            write!(text, "pack {} {number} {bytes} {blocks}\n", tier.name())
+            writeln!(text, "pack {} {number} {bytes} {blocks}", tier.name())
                 .map_err(io::Error::other)?;
         }
     }
     let sum = crc32fast::hash(text.as_bytes());
-    write!(text, "end {sum:08x}\n").map_err(io::Error::other)?;
+    writeln!(text, "end {sum:08x}").map_err(io::Error::other)?;
     replace(disk, &marker(index_dir), text.as_bytes())
 }
 

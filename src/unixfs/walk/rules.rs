@@ -35,8 +35,9 @@ impl Rules {
 
     /// Whether an entry of this name is left out.
     pub fn matches(&self, name: &[u8]) -> bool {
-        let hits = self.0.iter().filter(|rule| rule.pattern.is_match(name));
-        hits.last().is_some_and(|rule| !rule.negated)
+        // The last rule that matches decides.
+        let hit = self.0.iter().rfind(|rule| rule.pattern.is_match(name));
+        hit.is_some_and(|rule| !rule.negated)
     }
 }
 
