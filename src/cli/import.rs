@@ -1,12 +1,13 @@
 //! `cidfs import`.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::{ArgAction, Args};
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use serde_json::json;
-use tokio_util::io::ReaderStream;
+use tokio::sync::mpsc;
 
 use super::args::Common;
 use super::backend::Backend;
@@ -63,8 +64,37 @@ pub(super) async fn run(common: &Common, args: Import) -> Result<(), Failure> {
 }
 
 /// Standard input as the body of a call.
+///
+/// Read by a thread of its own, which ends with the process: a read of a
+/// terminal or pipe cannot be given up.
 pub(super) fn standard_input() -> Body {
-    ReaderStream::with_capacity(tokio::io::stdin(), 1 << 20)
-        .map(|chunk: io::Result<bytes::Bytes>| chunk)
-        .boxed()
+    let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
+    std::thread::spawn(move || {
+        let mut input = io::stdin().lock();
+        loop {
+            let mut piece = vec![0; PIECE_BYTES];
+            let read = match input.read(&mut piece) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Ok(0) => return,
+                other => other,
+            };
+            let piece = read.map(|count| {
+                piece.truncate(count);
+                Bytes::from(piece)
+            });
+            let failed = piece.is_err();
+            if sender.blocking_send(piece).is_err() || failed {
+                return;
+            }
+        }
+    });
+    stream::unfold(receiver, |mut receiver| async move {
+        Some((receiver.recv().await?, receiver))
+    })
+    .boxed()
 }
+
+/// Bytes of standard input that are read at once.
+const PIECE_BYTES: usize = 256 << 10;
+/// How many such pieces wait for who takes them.
+const PIECES_AHEAD: usize = 4;

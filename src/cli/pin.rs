@@ -73,7 +73,7 @@ pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
     }
     let lines = list(&result, "pins").iter().map(|pin| match pin {
         Value::String(cid) => format!("{verb} {cid}\n"),
-        pin => {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
             let name = pin
                 .get("name")
                 .and_then(Value::as_str)

@@ -1,6 +1,11 @@
 //! In-process tests: the product without a kernel.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod add;
+mod cid_profiles;
+mod cli_codes;
+mod cli_content;
+mod cli_support;
 mod control_http;
 mod control_world;
 mod hostile;

@@ -1,5 +1,6 @@
 //! The operations, one file for each family.
 
+mod add;
 mod cache;
 mod content;
 mod core;
@@ -19,6 +20,7 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(content::operations());
     all.extend(export::operations());
     all.extend(import::operations());
+    all.extend(add::operations());
     all.extend(pins::operations());
     all.extend(cache::operations());
     all.extend(sources::operations());

@@ -1,0 +1,125 @@
+//! Exit codes, messages, and the daemon's commands that need no mount.
+
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::cli_support::Place;
+
+#[test]
+fn failures_have_the_documented_exit_codes_and_say_what_to_do() {
+    let place = Place::new();
+    let absent = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
+    for (arguments, code) in [
+        (&["nonsense"][..], 2),
+        (&["cat"], 2),
+        (&["cat", "no path"], 2),
+        (&["cat", absent], 4),
+        (&["get", absent], 4),
+        (&["pin", "rm", absent], 3),
+        (&["sources", "rm", "none"], 3),
+        (&["sources", "add", "nonsense"], 2),
+        (&["shutdown"], 4),
+        (&["umount", "/"], 3),
+        (&["mount", "/nonexistent/dir"], 3),
+        (&["mount", "relative/path", "/"], 2),
+        (&["import", "/nonexistent.car"], 3),
+    ] {
+        let done = place.run(arguments);
+        assert_eq!(done.code, code, "{arguments:?}: {}", done.err);
+        assert!(!done.err.is_empty(), "{arguments:?}");
+    }
+}
+
+#[test]
+fn errors_are_json_if_that_was_asked_for() {
+    let place = Place::new();
+    let done = place.run(&["--json", "pin", "rm", "bafkqaaa"]);
+    let error: Value = serde_json::from_str(&done.err).unwrap();
+    assert_eq!(
+        (done.code, &error["error"]["kind"]),
+        (3, &Value::from("not_found"))
+    );
+}
+
+#[test]
+fn a_reader_that_goes_away_ends_the_command_quietly() {
+    let place = Place::new();
+    let file = place.write("f", vec![b'x'; 4 << 20]);
+    let root = place.good(&["add", "-Q", file.to_str().unwrap()]);
+    let mut command = place.command();
+    command
+        .args(["cat", root.trim()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(141));
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+#[test]
+fn a_locked_repository_says_who_holds_it() {
+    let place = Place::new();
+    let held = cidfs::repo::Repo::open(&place.repo()).unwrap();
+    let done = place.run(&["ls", "bafkqaaa"]);
+    assert_eq!(done.code, 6, "{}", done.err);
+    assert!(
+        done.err
+            .contains(&format!("process {}", std::process::id())),
+        "{}",
+        done.err
+    );
+    drop(held);
+}
+
+#[test]
+fn a_bad_config_file_is_refused_with_its_line() {
+    let place = Place::new();
+    place.write("repo/config.toml", "[store]\nspeed = 1\n");
+    let done = place.run(&["pin", "ls"]);
+    assert_eq!(done.code, 2);
+    assert!(
+        done.err.contains("config.toml: line 2") && done.err.contains("speed"),
+        "{}",
+        done.err
+    );
+}
+
+#[test]
+fn status_tells_whether_a_daemon_runs_and_shutdown_ends_it() {
+    let mut place = Place::with_daemon();
+    let status: Value = serde_json::from_str(&place.good(&["status", "--json"])).unwrap();
+    assert_eq!(status["daemon"], true);
+    assert!(status["store"].is_object());
+    place.good(&["shutdown"]);
+    assert!(place.daemon_ended());
+    let status: Value = serde_json::from_str(&place.good(&["status", "--json"])).unwrap();
+    assert_eq!(status["daemon"], false);
+    assert!(!place.repo().join("control.sock").exists());
+}
+
+#[test]
+fn a_second_daemon_is_refused() {
+    let place = Place::with_daemon();
+    let done = place.run(&["daemon"]);
+    assert_eq!(done.code, 6, "{}", done.err);
+}
+
+#[test]
+fn help_and_completions_are_there() {
+    let place = Place::new();
+    let help = place.good(&["--help"]);
+    assert!(
+        help.contains("Exit codes:") && help.contains("CIDFS_REPO"),
+        "{help}"
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        assert!(place.good(&["completions", shell]).contains("cidfs"));
+    }
+}
