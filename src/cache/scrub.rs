@@ -61,8 +61,8 @@ pub struct DamagedBlock {
 pub struct TornPack {
     /// The pack, from the repository.
     pub pack: String,
-    /// Where the part begins.
-    pub offset: u64,
+    /// Where the whole blocks before it end.
+    pub end: u64,
     /// How long it is.
     pub bytes: u64,
     /// Whether whole blocks follow it.
@@ -148,7 +148,7 @@ fn verify_pack(
         .torn
         .extend(scanned.damage.iter().map(|damage| TornPack {
             pack: name_of(pack.id),
-            offset: damage.offset,
+            end: damage.offset,
             bytes: damage.bytes,
             inside: !damage.torn,
             why: damage.why.clone(),

@@ -140,26 +140,24 @@ fn a_byte_changed_anywhere_in_a_pack_is_never_served_and_costs_its_block_only() 
     let whole = fs::read(&path).unwrap();
     let borders = borders(&whole);
     for at in 0..whole.len() {
-        for bit in [1_u8, 0x80] {
-            let mut bytes = whole.clone();
-            bytes[at] ^= bit;
-            fs::write(&path, &bytes).unwrap();
-            fs::remove_dir_all(place.path("index")).unwrap();
-            let store = place.open();
-            let mut lost = false;
-            for (place, block) in all.iter().enumerate() {
-                let mine = (borders[place]..borders[place + 1]).contains(&at);
-                match store.get_local(block.cid()).unwrap() {
-                    Some(found) => assert_eq!(&found, block),
-                    None => {
-                        assert!(mine, "byte {at} took block {place} away");
-                        lost = true;
-                    }
+        let mut bytes = whole.clone();
+        bytes[at] ^= 1 << (at % 8);
+        fs::write(&path, &bytes).unwrap();
+        fs::remove_dir_all(place.path("index")).unwrap();
+        let store = place.open();
+        let mut lost = false;
+        for (place, block) in all.iter().enumerate() {
+            let mine = (borders[place]..borders[place + 1]).contains(&at);
+            match store.get_local(block.cid()).unwrap() {
+                Some(found) => assert_eq!(&found, block),
+                None => {
+                    assert!(mine, "byte {at} took block {place} away");
+                    lost = true;
                 }
             }
-            let report = store.verify_all(&|_| {}).unwrap();
-            assert!(!(lost && report.is_clean()), "byte {at}: {report:?}");
         }
+        let report = store.verify_all(&|_| {}).unwrap();
+        assert!(!(lost && report.is_clean()), "byte {at}: {report:?}");
     }
 }
 

@@ -66,6 +66,14 @@ impl Pending {
         true
     }
 
+    /// Takes out a block that turned out to be in a pack already.
+    pub(super) fn cancel(&self, key: &Key, tier: Tier) {
+        let mut blocks = self.blocks.lock();
+        if blocks.get(key).is_some_and(|(_, waiting)| *waiting == tier) {
+            blocks.remove(key);
+        }
+    }
+
     /// Takes out what was appended, or given up, for a tier.
     pub(super) fn finish(&self, done: &[(Key, Block)], tier: Tier) {
         let mut blocks = self.blocks.lock();

@@ -32,14 +32,19 @@ impl Store {
         let waiting = {
             let _decided = self.sweeping.read();
             self.note_fresh(key);
-            let own = |l: Lookup| matches!(l, Lookup::Found(at) if at.pack.tier == Tier::Own);
-            if !replace && own(self.lookup(key)) {
-                return Ok(());
-            }
+            // Held all along: whoever finds a block waiting may sync it next.
+            let mut queue = self.own.queue.lock();
             if !self.pending.begin(key, block, Tier::Own) {
                 return Ok(());
             }
-            self.own.queue.lock().push(*key, block.clone())
+            // In this order: what another thread has just appended is found,
+            // either waiting or in the index.
+            let own = |l: Lookup| matches!(l, Lookup::Found(at) if at.pack.tier == Tier::Own);
+            if !replace && own(self.lookup(key)) {
+                self.pending.cancel(key, Tier::Own);
+                return Ok(());
+            }
+            queue.push(*key, block.clone())
         };
         if waiting < APPEND_BATCH_BYTES {
             return Ok(());
@@ -60,17 +65,19 @@ impl Store {
         if self.options.cache_bytes_max == 0 || self.is_resting() {
             return false;
         }
-        if matches!(self.lookup(key), Lookup::Found(_)) {
-            return false;
-        }
-        let mut queue = self.cache.queue.lock();
-        if queue.bytes > APPEND_WAITING_BYTES_MAX {
+        if self.cache.queue.lock().bytes > APPEND_WAITING_BYTES_MAX {
             // The disk is slower than the source: the block stays in memory only.
             self.skipped(1);
             return true;
         }
-        self.pending.begin(key, block, Tier::Cache)
-            && queue.push(*key, block.clone()) >= APPEND_BATCH_BYTES
+        if !self.pending.begin(key, block, Tier::Cache) {
+            return false;
+        }
+        if matches!(self.lookup(key), Lookup::Found(_)) {
+            self.pending.cancel(key, Tier::Cache);
+            return false;
+        }
+        self.cache.queue.lock().push(*key, block.clone()) >= APPEND_BATCH_BYTES
     }
 
     /// Appends what waits. What cannot be appended keeps waiting.
