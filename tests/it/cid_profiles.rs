@@ -5,15 +5,21 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use chacha20::ChaCha20;
-use chacha20::cipher::{KeyIvInit, StreamCipher};
 use cidfs::block::{Block, BlockSink, hash};
 use cidfs::unixfs::builder::{AddOptions, Adder};
 use cidfs::unixfs::profile::Profile;
+use rand_chacha::ChaCha20Rng;
+use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 /// The vectors' bytes: a ChaCha20 keystream whose key is the hash of a seed.
+///
+/// Made by a generator that isn't generic: what is generic would be compiled
+/// here, without optimization, and take minutes for a GiB.
 struct Keystream {
-    cipher: ChaCha20,
+    cipher: ChaCha20Rng,
+    /// Filled whole: the generator drops what is left of a word.
+    made: Vec<u8>,
+    used: usize,
     left: u64,
 }
 
@@ -21,16 +27,26 @@ fn keystream(seed: &str, bytes: u64) -> Keystream {
     let key = hash(0x12, seed.as_bytes()).unwrap();
     let key: [u8; 32] = key.digest().try_into().unwrap();
     Keystream {
-        cipher: ChaCha20::new(&key.into(), &[0; 12].into()),
+        cipher: ChaCha20Rng::from_seed(key),
+        made: vec![0; 64 << 10],
+        used: 64 << 10,
         left: bytes,
     }
 }
 
 impl Read for Keystream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = out.len().min(usize::try_from(self.left).unwrap());
-        out[..count].fill(0);
-        self.cipher.apply_keystream(&mut out[..count]);
+        if self.used == self.made.len() {
+            self.cipher.fill_bytes(&mut self.made);
+            self.used = 0;
+        }
+        let made = &self.made[self.used..];
+        let count = out
+            .len()
+            .min(made.len())
+            .min(usize::try_from(self.left).unwrap());
+        out[..count].copy_from_slice(&made[..count]);
+        self.used += count;
         self.left -= count as u64;
         Ok(count)
     }
