@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use clap::{Args, ArgAction};
+use clap::{ArgAction, Args};
 use serde_json::{Map, Value, json};
 
 use super::args::Common;
@@ -17,7 +17,10 @@ use crate::control::{Body, Call, Gone, OperationError, Output};
 
 /// Flags of `cidfs add`.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the flags of `ipfs add`")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "they are the flags of `ipfs add`"
+)]
 pub(super) struct Add {
     /// Files and directories; - is standard input
     paths: Vec<PathBuf>,
@@ -151,9 +154,16 @@ impl Add {
             ("dereference-symlinks", self.dereference_symlinks),
         ];
         all.extend(
-            flags.into_iter().filter(|(_, on)| *on).map(|(name, on)| (name.to_owned(), on.into())),
+            flags
+                .into_iter()
+                .filter(|(_, on)| *on)
+                .map(|(name, on)| (name.to_owned(), on.into())),
         );
-        let rules = self.ignore_rules_path.as_deref().map(std::path::absolute).transpose()?;
+        let rules = self
+            .ignore_rules_path
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?;
         let values = [
             ("chunker", json!(self.chunker)),
             ("raw-leaves", json!(self.raw_leaves)),
@@ -215,7 +225,16 @@ pub(super) async fn run(common: &Common, args: Add) -> Result<(), Failure> {
     let on_item = on_item(common, &args, Arc::clone(&closed));
     let progress = bar.hear(Some(on_item));
     let backend = Backend::open(common).await?;
-    let outcome = backend.call("ipfs/add", Call { params, body, progress }).await;
+    let outcome = backend
+        .call(
+            "ipfs/add",
+            Call {
+                params,
+                body,
+                progress,
+            },
+        )
+        .await;
     bar.end();
     if closed.load(Ordering::Relaxed) {
         return Err(Failure::output(io::ErrorKind::BrokenPipe.into()));
@@ -241,13 +260,19 @@ fn on_item(common: &Common, args: &Add, closed: Arc<AtomicBool>) -> OnItem {
     let (json, quiet) = (common.json, args.quiet);
     let nothing = args.silent || args.quieter;
     Box::new(move |bar, event| {
-        let Some(added) = event.get("added").filter(|_| !nothing) else { return Ok(()) };
+        let Some(added) = event.get("added").filter(|_| !nothing) else {
+            return Ok(());
+        };
         let line = if json {
             format!("{event}\n")
         } else if quiet {
             format!("{}\n", text(added, "cid"))
         } else {
-            let line = format!("added {} {}", text(added, "cid"), safe(&text(added, "name")));
+            let line = format!(
+                "added {} {}",
+                text(added, "cid"),
+                safe(&text(added, "name"))
+            );
             format!("{}\n", line.trim_end())
         };
         bar.suspend(|| print(&line)).map_err(|_| {

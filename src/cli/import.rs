@@ -55,7 +55,10 @@ pub(super) async fn run(common: &Common, args: Import) -> Result<(), Failure> {
             }
         }
         let (blocks, bytes) = (number(&result, "blocks"), number(&result, "bytes"));
-        print(&format!("imported {blocks} blocks, {}\n", human_bytes(bytes)))?;
+        print(&format!(
+            "imported {blocks} blocks, {}\n",
+            human_bytes(bytes)
+        ))?;
     }
     backend.close().await
 }

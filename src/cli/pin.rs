@@ -45,18 +45,26 @@ enum PinCommand {
 pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
     let (result, verb) = match args.command {
-        PinCommand::Add { paths, recursive, name } => {
+        PinCommand::Add {
+            paths,
+            recursive,
+            name,
+        } => {
             let params = json!({"paths": paths, "recursive": recursive, "name": name});
             let bar = Bar::start("pinning", common.json);
-            let call = Call { progress: bar.hear(None), ..Call::with(params) };
+            let call = Call {
+                progress: bar.hear(None),
+                ..Call::with(params)
+            };
             let Output::Json(result) = backend.call("ipfs/pin/add", call).await? else {
                 return Err(OperationError::internal("ipfs/pin/add gave bytes").into());
             };
             (result, "pinned")
         }
-        PinCommand::Rm { paths } => {
-            (backend.json("ipfs/pin/rm", json!({"paths": paths})).await?, "unpinned")
-        }
+        PinCommand::Rm { paths } => (
+            backend.json("ipfs/pin/rm", json!({"paths": paths})).await?,
+            "unpinned",
+        ),
         PinCommand::Ls => (backend.json("ipfs/pin/ls", json!({})).await?, ""),
     };
     backend.close().await?;
@@ -66,7 +74,11 @@ pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
     let lines = list(&result, "pins").iter().map(|pin| match pin {
         Value::String(cid) => format!("{verb} {cid}\n"),
         pin => {
-            let name = pin.get("name").and_then(Value::as_str).map(safe).unwrap_or_default();
+            let name = pin
+                .get("name")
+                .and_then(Value::as_str)
+                .map(safe)
+                .unwrap_or_default();
             let line = format!("{} {} {name}", text(pin, "cid"), text(pin, "mode"));
             format!("{}\n", line.trim_end())
         }

@@ -21,7 +21,9 @@ impl Bar {
     /// Starts a bar; `quiet` shows nothing.
     pub(super) fn start(what: &str, quiet: bool) -> Self {
         if quiet || !io::stderr().is_terminal() {
-            return Self { bar: ProgressBar::hidden() };
+            return Self {
+                bar: ProgressBar::hidden(),
+            };
         }
         let bar = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template(SPINNER) {
@@ -44,7 +46,10 @@ impl Bar {
 
     /// Hears an operation: figures go to the bar, items to `on_item`.
     pub(super) fn hear(&self, on_item: Option<OnItem>) -> Progress {
-        Progress::new(Arc::new(Hearing { bar: self.bar.clone(), on_item }))
+        Progress::new(Arc::new(Hearing {
+            bar: self.bar.clone(),
+            on_item,
+        }))
     }
 
     /// Takes it off the terminal.
@@ -87,12 +92,18 @@ impl Listener for Hearing {
             self.tick(event);
             return Ok(());
         }
-        self.on_item.as_ref().map_or(Ok(()), |on_item| on_item(&self.bar, event))
+        self.on_item
+            .as_ref()
+            .map_or(Ok(()), |on_item| on_item(&self.bar, event))
     }
 
     fn tick(&self, event: Value) {
         let figures = event.get("progress");
         let figure = |name: &str| figures?.get(name)?.as_u64();
-        show(&self.bar, figure("bytes").unwrap_or(0), figure("bytes_total"));
+        show(
+            &self.bar,
+            figure("bytes").unwrap_or(0),
+            figure("bytes_total"),
+        );
     }
 }

@@ -21,7 +21,10 @@ pub(super) struct Verify {}
 async fn call(common: &Common, name: &str, what: &str) -> Result<Value, Failure> {
     let backend = Backend::open(common).await?;
     let bar = Bar::start(what, common.json);
-    let call = Call { progress: bar.hear(None), ..Call::with(json!({})) };
+    let call = Call {
+        progress: bar.hear(None),
+        ..Call::with(json!({}))
+    };
     let output = backend.call(name, call).await;
     bar.end();
     let Output::Json(result) = output? else {
@@ -45,29 +48,47 @@ pub(super) async fn gc(common: &Common, _: Gc) -> Result<(), Failure> {
     ))?;
     match figure("missing_blocks") {
         0 => Ok(()),
-        missing => print(&format!("{missing} pinned blocks are not here; `cidfs pin add` fetches them\n")),
+        missing => print(&format!(
+            "{missing} pinned blocks are not here; `cidfs pin add` fetches them\n"
+        )),
     }
 }
 
 pub(super) async fn verify(common: &Common, _: Verify) -> Result<(), Failure> {
     let result = call(common, "cache/verify", "verifying").await?;
-    let clean = result.get("clean").and_then(Value::as_bool).unwrap_or(false);
+    let clean = result
+        .get("clean")
+        .and_then(Value::as_bool)
+        .unwrap_or(false);
     if common.json {
         print_json(&result)?;
     } else {
         for block in list(&result, "damaged") {
             let (cid, pack) = (text(block, "cid"), safe(&text(block, "pack")));
             let why = safe(&text(block, "why"));
-            print(&format!("damaged {cid} in {pack} at {}: {why}\n", text(block, "offset")))?;
+            print(&format!(
+                "damaged {cid} in {pack} at {}: {why}\n",
+                text(block, "offset")
+            ))?;
         }
         for pack in list(&result, "torn") {
             let (file, end) = (safe(&text(pack, "pack")), text(pack, "end"));
-            print(&format!("torn {file} after {end}: {}\n", safe(&text(pack, "why"))))?;
+            print(&format!(
+                "torn {file} after {end}: {}\n",
+                safe(&text(pack, "why"))
+            ))?;
         }
         let (blocks, bytes) = (number(&result, "blocks"), number(&result, "bytes"));
-        print(&format!("{blocks} blocks are sound, {}\n", human_bytes(bytes)))?;
+        print(&format!(
+            "{blocks} blocks are sound, {}\n",
+            human_bytes(bytes)
+        ))?;
     }
-    if clean { Ok(()) } else { Err(Failure::Quiet(DAMAGED)) }
+    if clean {
+        Ok(())
+    } else {
+        Err(Failure::Quiet(DAMAGED))
+    }
 }
 
 /// Exit code of a scrub that found damage.

@@ -39,7 +39,11 @@ impl Progress {
     /// Reports to `listener`.
     pub fn new(listener: Arc<dyn Listener>) -> Self {
         let (start, next_ms) = (Instant::now(), AtomicU64::new(0));
-        Self(Some(Arc::new(Heard { listener, start, next_ms })))
+        Self(Some(Arc::new(Heard {
+            listener,
+            start,
+            next_ms,
+        })))
     }
 
     /// Tells whether anyone listens.
@@ -63,7 +67,12 @@ impl Progress {
         let next = heard.next_ms.load(Ordering::Relaxed);
         let then = now + u64::try_from(PROGRESS_INTERVAL.as_millis()).unwrap_or(0);
         let order = Ordering::Relaxed;
-        if now >= next && heard.next_ms.compare_exchange(next, then, order, order).is_ok() {
+        if now >= next
+            && heard
+                .next_ms
+                .compare_exchange(next, then, order, order)
+                .is_ok()
+        {
             heard.listener.tick(json!({"progress": figures()}));
         }
     }
@@ -98,7 +107,10 @@ mod tests {
             progress.item(json!({"number": number})).unwrap();
         }
         let all = kept.0.lock();
-        let figures = all.iter().filter(|event| event.get("progress").is_some()).count();
+        let figures = all
+            .iter()
+            .filter(|event| event.get("progress").is_some())
+            .count();
         assert!((1..100).contains(&figures), "{figures}");
         assert_eq!(all.len() - figures, 1000);
     }

@@ -113,9 +113,17 @@ mod tests {
     #[test]
     fn what_does_not_fit_stays_text_for_the_decoder_to_refuse() {
         let got = to_params(
-            pairs(&[("offset", "x"), ("long", "maybe"), ("new", "1"), ("options", "[")]),
+            pairs(&[
+                ("offset", "x"),
+                ("long", "maybe"),
+                ("new", "1"),
+                ("options", "["),
+            ]),
             &schema(),
         );
-        assert_eq!(got, json!({"offset": "x", "long": "maybe", "new": "1", "options": "["}));
+        assert_eq!(
+            got,
+            json!({"offset": "x", "long": "maybe", "new": "1", "options": "["})
+        );
     }
 }

@@ -46,7 +46,10 @@ impl Engine {
         let blocks = Blocks::open(dir, disk, store_options(&repo), sources.source())?;
         let deadline = deadline(&repo);
         let reader = Reader::with_deadline(Arc::clone(&blocks), deadline);
-        let roots = Roots { sources: sources.source(), blocks: Arc::clone(&blocks) };
+        let roots = Roots {
+            sources: sources.source(),
+            blocks: Arc::clone(&blocks),
+        };
         let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::new(roots));
         let registry = Arc::new(Registry::standard());
         Ok(Self {

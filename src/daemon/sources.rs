@@ -30,7 +30,11 @@ impl SourceSet {
             all.push(SourceSpec::parse(text)?);
         }
         let sources = Sources::open(&all, repo.config().fetch.strategy, &clock)?;
-        Ok(Self { sources: Arc::new(sources), clock, repo: repo.dir().to_owned() })
+        Ok(Self {
+            sources: Arc::new(sources),
+            clock,
+            repo: repo.dir().to_owned(),
+        })
     }
 
     /// The sources as one.
@@ -40,7 +44,11 @@ impl SourceSet {
 
     /// Gives the figures of the source `name`.
     fn figures_of(&self, name: &str) -> Value {
-        let found = self.sources.figures().into_iter().find(|one| one.name == name);
+        let found = self
+            .sources
+            .figures()
+            .into_iter()
+            .find(|one| one.name == name);
         found.map_or_else(|| json!({"name": name}), |one| json!(one))
     }
 }
@@ -48,23 +56,34 @@ impl SourceSet {
 #[async_trait]
 impl NameResolver for SourceSet {
     async fn resolve(&self, name: &str) -> Result<Resolved, NameError> {
-        let record = self.sources.resolve(name).await.map_err(|error| match error {
-            SourceError::NotFound { .. } => NameError::Unknown(name.to_owned()),
-            SourceError::Timeout { .. } => NameError::Timeout(name.to_owned()),
-            error @ (SourceError::Unreachable { .. }
-            | SourceError::Limited { .. }
-            | SourceError::Corrupt { .. }
-            | SourceError::Unsupported { .. }
-            | SourceError::Io { .. }) => NameError::Failed(error.to_string()),
-        })?;
-        Ok(Resolved { value: record.value, ttl: record.ttl })
+        let record = self
+            .sources
+            .resolve(name)
+            .await
+            .map_err(|error| match error {
+                SourceError::NotFound { .. } => NameError::Unknown(name.to_owned()),
+                SourceError::Timeout { .. } => NameError::Timeout(name.to_owned()),
+                error @ (SourceError::Unreachable { .. }
+                | SourceError::Limited { .. }
+                | SourceError::Corrupt { .. }
+                | SourceError::Unsupported { .. }
+                | SourceError::Io { .. }) => NameError::Failed(error.to_string()),
+            })?;
+        Ok(Resolved {
+            value: record.value,
+            ttl: record.ttl,
+        })
     }
 }
 
 #[async_trait]
 impl SourceAdmin for SourceSet {
     fn list(&self) -> Vec<Value> {
-        self.sources.figures().into_iter().map(|one| json!(one)).collect()
+        self.sources
+            .figures()
+            .into_iter()
+            .map(|one| json!(one))
+            .collect()
     }
 
     async fn test(&self, name: Option<&str>) -> Result<Value, OperationError> {
@@ -138,24 +157,39 @@ impl RootLister for Roots {
 
 /// Appends a source to the config file; what stands there stays as it is.
 fn save_added(repo: &Path, spec: &SourceSpec) -> Result<(), OperationError> {
-    let table = toml::to_string(spec).map_err(|error| OperationError::internal(error.to_string()))?;
+    let table =
+        toml::to_string(spec).map_err(|error| OperationError::internal(error.to_string()))?;
     edit(repo, |text| {
-        let gap = if text.is_empty() || text.ends_with("\n\n") { "" } else { "\n" };
+        let gap = if text.is_empty() || text.ends_with("\n\n") {
+            ""
+        } else {
+            "\n"
+        };
         Ok(format!("{text}{gap}[[source]]\n{table}"))
     })
 }
 
 /// Takes a source out of the config file; one that is not there is no error.
 fn save_removed(repo: &Path, name: &str) -> Result<(), OperationError> {
-    let position = repo::read_config(repo)?.source.iter().position(|one| one.name() == name);
-    let Some(position) = position else { return Ok(()) };
+    let position = repo::read_config(repo)?
+        .source
+        .iter()
+        .position(|one| one.name() == name);
+    let Some(position) = position else {
+        return Ok(());
+    };
     edit(repo, |text| {
         let invalid = |why: String| OperationError::invalid(format!("{CONFIG_NAME}: {why}"));
-        let mut document: toml_edit::DocumentMut =
-            text.parse().map_err(|error: toml_edit::TomlError| invalid(error.to_string()))?;
-        let tables = document.get_mut("source").and_then(|item| item.as_array_of_tables_mut());
+        let mut document: toml_edit::DocumentMut = text
+            .parse()
+            .map_err(|error: toml_edit::TomlError| invalid(error.to_string()))?;
+        let tables = document
+            .get_mut("source")
+            .and_then(|item| item.as_array_of_tables_mut());
         let Some(tables) = tables else {
-            return Err(invalid("the sources are not written as [[source]]".to_owned()));
+            return Err(invalid(
+                "the sources are not written as [[source]]".to_owned(),
+            ));
         };
         tables.remove(position);
         Ok(document.to_string())
@@ -196,13 +230,21 @@ mod tests {
         let other = SourceSpec::parse("gateway:https://example.org").unwrap();
         save_added(dir.path(), &other).unwrap();
         let names = |dir| -> Vec<String> {
-            repo::read_config(dir).unwrap().source.iter().map(SourceSpec::name).collect()
+            repo::read_config(dir)
+                .unwrap()
+                .source
+                .iter()
+                .map(SourceSpec::name)
+                .collect()
         };
         assert_eq!(names(dir.path()), [spec.name(), other.name()]);
         save_removed(dir.path(), &spec.name()).unwrap();
         assert_eq!(names(dir.path()), [other.name()]);
         let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("# mine\n[store]\nmemory_bytes_max = 5 # few\n"), "{text}");
+        assert!(
+            text.starts_with("# mine\n[store]\nmemory_bytes_max = 5 # few\n"),
+            "{text}"
+        );
     }
 
     #[test]
@@ -211,7 +253,10 @@ mod tests {
         let path = dir.path().join(CONFIG_NAME);
         std::fs::write(&path, "source = []\n").unwrap();
         let spec = SourceSpec::parse("gateway:https://example.net").unwrap();
-        assert_eq!(save_added(dir.path(), &spec).unwrap_err().kind, ErrorKind::Invalid);
+        assert_eq!(
+            save_added(dir.path(), &spec).unwrap_err().kind,
+            ErrorKind::Invalid
+        );
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "source = []\n");
     }
 }

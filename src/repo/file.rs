@@ -169,7 +169,10 @@ mod tests {
     fn an_unknown_key_of_a_source_is_refused_with_its_line() {
         let why = ConfigFile::parse("[[source]]\nkind = \"car\"\npath = \"x\"\nspeed = 9\n");
         let why = why.unwrap_err();
-        assert!(why.starts_with("line 4: ") && why.contains("`speed`"), "{why}");
+        assert!(
+            why.starts_with("line 4: ") && why.contains("`speed`"),
+            "{why}"
+        );
     }
 
     #[test]

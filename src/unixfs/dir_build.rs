@@ -131,9 +131,7 @@ pub fn is_sharded(entries: &[NewEntry], rules: &DirRules, meta: &Metadata) -> bo
 }
 
 fn tsize_of(entries: &[NewEntry]) -> u64 {
-    entries
-        .iter()
-        .fold(0, |sum, e| sum.saturating_add(e.tsize))
+    entries.iter().fold(0, |sum, e| sum.saturating_add(e.tsize))
 }
 
 fn message(meta: &Metadata) -> UnixFs {
@@ -192,7 +190,12 @@ mod tests {
     #[test]
     fn entries_are_sorted_by_bytes_and_the_first_of_a_name_stays() {
         let mut store = Store::default();
-        let entries = vec![entry("b", "1"), entry("Z", "2"), entry("b", "3"), entry("", "4")];
+        let entries = vec![
+            entry("b", "1"),
+            entry("Z", "2"),
+            entry("b", "3"),
+            entry("", "4"),
+        ];
         let built = build_in(&mut store, entries, &rules(SizeEstimate::Block, 1 << 18));
         let node = PbNode::decode(&store.0[&built.cid]).unwrap();
         let names: Vec<_> = node.links.iter().map(|l| l.name.clone().unwrap()).collect();
@@ -215,7 +218,11 @@ mod tests {
             assert!(!is_sharded(&entries, &rules(estimate, bytes), &meta));
             assert!(is_sharded(&entries, &rules(estimate, bytes - 1), &meta));
         }
-        assert!(!is_sharded(&entries, &rules(SizeEstimate::Disabled, 0), &meta));
+        assert!(!is_sharded(
+            &entries,
+            &rules(SizeEstimate::Disabled, 0),
+            &meta
+        ));
     }
 
     #[test]

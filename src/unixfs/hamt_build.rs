@@ -83,9 +83,9 @@ impl Shape {
             children.push((number, child));
         }
         let node = self.node(&children, meta);
-        let below = children.iter().fold(0, |sum: u64, (_, c)| {
-            sum.saturating_add(c.parts().2)
-        });
+        let below = children
+            .iter()
+            .fold(0, |sum: u64, (_, c)| sum.saturating_add(c.parts().2));
         let tsize = below.saturating_add(node.len() as u64);
         Ok((seal(node)?, tsize))
     }
@@ -161,13 +161,19 @@ mod tests {
     fn entries(count: usize) -> Vec<NewEntry> {
         let cid = *Block::seal(RAW, SHA2_256, "x".into()).unwrap().cid();
         let name = |number| format!("entry {number}");
-        (0..count).map(|n| NewEntry::new(name(n).as_bytes(), &cid, 1)).collect()
+        (0..count)
+            .map(|n| NewEntry::new(name(n).as_bytes(), &cid, 1))
+            .collect()
     }
 
     fn names(store: &Store, cid: &Cid, depth: usize, found: &mut BTreeSet<Vec<u8>>) {
         let node = PbNode::decode(&store.0[cid]).unwrap();
         let message = UnixFs::decode(node.data.as_ref().unwrap()).unwrap();
-        assert_eq!(message.mode.is_some(), depth == 0, "only the root has a mode");
+        assert_eq!(
+            message.mode.is_some(),
+            depth == 0,
+            "only the root has a mode"
+        );
         for slot in Shard::decode(node.links, &message).unwrap().slots() {
             match slot {
                 Slot::Entry(entry) => assert!(found.insert(entry.name.to_vec())),

@@ -36,7 +36,10 @@ fn errors_are_json_if_that_was_asked_for() {
     let place = Place::new();
     let done = place.run(&["--json", "pin", "rm", "bafkqaaa"]);
     let error: Value = serde_json::from_str(&done.err).unwrap();
-    assert_eq!((done.code, &error["error"]["kind"]), (3, &Value::from("not_found")));
+    assert_eq!(
+        (done.code, &error["error"]["kind"]),
+        (3, &Value::from("not_found"))
+    );
 }
 
 #[test]
@@ -45,12 +48,19 @@ fn a_reader_that_goes_away_ends_the_command_quietly() {
     let file = place.write("f", vec![b'x'; 4 << 20]);
     let root = place.good(&["add", "-Q", file.to_str().unwrap()]);
     let mut command = place.command();
-    command.args(["cat", root.trim()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .args(["cat", root.trim()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     drop(child.stdout.take());
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(141));
-    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        output.stderr.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
 }
 
 #[test]
@@ -59,7 +69,12 @@ fn a_locked_repository_says_who_holds_it() {
     let held = cidfs::repo::Repo::open(&place.repo()).unwrap();
     let done = place.run(&["ls", "bafkqaaa"]);
     assert_eq!(done.code, 6, "{}", done.err);
-    assert!(done.err.contains(&format!("process {}", std::process::id())), "{}", done.err);
+    assert!(
+        done.err
+            .contains(&format!("process {}", std::process::id())),
+        "{}",
+        done.err
+    );
     drop(held);
 }
 
@@ -69,7 +84,11 @@ fn a_bad_config_file_is_refused_with_its_line() {
     place.write("repo/config.toml", "[store]\nspeed = 1\n");
     let done = place.run(&["pin", "ls"]);
     assert_eq!(done.code, 2);
-    assert!(done.err.contains("config.toml: line 2") && done.err.contains("speed"), "{}", done.err);
+    assert!(
+        done.err.contains("config.toml: line 2") && done.err.contains("speed"),
+        "{}",
+        done.err
+    );
 }
 
 #[test]
@@ -96,7 +115,10 @@ fn a_second_daemon_is_refused() {
 fn help_and_completions_are_there() {
     let place = Place::new();
     let help = place.good(&["--help"]);
-    assert!(help.contains("Exit codes:") && help.contains("CIDFS_REPO"), "{help}");
+    assert!(
+        help.contains("Exit codes:") && help.contains("CIDFS_REPO"),
+        "{help}"
+    );
     for shell in ["bash", "zsh", "fish"] {
         assert!(place.good(&["completions", shell]).contains("cidfs"));
     }

@@ -14,7 +14,10 @@ fn both(story: fn(&Place)) {
 
 fn add(place: &Place) -> String {
     let tree = tree(place);
-    place.good(&["add", "-rQ", tree.to_str().unwrap()]).trim().to_owned()
+    place
+        .good(&["add", "-rQ", tree.to_str().unwrap()])
+        .trim()
+        .to_owned()
 }
 
 #[test]
@@ -31,8 +34,18 @@ fn a_tree_that_was_added_comes_out_the_same() {
 fn a_file_is_printed_whole_and_in_part() {
     both(|place| {
         let root = add(place);
-        assert_eq!(place.good(&["cat", &format!("{root}/a.txt")]), "hello world");
-        let part = ["cat", &format!("/ipfs/{root}/a.txt"), "--offset", "6", "--length", "3"];
+        assert_eq!(
+            place.good(&["cat", &format!("{root}/a.txt")]),
+            "hello world"
+        );
+        let part = [
+            "cat",
+            &format!("/ipfs/{root}/a.txt"),
+            "--offset",
+            "6",
+            "--length",
+            "3",
+        ];
         assert_eq!(place.good(&part), "wor");
         assert_eq!(place.good(&["cat", &format!("{root}/sub/empty")]), "");
     });
@@ -43,7 +56,10 @@ fn standard_input_can_be_added() {
     both(|place| {
         let done = place.feed(&["add", "-q"], b"hello world");
         assert_eq!((done.code, done.out.trim()), (0, HELLO), "{}", done.err);
-        let done = place.feed(&["add", "-Q", "--stdin-name", "x", "-w", "-"], b"hello world");
+        let done = place.feed(
+            &["add", "-Q", "--stdin-name", "x", "-w", "-"],
+            b"hello world",
+        );
         let listed = place.good(&["ls", done.out.trim()]);
         assert_eq!(listed, "x\n");
     });
@@ -55,8 +71,15 @@ fn entries_are_said_as_they_are_added() {
         let tree = tree(place);
         let out = place.good(&["add", "-r", tree.to_str().unwrap()]);
         let last = out.lines().last().unwrap();
-        assert!(last.starts_with("added bafy") && last.ends_with(" tree"), "{out}");
-        assert!(out.lines().any(|line| line == format!("added {HELLO} tree/a.txt")), "{out}");
+        assert!(
+            last.starts_with("added bafy") && last.ends_with(" tree"),
+            "{out}"
+        );
+        assert!(
+            out.lines()
+                .any(|line| line == format!("added {HELLO} tree/a.txt")),
+            "{out}"
+        );
         assert_eq!(out.lines().count(), 6);
     });
 }
@@ -65,7 +88,10 @@ fn entries_are_said_as_they_are_added() {
 fn hashing_only_keeps_nothing() {
     let place = Place::new();
     let file = place.write("f", "hello world");
-    assert_eq!(place.good(&["add", "-nQ", file.to_str().unwrap()]).trim(), HELLO);
+    assert_eq!(
+        place.good(&["add", "-nQ", file.to_str().unwrap()]).trim(),
+        HELLO
+    );
     assert_eq!(place.run(&["cat", HELLO]).code, 4);
     assert_eq!(place.good(&["pin", "ls"]), "");
 }
@@ -74,7 +100,13 @@ fn hashing_only_keeps_nothing() {
 fn the_old_profile_gives_the_old_cids() {
     let place = Place::new();
     let file = place.write("f", "hello world");
-    let out = place.good(&["add", "-Q", "--profile", "unixfs-v0-2015", file.to_str().unwrap()]);
+    let out = place.good(&[
+        "add",
+        "-Q",
+        "--profile",
+        "unixfs-v0-2015",
+        file.to_str().unwrap(),
+    ]);
     assert_eq!(out.trim(), "Qmf412jQZiuVUtdgnB36FXFX7xg5V6KEbSJ4dpQuhkLyfD");
 }
 
@@ -105,8 +137,19 @@ fn modes_and_times_come_back() {
         let file = place.write("f", "x");
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
         let time = std::time::UNIX_EPOCH + std::time::Duration::new(1_000_000, 5);
-        std::fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-        let flags = ["add", "-Q", "--raw-leaves=false", "--preserve-mode", "--preserve-mtime"];
+        std::fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
+        let flags = [
+            "add",
+            "-Q",
+            "--raw-leaves=false",
+            "--preserve-mode",
+            "--preserve-mtime",
+        ];
         let root = place.good(&[&flags[..], &[file.to_str().unwrap()]].concat());
         let out = place.path("out");
         place.good(&["get", root.trim(), "-o", out.to_str().unwrap()]);
@@ -122,7 +165,10 @@ fn a_listing_shows_kinds_and_sizes() {
         let root = add(place);
         assert_eq!(place.good(&["ls", &root]), "a.txt\nsub/\n");
         let long = place.good(&["ls", "-l", &format!("{root}/sub")]);
-        assert!(long.lines().any(|line| line.ends_with("3145728 big")), "{long}");
+        assert!(
+            long.lines().any(|line| line.ends_with("3145728 big")),
+            "{long}"
+        );
         assert!(long.lines().any(|line| line.ends_with("link@")), "{long}");
         let json: Value = serde_json::from_str(&place.good(&["ls", "--json", &root])).unwrap();
         assert_eq!(json["entries"][0]["cid"], HELLO);
@@ -143,8 +189,14 @@ fn a_car_file_goes_out_and_comes_in_elsewhere() {
         assert_same(&place.path("tree"), &copy);
         let piped: Done = Place::new().feed(&["import", "-"], &std::fs::read(&car).unwrap());
         assert_eq!(piped.code, 0, "{}", piped.err);
-        assert_eq!(std::fs::read_dir(place.dir.path()).unwrap().flatten()
-            .filter(|one| one.file_name().to_string_lossy().contains(".part")).count(), 0);
+        assert_eq!(
+            std::fs::read_dir(place.dir.path())
+                .unwrap()
+                .flatten()
+                .filter(|one| one.file_name().to_string_lossy().contains(".part"))
+                .count(),
+            0
+        );
     });
 }
 
@@ -173,7 +225,10 @@ fn what_is_pinned_stays_and_what_is_not_goes() {
         let loose = place.good(&["add", "-Q", "--pin=false", file.to_str().unwrap()]);
         place.good(&["gc"]);
         assert_eq!(place.run(&["cat", loose.trim()]).code, 4);
-        assert_eq!(place.good(&["cat", &format!("{root}/a.txt")]), "hello world");
+        assert_eq!(
+            place.good(&["cat", &format!("{root}/a.txt")]),
+            "hello world"
+        );
         assert_eq!(place.good(&["pin", "ls"]), format!("{root} recursive\n"));
         place.good(&["pin", "rm", &root]);
         assert_eq!(place.run(&["pin", "rm", &root]).code, 3);
@@ -188,7 +243,10 @@ fn a_scrub_finds_the_block_whose_bytes_have_changed() {
     let file = place.write("f", "hello world");
     place.good(&["add", file.to_str().unwrap()]);
     assert_eq!(place.run(&["verify"]).code, 0);
-    for pack in std::fs::read_dir(place.repo().join("packs/own")).unwrap().flatten() {
+    for pack in std::fs::read_dir(place.repo().join("packs/own"))
+        .unwrap()
+        .flatten()
+    {
         let mut bytes = std::fs::read(pack.path()).unwrap();
         let at = bytes.windows(5).position(|five| five == b"hello").unwrap();
         bytes[at] = b'j';
@@ -196,7 +254,11 @@ fn a_scrub_finds_the_block_whose_bytes_have_changed() {
     }
     let done = place.run(&["verify"]);
     assert_eq!(done.code, 5, "{}", done.err);
-    assert!(done.out.contains(&format!("damaged {HELLO}")), "{}", done.out);
+    assert!(
+        done.out.contains(&format!("damaged {HELLO}")),
+        "{}",
+        done.out
+    );
 }
 
 #[test]
@@ -207,7 +269,10 @@ fn a_car_file_can_be_a_source_without_import() {
     place.good(&["export", &root, "-o", car.to_str().unwrap()]);
     let other = Place::new();
     other.good(&["sources", "add", car.to_str().unwrap()]);
-    assert_eq!(other.good(&["cat", &format!("{root}/a.txt")]), "hello world");
+    assert_eq!(
+        other.good(&["cat", &format!("{root}/a.txt")]),
+        "hello world"
+    );
     let listed = other.good(&["sources", "--json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let name = listed["sources"][0]["name"].as_str().unwrap();

@@ -20,14 +20,20 @@ pub(crate) struct Done {
 
 impl Place {
     pub(crate) fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), daemon: None }
+        Self {
+            dir: tempfile::tempdir().unwrap(),
+            daemon: None,
+        }
     }
 
     /// Starts a daemon and waits until it answers.
     pub(crate) fn with_daemon() -> Self {
         let mut place = Self::new();
         let mut command = place.command();
-        command.arg("daemon").stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+            .arg("daemon")
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
         let mut daemon = command.spawn().unwrap();
         let mut log = BufReader::new(daemon.stderr.take().unwrap());
         let mut line = String::new();
@@ -57,7 +63,9 @@ impl Place {
 
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(assert_cmd::cargo::cargo_bin!("cidfs"));
-        command.env("CIDFS_REPO", self.repo()).env_remove("CIDFS_LOG");
+        command
+            .env("CIDFS_REPO", self.repo())
+            .env_remove("CIDFS_LOG");
         command.current_dir(self.dir.path()).stdin(Stdio::null());
         command
     }
@@ -78,13 +86,22 @@ impl Place {
         let file = self.path("stdin");
         std::fs::write(&file, input).unwrap();
         let input = std::fs::File::open(file).unwrap();
-        Done::of(&self.command().args(arguments).stdin(input).output().unwrap())
+        Done::of(
+            &self
+                .command()
+                .args(arguments)
+                .stdin(input)
+                .output()
+                .unwrap(),
+        )
     }
 
     /// Waits for the daemon to end by itself.
     pub(crate) fn daemon_ended(&mut self) -> bool {
         let end = Instant::now() + Duration::from_secs(10);
-        let Some(daemon) = &mut self.daemon else { return true };
+        let Some(daemon) = &mut self.daemon else {
+            return true;
+        };
         while Instant::now() < end {
             if daemon.try_wait().unwrap().is_some() {
                 return true;
@@ -126,6 +143,15 @@ pub(crate) fn tree(place: &Place) -> PathBuf {
 /// Compares two trees by `diff -r`.
 pub(crate) fn assert_same(left: &Path, right: &Path) {
     let mut diff = Command::new("diff");
-    let output = diff.args(["-r", "--no-dereference"]).arg(left).arg(right).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+    let output = diff
+        .args(["-r", "--no-dereference"])
+        .arg(left)
+        .arg(right)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stdout)
+    );
 }

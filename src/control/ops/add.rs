@@ -38,7 +38,9 @@ struct Add {
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation::write("ipfs/add", "Adds files and directories.", add).taking_body().long(),
+        Operation::write("ipfs/add", "Adds files and directories.", add)
+            .taking_body()
+            .long(),
     ]
 }
 
@@ -49,7 +51,11 @@ async fn add(context: Arc<Context>, what: Add, io: Io) -> Result<Output, Operati
     // Made here: reading the body needs the runtime that it came by.
     let reader = io.body.map(reader);
     run_blocking(move || {
-        let job = Job { blocks, options, progress: io.progress };
+        let job = Job {
+            blocks,
+            options,
+            progress: io.progress,
+        };
         job.run(&what.paths, reader, what.measure)
     })
     .await
@@ -65,7 +71,8 @@ fn reader(body: Body) -> BodyReader {
 fn options(profile: Option<&str>, said: Map<String, Value>) -> Result<AddOptions, OperationError> {
     let invalid = |error: &dyn std::fmt::Display| OperationError::invalid(error.to_string());
     let profile = profile.map_or(Ok(Profile::default()), str::parse);
-    let profile = profile.map_err(|error: crate::unixfs::profile::UnknownProfile| invalid(&error))?;
+    let profile =
+        profile.map_err(|error: crate::unixfs::profile::UnknownProfile| invalid(&error))?;
     let mut all = serde_json::to_value(AddOptions::from_profile(profile))
         .map_err(|error| OperationError::internal(error.to_string()))?;
     if let Some(all) = all.as_object_mut() {
@@ -123,7 +130,10 @@ impl Job {
             let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
             adder.measure(&paths).bytes
         });
-        let counts = Counts { total, ..Counts::default() };
+        let counts = Counts {
+            total,
+            ..Counts::default()
+        };
         let added = adder.add_all(inputs, &|event| self.report(&adder, &counts, event))?;
         sink.flush()?;
         if !self.options.only_hash {
@@ -131,7 +141,9 @@ impl Job {
             if self.options.pin {
                 let roots: Vec<_> = added.iter().map(|one| one.cid).collect();
                 let name = self.options.pin_name.clone();
-                self.blocks.pins().add(&pins_of(&roots, PinMode::Recursive, name))?;
+                self.blocks
+                    .pins()
+                    .add(&pins_of(&roots, PinMode::Recursive, name))?;
             }
         }
         Ok(Output::Json(json!({
@@ -150,7 +162,11 @@ impl Job {
                     counts.done.set(counts.done.get() + added.size);
                     counts.open.set(0);
                 }
-                if self.progress.item(json!({"added": describe(&added)})).is_err() {
+                if self
+                    .progress
+                    .item(json!({"added": describe(&added)}))
+                    .is_err()
+                {
                     adder.cancel();
                 }
             }
@@ -195,9 +211,10 @@ impl From<AddError> for OperationError {
             AddError::Walk(_) | AddError::Changed(_) | AddError::Worker | AddError::Cancelled => {
                 Self::internal(message)
             }
-            AddError::Read { source, .. } | AddError::Sink(source) => {
-                Self { message, ..Self::from(source) }
-            }
+            AddError::Read { source, .. } | AddError::Sink(source) => Self {
+                message,
+                ..Self::from(source)
+            },
             AddError::Block(_) | AddError::Hamt(_) => Self::new(ErrorKind::TooLarge, message),
         }
     }

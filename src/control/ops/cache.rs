@@ -14,9 +14,18 @@ use crate::unixfs::links::links;
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation::read("cache/status", "Tells what the block store has and does.", status),
+        Operation::read(
+            "cache/status",
+            "Tells what the block store has and does.",
+            status,
+        ),
         Operation::write("cache/gc", "Drops own blocks that no pin leads to.", gc).long(),
-        Operation::read("cache/verify", "Reads every block on disk and proves it.", verify).long(),
+        Operation::read(
+            "cache/verify",
+            "Reads every block on disk and proves it.",
+            verify,
+        )
+        .long(),
     ]
 }
 
@@ -59,7 +68,8 @@ fn mounted_roots(context: &Context) -> Vec<Cid> {
 async fn verify(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
     run_blocking(move || {
         let progress = |at: VerifyProgress| {
-            io.progress.tick(|| json!({"bytes": at.bytes, "bytes_total": at.of}));
+            io.progress
+                .tick(|| json!({"bytes": at.bytes, "bytes_total": at.of}));
         };
         let report = context.blocks.verify_all(&progress)?;
         let clean = report.is_clean();

@@ -55,7 +55,9 @@ async fn import(context: Arc<Context>, what: Import, io: Io) -> Result<Output, O
     let blocks = Arc::clone(&context.blocks);
     let done = match (what.path, body) {
         (Some(_), Some(_)) | (None, None) => {
-            return Err(OperationError::invalid("give either a path or the bytes of a CAR file"));
+            return Err(OperationError::invalid(
+                "give either a path or the bytes of a CAR file",
+            ));
         }
         (Some(path), None) => {
             if !path.is_absolute() {
@@ -63,9 +65,8 @@ async fn import(context: Arc<Context>, what: Import, io: Io) -> Result<Output, O
                 return Err(OperationError::invalid(message));
             }
             run_blocking(move || {
-                let at = |error: std::io::Error| {
-                    OperationError::from(error).context(path.display())
-                };
+                let at =
+                    |error: std::io::Error| OperationError::from(error).context(path.display());
                 let file = File::open(&path).map_err(at)?;
                 let total = file.metadata().map_err(at)?.len();
                 let car = CarReader::with_len(BufReader::with_capacity(1 << 20, file), total);
@@ -126,17 +127,31 @@ fn take<R: Read + std::io::BufRead>(
         }
     }
     if pin {
-        let there: Vec<Cid> = roots.iter().filter(|cid| !absent.contains(cid)).copied().collect();
-        blocks.pins().add(&pins_of(&there, PinMode::Recursive, None))?;
+        let there: Vec<Cid> = roots
+            .iter()
+            .filter(|cid| !absent.contains(cid))
+            .copied()
+            .collect();
+        blocks
+            .pins()
+            .add(&pins_of(&there, PinMode::Recursive, None))?;
     }
-    Ok(Imported { roots, absent, blocks: count, bytes })
+    Ok(Imported {
+        roots,
+        absent,
+        blocks: count,
+        bytes,
+    })
 }
 
 impl From<CarError> for OperationError {
     fn from(error: CarError) -> Self {
         let message = error.to_string();
         match error {
-            CarError::Io(error) => Self { message, ..Self::from(error) },
+            CarError::Io(error) => Self {
+                message,
+                ..Self::from(error)
+            },
             CarError::Header(_)
             | CarError::TooLong { .. }
             | CarError::Varint { .. }

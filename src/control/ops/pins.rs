@@ -42,15 +42,28 @@ struct Remove {
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation::write("ipfs/pin/add", "Fetches content and keeps it for good.", add).long(),
-        Operation::write("ipfs/pin/rm", "Lets garbage collection have content again.", remove),
+        Operation::write(
+            "ipfs/pin/add",
+            "Fetches content and keeps it for good.",
+            add,
+        )
+        .long(),
+        Operation::write(
+            "ipfs/pin/rm",
+            "Lets garbage collection have content again.",
+            remove,
+        ),
         Operation::read("ipfs/pin/ls", "Lists what is kept for good.", list),
     ]
 }
 
 async fn add(context: Arc<Context>, what: Add, io: Io) -> Result<Output, OperationError> {
     let cids = roots(&context, &what.paths).await?;
-    let mode = if what.recursive { PinMode::Recursive } else { PinMode::Direct };
+    let mode = if what.recursive {
+        PinMode::Recursive
+    } else {
+        PinMode::Direct
+    };
     keep(&context, &cids, mode, what.name, &io.progress).await?;
     let pins: Vec<String> = cids.iter().map(Cid::to_string).collect();
     Ok(Output::Json(json!({"pins": pins})))
@@ -95,7 +108,13 @@ pub(super) async fn keep(
 
 /// Makes pins of CIDs.
 pub(super) fn pins_of(cids: &[Cid], mode: PinMode, name: Option<String>) -> Vec<Pin> {
-    cids.iter().map(|cid| Pin { cid: *cid, mode, name: name.clone() }).collect()
+    cids.iter()
+        .map(|cid| Pin {
+            cid: *cid,
+            mode,
+            name: name.clone(),
+        })
+        .collect()
 }
 
 /// Runs what may block on the disk.

@@ -61,7 +61,11 @@ impl Engine {
         let (codec, block) = if self.recipe.raw_leaves {
             (RAW, data)
         } else {
-            let kind = if self.recipe.trickle { Kind::Raw } else { Kind::File };
+            let kind = if self.recipe.trickle {
+                Kind::Raw
+            } else {
+                Kind::File
+            };
             (DAG_PB, leaf_node(kind, &data, &without_zero_mode(*meta)))
         };
         let tsize = block.len() as u64;

@@ -7,10 +7,10 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
+use super::Measure;
 use super::options::AddOptions;
 use super::recipe::Recipe;
 use super::refused::{AddError, AddRefused};
-use super::Measure;
 use crate::unixfs::walk::{Step, Walk, WalkError};
 
 /// Something to add.
@@ -79,7 +79,11 @@ pub(super) fn prepare<'r>(
             Content::Reader(reader) => {
                 let given = options.stdin_name.as_ref().map(|n| n.clone().into_bytes());
                 let name = input.name.or(given).unwrap_or_default();
-                (name.clone(), PathBuf::from("-"), Source::Reader(name, reader))
+                (
+                    name.clone(),
+                    PathBuf::from("-"),
+                    Source::Reader(name, reader),
+                )
             }
         };
         match taken.get(&name) {
@@ -138,7 +142,9 @@ fn resolve(path: &Path, options: &AddOptions) -> Result<(PathBuf, Vec<u8>), AddE
         // `..` and `/` have no name of their own.
         None => {
             let real = fs::canonicalize(&clean).map_err(io)?;
-            real.file_name().map(|n| n.as_bytes().to_owned()).unwrap_or_default()
+            real.file_name()
+                .map(|n| n.as_bytes().to_owned())
+                .unwrap_or_default()
         }
     };
     Ok((clean, name))

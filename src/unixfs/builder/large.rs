@@ -159,7 +159,8 @@ impl Growing<'_> {
         let found = ticket.wait()?;
         if let Some(piece) = found {
             let engine = self.large.engine;
-            self.tree.push(piece, &mut |node| engine.store(DAG_PB, node))?;
+            self.tree
+                .push(piece, &mut |node| engine.store(DAG_PB, node))?;
             self.done_bytes = self.done_bytes.saturating_add(piece.size);
             (self.large.progress)(self.done_bytes);
         }
@@ -172,7 +173,9 @@ impl Growing<'_> {
         }
         let engine = self.large.engine;
         let meta = without_zero_mode(*meta);
-        let root = self.tree.finish(&meta, &mut |node| engine.store(DAG_PB, node))?;
+        let root = self
+            .tree
+            .finish(&meta, &mut |node| engine.store(DAG_PB, node))?;
         root.ok_or(AddError::Worker)
     }
 }

@@ -98,7 +98,11 @@ impl Adder {
     /// Checks the options and starts the threads.
     pub fn new(options: AddOptions, sink: Arc<dyn BlockSink>) -> Result<Self, AddError> {
         let recipe = Recipe::new(&options)?;
-        let sink: Arc<dyn BlockSink> = if options.only_hash { Arc::new(Nowhere) } else { sink };
+        let sink: Arc<dyn BlockSink> = if options.only_hash {
+            Arc::new(Nowhere)
+        } else {
+            sink
+        };
         Ok(Self {
             engine: Arc::new(Engine::new(recipe, sink)),
             pool: Pool::new()?,

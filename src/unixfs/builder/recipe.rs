@@ -104,7 +104,9 @@ fn walk_rules(options: &AddOptions) -> Result<WalkRules, AddRefused> {
         })?;
         file = String::from_utf8_lossy(&bytes).into_owned();
     }
-    let lines = file.split('\n').chain(options.ignore.iter().map(String::as_str));
+    let lines = file
+        .split('\n')
+        .chain(options.ignore.iter().map(String::as_str));
     Ok(WalkRules {
         filter: Filter {
             hidden: options.hidden,
@@ -318,13 +320,20 @@ mod tests {
     #[test]
     fn versions_and_hashes_follow_from_each_other_as_in_kubo() {
         let blake = |o: &mut AddOptions| o.hash = "BLAKE3".to_owned();
-        assert_eq!(refusal(blake), None, "CIDv1 by itself where none is asked for");
+        assert_eq!(
+            refusal(blake),
+            None,
+            "CIDv1 by itself where none is asked for"
+        );
         let v0_blake = |o: &mut AddOptions| {
             blake(o);
             o.cid_version = Some(0);
         };
         assert_eq!(refusal(v0_blake), Some(AddRefused::V0Hash));
-        assert_eq!(refusal(|o| o.cid_version = Some(2)), Some(AddRefused::CidVersion(2)));
+        assert_eq!(
+            refusal(|o| o.cid_version = Some(2)),
+            Some(AddRefused::CidVersion(2))
+        );
         let hash = |name: &str| {
             let name = name.to_owned();
             refusal(move |o| o.hash.clone_from(&name))
@@ -332,8 +341,14 @@ mod tests {
         assert_eq!(hash("blake2b-256"), None);
         assert_eq!(hash("blake2s-256"), None);
         assert_eq!(hash("md5"), Some(AddRefused::InsecureHash("md5".into())));
-        assert_eq!(hash("blake2b-8"), Some(AddRefused::InsecureHash("blake2b-8".into())));
-        assert_eq!(hash("blake2b-7"), Some(AddRefused::UnknownHash("blake2b-7".into())));
+        assert_eq!(
+            hash("blake2b-8"),
+            Some(AddRefused::InsecureHash("blake2b-8".into()))
+        );
+        assert_eq!(
+            hash("blake2b-7"),
+            Some(AddRefused::UnknownHash("blake2b-7".into()))
+        );
         assert_eq!(hash("sha9"), Some(AddRefused::UnknownHash("sha9".into())));
     }
 
@@ -361,13 +376,20 @@ mod tests {
 
     #[test]
     fn times_limits_and_fanouts_out_of_range_are_refused() {
-        assert_eq!(refusal(|o| o.mtime_nsecs = 1), Some(AddRefused::NanosecondsAlone));
+        assert_eq!(
+            refusal(|o| o.mtime_nsecs = 1),
+            Some(AddRefused::NanosecondsAlone)
+        );
         let nsecs = refusal(|o| {
             o.mtime = 1;
             o.mtime_nsecs = 1_000_000_000;
         });
         assert_eq!(nsecs, Some(AddRefused::Nanoseconds));
-        assert_eq!(refusal(|o| o.inline_limit = 129), None, "without --inline it says nothing");
+        assert_eq!(
+            refusal(|o| o.inline_limit = 129),
+            None,
+            "without --inline it says nothing"
+        );
         let inline = refusal(|o| {
             o.inline = true;
             o.inline_limit = 129;
@@ -377,7 +399,10 @@ mod tests {
             let refused = refusal(|o| o.max_hamt_fanout = fanout);
             assert_eq!(refused, Some(AddRefused::Fanout(fanout)));
         }
-        assert_eq!(refusal(|o| o.max_file_links = 1), Some(AddRefused::FileLinks));
+        assert_eq!(
+            refusal(|o| o.max_file_links = 1),
+            Some(AddRefused::FileLinks)
+        );
         assert_eq!(refusal(|o| o.max_file_links = -1), None);
     }
 

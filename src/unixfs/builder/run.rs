@@ -218,7 +218,9 @@ impl<'a> Run<'a> {
         match self.open.last_mut() {
             Some(parent) => {
                 parent.size = parent.size.saturating_add(piece.size);
-                parent.entries.push(NewEntry::new(&name, &piece.cid, piece.tsize));
+                parent
+                    .entries
+                    .push(NewEntry::new(&name, &piece.cid, piece.tsize));
             }
             None => self.roots.push(added.clone()),
         }
@@ -235,7 +237,10 @@ impl<'a> Run<'a> {
     /// The path of `name` in the open directories; a wrapping one has no name.
     fn path(&self, name: &[u8]) -> Vec<u8> {
         let above = self.open.iter().map(|dir| dir.name.as_slice());
-        let parts: Vec<&[u8]> = above.chain([name]).filter(|part| !part.is_empty()).collect();
+        let parts: Vec<&[u8]> = above
+            .chain([name])
+            .filter(|part| !part.is_empty())
+            .collect();
         parts.join(&b'/')
     }
 }

@@ -201,7 +201,10 @@ mod tests {
         assert_eq!(Chunker::parse("rabin"), rabin(87_381, 262_144, 393_216));
         assert_eq!(Chunker::parse("rabin-90"), rabin(30, 90, 135));
         assert_eq!(Chunker::parse("rabin-16-17-18"), rabin(16, 17, 18));
-        assert_eq!(Chunker::parse("rabin-min:16-avg:17-max:18"), rabin(16, 17, 18));
+        assert_eq!(
+            Chunker::parse("rabin-min:16-avg:17-max:18"),
+            rabin(16, 17, 18)
+        );
         assert_eq!(Chunker::parse("buzhash-whatever"), Ok(Chunker::Buzhash));
     }
 
@@ -215,8 +218,18 @@ mod tests {
         assert_eq!(Chunker::parse("rabin-20-30-30"), Err(R::RabinOrder));
         assert_eq!(Chunker::parse("rabin-20-30-2096897"), Err(R::TooLarge));
         assert!(matches!(Chunker::parse("fastcdc"), Err(R::Unknown(_))));
-        for text in ["size", "size-x", "size-1-2", "rabin-1-2", "rabin-a-b-c", "rabin--5"] {
-            assert!(matches!(Chunker::parse(text), Err(R::Form { .. })), "{text}");
+        for text in [
+            "size",
+            "size-x",
+            "size-1-2",
+            "rabin-1-2",
+            "rabin-a-b-c",
+            "rabin--5",
+        ] {
+            assert!(
+                matches!(Chunker::parse(text), Err(R::Form { .. })),
+                "{text}"
+            );
         }
     }
 
@@ -234,8 +247,15 @@ mod tests {
             let (last, whole) = found.split_last().unwrap();
             assert_eq!(found.iter().sum::<usize>(), data.len(), "{text}");
             assert!(*last <= chunker.window_bytes(), "{text}");
-            assert!(whole.iter().all(|l| (min..=chunker.window_bytes()).contains(l)), "{text}");
-            let middle = whole.iter().filter(|l| **l > min && **l < chunker.window_bytes());
+            assert!(
+                whole
+                    .iter()
+                    .all(|l| (min..=chunker.window_bytes()).contains(l)),
+                "{text}"
+            );
+            let middle = whole
+                .iter()
+                .filter(|l| **l > min && **l < chunker.window_bytes());
             assert!(middle.count() > 0, "{text}: content decides somewhere");
             assert_eq!(found, cuts(chunker, &data), "{text}");
         }
@@ -256,7 +276,11 @@ mod tests {
         };
         let (before, after) = (ends(&data, 0), ends(&shifted, 8));
         let shared = before.intersection(&after).count();
-        assert!(shared * 10 > before.len() * 9, "{shared} of {}", before.len());
+        assert!(
+            shared * 10 > before.len() * 9,
+            "{shared} of {}",
+            before.len()
+        );
     }
 
     proptest! {

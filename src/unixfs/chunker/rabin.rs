@@ -97,7 +97,11 @@ mod tests {
 
     #[test]
     fn zeros_are_cut_at_the_smallest_length() {
-        assert_eq!(cut(&[0; 100], 20, 40, 60), 20, "the fingerprint of zeros is zero");
+        assert_eq!(
+            cut(&[0; 100], 20, 40, 60),
+            20,
+            "the fingerprint of zeros is zero"
+        );
         assert_eq!(cut(&[0; 19], 20, 40, 60), 19);
         assert_eq!(cut(&[], 20, 40, 60), 0);
     }

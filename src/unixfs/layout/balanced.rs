@@ -87,11 +87,17 @@ mod tests {
     fn shape(leaves: u64, links_max: usize) -> String {
         let mut store = Store::default();
         let meta = Metadata::default();
-        let root = balanced((0..leaves).map(leaf), links_max, &meta, &mut |n| store.seal(n));
+        let root = balanced((0..leaves).map(leaf), links_max, &meta, &mut |n| {
+            store.seal(n)
+        });
         let root = root.unwrap().unwrap();
         assert_eq!(root.size, leaves * 8);
         let nodes: u64 = store.0.values().map(|n| n.len() as u64).sum();
-        assert_eq!(root.tsize, nodes + leaves * 8, "every block is counted once");
+        assert_eq!(
+            root.tsize,
+            nodes + leaves * 8,
+            "every block is counted once"
+        );
         store.shape(&root.cid)
     }
 

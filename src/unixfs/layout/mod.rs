@@ -13,8 +13,8 @@ pub use trickle::Trickle;
 
 use bytes::Bytes;
 
-use super::dag_pb::{bytes_field_len, link_field_len, write_bytes_key, write_data, write_link};
 use super::dag_pb::varint_len;
+use super::dag_pb::{bytes_field_len, link_field_len, write_bytes_key, write_data, write_link};
 use super::data::{Kind, Mtime, UnixFs};
 use crate::block::Cid;
 
@@ -105,7 +105,9 @@ fn seal_node<E>(
     seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,
 ) -> Result<Piece, E> {
     let node = file_node(children, meta);
-    let below: u64 = children.iter().fold(0, |sum, c| sum.saturating_add(c.tsize));
+    let below: u64 = children
+        .iter()
+        .fold(0, |sum, c| sum.saturating_add(c.tsize));
     let tsize = below.saturating_add(node.len() as u64);
     let cid = seal(node)?;
     Ok(Piece {
@@ -153,7 +155,11 @@ pub fn leaf_node(kind: Kind, data: &[u8], meta: &Metadata) -> Bytes {
     // The message without its data is the kind, two bytes, and what follows the data.
     let tail = tail.encode();
     let (head, tail) = tail.split_at(2.min(tail.len()));
-    let inline = if data.is_empty() { 0 } else { bytes_field_len(data.len()) };
+    let inline = if data.is_empty() {
+        0
+    } else {
+        bytes_field_len(data.len())
+    };
     let message = head.len() + inline + tail.len();
     let mut out = Vec::with_capacity(1 + varint_len(message as u64) + message);
     write_bytes_key(&mut out, 1, message);

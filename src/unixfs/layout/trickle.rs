@@ -39,7 +39,9 @@ impl Open {
     /// Depth of the next subtree, if one more fits.
     fn next_depth(&self) -> Option<usize> {
         let depth = self.children.len().saturating_sub(self.chunks) / REPEAT + 1;
-        self.depth_max.is_none_or(|max| depth < max).then_some(depth)
+        self.depth_max
+            .is_none_or(|max| depth < max)
+            .then_some(depth)
     }
 }
 
@@ -106,7 +108,9 @@ mod tests {
         for number in 0..leaves {
             tree.push(leaf(number), &mut |n| store.seal(n)).unwrap();
         }
-        let root = tree.finish(&Metadata::default(), &mut |n| store.seal(n)).unwrap();
+        let root = tree
+            .finish(&Metadata::default(), &mut |n| store.seal(n))
+            .unwrap();
         assert_eq!(root.size, leaves * 8);
         store.shape(&root.cid)
     }
@@ -119,6 +123,10 @@ mod tests {
         assert_eq!(shape(3, 2), "[..[.]]");
         assert_eq!(shape(10, 2), "[..[..][..][..][..]]");
         assert_eq!(shape(11, 2), "[..[..][..][..][..][.]]");
-        assert_eq!(shape(13, 2), "[..[..][..][..][..][..[.]]]", "depth 2 after four of depth 1");
+        assert_eq!(
+            shape(13, 2),
+            "[..[..][..][..][..][..[.]]]",
+            "depth 2 after four of depth 1"
+        );
     }
 }

@@ -194,7 +194,9 @@ impl Walk {
         if self.rules.follow && self.open.iter().any(|above| above.id == id) {
             return Err(WalkError::Loop(path));
         }
-        let names = self.names(&path).map_err(|source| WalkError::io(&path, source))?;
+        let names = self
+            .names(&path)
+            .map_err(|source| WalkError::io(&path, source))?;
         let named = self.open.is_empty() && self.keep_empty_start;
         self.open.push(Listing {
             skip: names.is_empty() && self.rules.skip_empty && !named,
@@ -295,7 +297,10 @@ mod tests {
             skip_empty: true,
         };
         let found = steps(tree().path(), rules).unwrap();
-        assert_eq!(found.join(" "), "top/ .hidden a b/ c/ skip y leave link leave");
+        assert_eq!(
+            found.join(" "),
+            "top/ .hidden a b/ c/ skip y leave link leave"
+        );
     }
 
     #[test]

@@ -83,7 +83,11 @@ fn expression(text: &str) -> String {
         .replace('*', "([^/]*)")
         .replace('?', r"\?")
         .replace(STAR, "*");
-    let tail = if line.ends_with('/') { "(|.*)$" } else { "(|/.*)$" };
+    let tail = if line.ends_with('/') {
+        "(|.*)$"
+    } else {
+        "(|/.*)$"
+    };
     match line.strip_prefix('/') {
         Some(rest) => format!("^(|/){rest}{tail}"),
         None => format!("^(|.*/){line}{tail}"),
@@ -105,7 +109,9 @@ mod tests {
     use super::*;
 
     fn left_out(rules: &[&str], name: &str) -> bool {
-        Rules::parse(rules.iter().copied()).unwrap().matches(name.as_bytes())
+        Rules::parse(rules.iter().copied())
+            .unwrap()
+            .matches(name.as_bytes())
     }
 
     #[test]
@@ -117,7 +123,10 @@ mod tests {
         assert!(left_out(&["**/foo"], "foo"));
         assert!(left_out(&["foo/**"], "foo"));
         assert!(!left_out(&["foo"], "foobar"));
-        assert!(!left_out(&["foo/"], "foo"), "a bare name has no slash at its end");
+        assert!(
+            !left_out(&["foo/"], "foo"),
+            "a bare name has no slash at its end"
+        );
         assert!(!left_out(&["dir/foo"], "foo"));
         assert!(!left_out(&["?"], "a"));
     }
