@@ -10,6 +10,7 @@ use super::args::Common;
 use super::backend::{find_daemon, repo_dir};
 use super::failure::Failure;
 use super::output::{print, print_json, text};
+use super::sources::absolute;
 use crate::config::LOCK_TIMEOUT;
 use crate::control::client::Client;
 use crate::control::{Call, ErrorKind, MountInfo, MountRequest, OperationError, Output};
@@ -49,18 +50,19 @@ pub(super) struct Mount {
 
 pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
     let request = request(&args)?;
+    let sources: Vec<String> = args.sources.iter().map(|spec| absolute(spec)).collect();
     // Refused here, where the message reaches the user whatever runs where.
     fs::MountOptions::parse(&request.options)
         .map_err(|error| OperationError::invalid(error.to_string()))?;
     if args.foreground {
-        return in_foreground(common, args.sources, request).await;
+        return in_foreground(common, sources, request).await;
     }
     let end = Instant::now() + LOCK_TIMEOUT;
     let mount = loop {
         if let Some(client) = find_daemon(common).await? {
-            break ask(&client, &args.sources, &request).await?;
+            break ask(&client, &sources, &request).await?;
         }
-        match start(common, &args.sources, &request).await {
+        match start(common, &sources, &request).await {
             Ok(mount) => break mount,
             // Another command started a daemon at the same time: ask that one.
             Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {

@@ -7,6 +7,7 @@ use super::args::Common;
 use super::backend::Backend;
 use super::failure::Failure;
 use super::output::{human_bytes, list, number, print, print_json, safe, text};
+use crate::source::SourceSpec;
 
 /// Flags of `cidfs sources`.
 #[derive(Debug, Args)]
@@ -50,7 +51,7 @@ pub(super) async fn run(common: &Common, args: Sources) -> Result<(), Failure> {
             backend.json("sources/test", json!({"name": name})).await?
         }
         SourcesCommand::Add { spec, temporary } => {
-            let spec = absolute(spec);
+            let spec = absolute(&spec);
             backend
                 .json("sources/add", json!({"spec": spec, "save": !temporary}))
                 .await?
@@ -93,13 +94,16 @@ pub(super) async fn run(common: &Common, args: Sources) -> Result<(), Failure> {
     }
 }
 
-/// A path must mean the same in the daemon's directory.
-pub(super) fn absolute(spec: String) -> String {
-    let path = std::path::Path::new(&spec);
-    if path.exists() && path.is_relative() {
-        return std::path::absolute(path).map_or(spec, |path| path.to_string_lossy().into_owned());
-    }
-    spec
+/// Makes a path in a specification absolute: the daemon's directory is another.
+/// What is no specification stays as it is, to be refused where it is used.
+pub(super) fn absolute(spec: &str) -> String {
+    let parsed = SourceSpec::parse(spec).ok();
+    let path = parsed.and_then(|parsed| Some((parsed.kind, parsed.path?)));
+    let whole = path.and_then(|(kind, path)| {
+        let path = std::path::absolute(path).ok()?;
+        Some(format!("{}:{}", kind.word(), path.to_str()?))
+    });
+    whole.unwrap_or_else(|| spec.to_owned())
 }
 
 /// One source with its figures on a line.
@@ -116,4 +120,25 @@ pub(super) fn line(source: &Value) -> String {
         human_bytes(number(source, "bytes")),
         number(source, "failures"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_sources_mean_the_same_to_the_daemon() {
+        let here = std::env::current_dir().unwrap();
+        let wanted = format!("car:{}", here.join("x.car").display());
+        assert_eq!(absolute("x.car"), wanted);
+        assert_eq!(absolute("car:x.car"), wanted);
+        assert_eq!(absolute("kubo-repo:/a"), "kubo-repo:/a");
+        for same in [
+            "https://example.net",
+            "kubo:/ip4/127.0.0.1/tcp/5001",
+            "nonsense",
+        ] {
+            assert_eq!(absolute(same), same);
+        }
+    }
 }

@@ -11,9 +11,9 @@ impl From<TreeError> for OperationError {
     fn from(error: TreeError) -> Self {
         let message = error.to_string();
         match error {
-            TreeError::NotFound => Self::not_found(message),
-            TreeError::NotADirectory
-            | TreeError::IsADirectory
+            // A name below a file is as absent as one that its directory lacks.
+            TreeError::NotFound | TreeError::NotADirectory => Self::not_found(message),
+            TreeError::IsADirectory
             | TreeError::NotALink
             | TreeError::NameTooLong
             | TreeError::BadPath(_) => Self::invalid(message),
