@@ -331,7 +331,7 @@ impl Inner {
             Near::Absent => None,
             Near::Damaged(tier, why) => Some((tier, why)),
         };
-        let error = match self.from_sources(&cid).await {
+        let error = match self.ask_sources(&cid).await {
             Ok((block, keep)) => {
                 self.memory.insert(key, block.data().clone());
                 let own = matches!(damage, Some((Tier::Own, _)));
@@ -357,7 +357,7 @@ impl Inner {
     }
 
     /// Asks the sources; whether to keep the block comes with it.
-    async fn from_sources(&self, cid: &Cid) -> Result<(Block, bool), CacheError> {
+    async fn ask_sources(&self, cid: &Cid) -> Result<(Block, bool), CacheError> {
         let fetched = self.sources.get(cid).await;
         let fetched = fetched.map_err(|error| explain(cid, &error))?;
         let (block, cid) = (fetched.block, *cid);

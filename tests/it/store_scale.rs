@@ -27,7 +27,7 @@ fn opening_a_large_store_returns_at_once_and_serves_when_its_index_is_open() {
     let count = std::env::var("CIDFS_SCALE_BLOCKS").map_or(20_000, |count| count.parse().unwrap());
     let place = Place::new();
     let dir = std::env::var_os("CIDFS_SCALE_DIR")
-        .map_or(place.dir.path().into(), |dir| std::path::PathBuf::from(dir));
+        .map_or(place.dir.path().into(), std::path::PathBuf::from);
     let open = || {
         let disk = Arc::new(RealDisk);
         Blocks::open(&dir, disk, place.options.clone(), place.source.clone()).unwrap()
