@@ -43,6 +43,9 @@ pub struct Told {
 /// the kernel turns it into ticks from now.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(50 * 365 * 86_400);
 
+/// How old a namespace's own attributes may be: a new pin shows within it.
+const NAMESPACE_TTL: Duration = Duration::from_secs(1);
+
 impl Files {
     /// Makes the file system of a mount whose root is `root`.
     pub fn new(tree: Arc<Tree>, root: Node, options: MountOptions) -> Self {
@@ -88,7 +91,8 @@ impl Shared {
     /// How long attributes hold: for ever, but for what changes behind a name.
     pub(super) fn attr_ttl(&self, node: &Node) -> Duration {
         match node {
-            Node::Ipfs | Node::Ipns | Node::Name(_) => Duration::ZERO,
+            // Not zero: every path goes through them, and each step would ask.
+            Node::Ipfs | Node::Ipns | Node::Name(_) => NAMESPACE_TTL,
             Node::Top | Node::Object(_) => FOR_EVER,
         }
     }
