@@ -213,7 +213,7 @@ fn blake2(name: &str) -> Option<Result<u64, AddRefused>> {
         _ => return None,
     };
     let bits: u64 = bits.parse().ok()?;
-    if bits == 0 || bits % 8 != 0 || bits > bits_max {
+    if bits == 0 || !bits.is_multiple_of(8) || bits > bits_max {
         return None;
     }
     Some(if bits < 160 {
