@@ -335,7 +335,7 @@ fn entries_are_told_of_in_order_with_children_before_their_directory() {
         "root",
     ];
     assert_eq!(names, wanted);
-    assert_eq!(last, Some(&added));
+    assert_eq!(last.map(|last| &**last), Some(&added));
     assert_eq!(
         (added.kind, added.size),
         (AddedKind::Directory, 5 + 5 + 1000)

@@ -8,17 +8,18 @@ use std::sync::Arc;
 use cidfs::block::{Block, BlockSink, hash};
 use cidfs::unixfs::builder::{AddOptions, Adder};
 use cidfs::unixfs::profile::Profile;
-use rand_chacha::ChaCha20Rng;
-use rand_chacha::rand_core::{RngCore, SeedableRng};
+use rand_chacha::ChaCha20Core;
+use rand_chacha::rand_core::SeedableRng;
+use rand_chacha::rand_core::block::BlockRngCore;
 
 /// The vectors' bytes: a ChaCha20 keystream whose key is the hash of a seed.
 ///
-/// Made by a generator that isn't generic: what is generic would be compiled
+/// Made by functions that aren't generic: what is generic would be compiled
 /// here, without optimization, and take minutes for a GiB.
 struct Keystream {
-    cipher: ChaCha20Rng,
-    /// Filled whole: the generator drops what is left of a word.
-    made: Vec<u8>,
+    cipher: ChaCha20Core,
+    /// Four blocks of the cipher.
+    made: [u8; 256],
     used: usize,
     left: u64,
 }
@@ -27,9 +28,9 @@ fn keystream(seed: &str, bytes: u64) -> Keystream {
     let key = hash(0x12, seed.as_bytes()).unwrap();
     let key: [u8; 32] = key.digest().try_into().unwrap();
     Keystream {
-        cipher: ChaCha20Rng::from_seed(key),
-        made: vec![0; 64 << 10],
-        used: 64 << 10,
+        cipher: ChaCha20Core::from_seed(key),
+        made: [0; 256],
+        used: 256,
         left: bytes,
     }
 }
@@ -37,7 +38,10 @@ fn keystream(seed: &str, bytes: u64) -> Keystream {
 impl Read for Keystream {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         if self.used == self.made.len() {
-            self.cipher.fill_bytes(&mut self.made);
+            let mut words = Default::default();
+            self.cipher.generate(&mut words);
+            #[expect(deprecated, reason = "what replaces it is generic")]
+            rand_chacha::rand_core::impls::fill_via_u32_chunks(words.as_mut(), &mut self.made);
             self.used = 0;
         }
         let made = &self.made[self.used..];

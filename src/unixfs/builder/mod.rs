@@ -77,7 +77,7 @@ pub enum AddEvent {
         bytes: u64,
     },
     /// An entry is finished, children before their directory.
-    Entry(Added),
+    Entry(Box<Added>),
 }
 
 /// How much there is to add.

@@ -144,9 +144,9 @@ impl<'a> Run<'a> {
             }
             Item::File(name, path, ticket) => {
                 let (piece, meta) = match ticket.wait()? {
-                    Small::Built(piece, meta) => {
-                        self.report(&name, piece.size);
-                        (piece, meta)
+                    Small::Built(built) => {
+                        self.report(&name, built.0.size);
+                        *built
                     }
                     Small::Large => {
                         let report = |bytes| self.report(&name, bytes);
@@ -224,7 +224,7 @@ impl<'a> Run<'a> {
             }
             None => self.roots.push(added.clone()),
         }
-        (self.progress)(AddEvent::Entry(added));
+        (self.progress)(AddEvent::Entry(Box::new(added)));
     }
 
     fn report(&self, name: &[u8], bytes: u64) {

@@ -23,7 +23,7 @@ const RECYCLED_BYTES_MIN: usize = 64 << 10;
 )]
 pub(super) enum Small {
     /// It is built.
-    Built(Piece, Metadata),
+    Built(Box<(Piece, Metadata)>),
     /// It is too large for one thread.
     Large,
 }
@@ -71,7 +71,7 @@ pub(super) fn build(
     if size >= RECYCLED_BYTES_MIN {
         scratch.recycle(data);
     }
-    Ok(Small::Built(piece, meta))
+    Ok(Small::Built(Box::new((piece, meta))))
 }
 
 /// Reads to the end; false if there are more than `limit` bytes.
