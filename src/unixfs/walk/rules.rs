@@ -35,15 +35,9 @@ impl Rules {
 
     /// Whether an entry of this name is left out.
     pub fn matches(&self, name: &[u8]) -> bool {
-<<<<<<< HEAD
         // The last rule that matches decides.
         let hit = self.0.iter().rfind(|rule| rule.pattern.is_match(name));
         hit.is_some_and(|rule| !rule.negated)
-=======
-        let mut later_first = self.0.iter().rev();
-        let decides = later_first.find(|rule| rule.pattern.is_match(name));
-        decides.is_some_and(|rule| !rule.negated)
->>>>>>> builder
     }
 }
 
