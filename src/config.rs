@@ -90,26 +90,49 @@ pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
 pub const CID_BYTES_MAX: usize = 40 + IDENTITY_BYTES_MAX;
 /// Longest section of a CAR file that is held in memory. A longer one is refused.
 pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;
-/// Largest own pack, 1 GiB; then a new one is begun. Offsets in a pack are 32 bits.
-pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
-/// Largest cache pack, 128 MiB; eviction drops whole packs.
-pub const CACHE_PACK_BYTES_MAX: u64 = 128 << 20;
-/// sled's page cache, 16 MiB.
-pub const INDEX_MEMORY_BYTES: u64 = 16 << 20;
-/// Longest wait for the index when something is written, 60 s. Then it is an error.
-pub const INDEX_DEADLINE: Duration = Duration::from_secs(60);
-/// Default limit of the memory tier, 64 MiB.
+
+/// Memory for blocks just fetched or read, 64 MiB by default. The least recently used are dropped.
 pub const MEMORY_BYTES_MAX: u64 = 64 << 20;
-/// Default limit of the cache packs, 10 GiB. The least recently used pack is dropped.
+/// What a block in memory costs beside its bytes.
+pub const MEMORY_ENTRY_BYTES: usize = 192;
+/// Disk for fetched blocks, 10 GiB by default. Whole cache packs are dropped, the longest unused first.
 pub const CACHE_BYTES_MAX: u64 = 10 << 30;
-/// Default of disk space that the cache leaves free, 1 GiB.
+/// Free disk that caching leaves alone, 1 GiB by default. Below it fetched blocks stay in memory only.
 pub const DISK_FREE_MIN: u64 = 1 << 30;
-/// Largest file of pins, 256 MiB; a larger one is refused.
-pub const PINS_BYTES_MAX: usize = 256 << 20;
-/// Longest name of a pin in bytes.
+/// Length at which an own pack is full and the next one begins.
+pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
+/// Length at which a cache pack is full and the next one begins.
+pub const CACHE_PACK_BYTES_MAX: u64 = 256 << 20;
+/// Shortest length at which a cache pack may be full, where the cache is small.
+pub const CACHE_PACK_BYTES_MIN: u64 = 1 << 20;
+/// Pack files held open; the least recently used is closed.
+pub const PACKS_OPEN_MAX: usize = 256;
+/// Bytes that are gathered before they are appended in one go.
+pub const APPEND_BATCH_BYTES: usize = 1 << 20;
+/// Bytes that may wait to be appended. Over it a put waits (own) or is not cached (cache).
+pub const APPEND_WAITING_BYTES_MAX: usize = 16 << 20;
+/// Blocks up to this length are copied together before they are appended.
+pub const APPEND_COPY_BYTES_MAX: usize = 16 << 10;
+/// How long a fetch or a put waits for the index to open before it goes on without.
+pub const INDEX_WAIT: Duration = Duration::from_secs(10);
+/// Page cache of the index, 4 MiB.
+pub const INDEX_CACHE_BYTES: u64 = 4 << 20;
+/// Longest multihash that is stored. Longer ones are refused.
+pub const MULTIHASH_BYTES_MAX: usize = 71;
+/// How long caching on disk rests after a failed write.
+pub const CACHE_REST: Duration = Duration::from_secs(30);
+/// Most pins. More are refused.
+pub const PINS_MAX: usize = 100_000;
+/// Longest name of a pin, in bytes. A longer one is refused.
 pub const PIN_NAME_BYTES_MAX: usize = 255;
-/// Bytes of added blocks that are written as one.
-pub const SINK_BATCH_BYTES: usize = 4 << 20;
+/// Longest file of pins that is read, 128 MiB. A longer one is damaged.
+pub const PINS_FILE_BYTES_MAX: usize = 128 << 20;
+/// Damaged blocks that a report names; more are only counted.
+pub const DAMAGE_LISTED_MAX: usize = 10_000;
+/// Block buffers kept for reuse, 16 MiB. More are freed.
+pub const BUFFERS_KEPT_BYTES_MAX: usize = 16 << 20;
+/// Keys that a sweep takes out of the index while puts wait.
+pub const SWEEP_SLICE: usize = 512;
 /// Longest wait of a garbage collection for those who add.
 pub const GC_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of a file that `ipfs/cat` and `ipfs/get` read in one call.

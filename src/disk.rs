@@ -1,130 +1,240 @@
-//! The disk, behind a small trait, so that a test can make it fail.
+//! The disk as the repository sees it: the seam where tests inject faults.
+//!
+//! Files are appended to and read at offsets; nothing is ever overwritten.
+//! What was appended survives a power loss once [`DiskFile::sync`] returned,
+//! a new or renamed name once [`Disk::sync_dir`] did.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
+use std::io::{self, IoSlice, Read, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 use std::sync::Arc;
 
-/// The file system that a repository is on.
+/// A name in a directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DiskEntry {
+    /// The name.
+    pub name: OsString,
+    /// Length of the file.
+    pub len: u64,
+}
+
+/// Where the repository's files are.
 pub trait Disk: Send + Sync + 'static {
-    /// Opens a file for reading.
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Makes a new file to append to and read from; fails if it is there.
+    /// Makes a file to append to; an existing one is an error. Mode 0600.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
-    /// Reads a small file whole.
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
-    /// Puts a file's new content in place, all or nothing, and durable.
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()>;
-    /// Names the files in a directory, in order; none if it is not there.
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+
+    /// Opens a file to read, and to append to.
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Reads a whole file of at most `bytes_max`; a longer one is an error.
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>>;
+
+    /// Lists the files (not the directories) of a directory, in no order.
+    fn list(&self, dir: &Path) -> io::Result<Vec<DiskEntry>>;
+
+    /// Makes a directory and those above it; existing ones are fine.
+    fn make_dirs(&self, dir: &Path) -> io::Result<()>;
+
+    /// Renames over whatever has the new name.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file.
     fn remove(&self, path: &Path) -> io::Result<()>;
-    /// Makes a directory and those above it.
-    fn create_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Makes the names in a directory durable.
+
+    /// Removes a directory with all that is in it; an absent one is fine.
+    fn remove_tree(&self, dir: &Path) -> io::Result<()>;
+
+    /// Makes the names in a directory survive a power loss.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
-    /// Bytes that are free for this user.
+
+    /// Bytes that this user may still write to the disk of `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
 }
 
-/// An open file.
+/// An open file. Shared by threads.
 pub trait DiskFile: Send + Sync {
-    /// Fills `out` from `offset`, or fails.
-    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
-    /// Writes all of `bytes` at `offset`, or fails having written some.
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
-    /// Makes what was written durable.
-    fn sync(&self) -> io::Result<()>;
-    /// The file's length.
+    /// Appends the parts in order and tells how many bytes were taken, which
+    /// may be fewer than there are.
+    fn append(&self, parts: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Reads at an offset and tells how many bytes came; 0 is the end.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize>;
+
+    /// Length of the file.
     fn len(&self) -> io::Result<u64>;
-    /// Whether it has no bytes.
+
+    /// Tells whether the file is empty.
     fn is_empty(&self) -> io::Result<bool> {
         Ok(self.len()? == 0)
     }
+
+    /// Cuts the file off; for taking back an append that went wrong.
+    fn cut(&self, len: u64) -> io::Result<()>;
+
+    /// Makes what was appended survive a power loss.
+    fn sync(&self) -> io::Result<()>;
 }
 
-/// The system's own file system.
+/// Fills `out` from `offset`; an earlier end of the file is an error.
+pub fn read_exact_at(file: &dyn DiskFile, out: &mut [u8], mut offset: u64) -> io::Result<()> {
+    let mut rest = out;
+    while !rest.is_empty() {
+        match file.read_at(rest, offset) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => {
+                rest = rest.get_mut(count..).unwrap_or_default();
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Appends all of the parts, or fails with some of them appended.
+pub fn append_all(file: &dyn DiskFile, parts: &mut [IoSlice<'_>]) -> io::Result<()> {
+    let mut rest = parts;
+    IoSlice::advance_slices(&mut rest, 0);
+    while !rest.is_empty() {
+        match file.append(rest) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut rest, count),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Replaces a file as a whole, durably: after a crash it is the old one or the new one.
+pub fn replace(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    let beside = Path::new(&beside);
+    match disk.remove(beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    let file = disk.create(beside)?;
+    append_all(&*file, &mut [IoSlice::new(bytes)])?;
+    file.sync()?;
+    disk.rename(beside, path)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// The disk of this machine.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
-        Ok(Arc::new(File::open(path)?))
-    }
-
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        Ok(Arc::new(
-            options.read(true).write(true).create_new(true).open(path)?,
-        ))
+        options.read(true).append(true).create_new(true).mode(0o600);
+        Ok(Arc::new(RealFile(options.open(path)?)))
     }
 
-    fn read(&self, path: &Path) -> io::Result<Vec<u8>> {
-        fs::read(path)
-    }
-
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let new = path.with_extension("new");
-        let mut file = File::create(&new)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&new, path)?;
-        path.parent().map_or(Ok(()), |dir| self.sync_dir(dir))
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>> {
-        let entries = match fs::read_dir(dir) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).append(true).open(path);
+        let read_only = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem
+            )
+        };
+        let file = match file {
+            Err(error) if read_only(&error) => File::open(path)?,
             other => other?,
         };
-        let mut files: Vec<_> = entries.map(|e| Ok(e?.path())).collect::<io::Result<_>>()?;
-        files.sort();
-        Ok(files)
+        Ok(Arc::new(RealFile(file)))
+    }
+
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut out = Vec::new();
+        File::open(path)?
+            .take(bytes_max as u64 + 1)
+            .read_to_end(&mut out)?;
+        if out.len() > bytes_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(out)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DiskEntry>> {
+        let mut entries = Vec::new();
+        for entry in std::fs::read_dir(dir)? {
+            let entry = entry?;
+            let metadata = entry.metadata()?;
+            if metadata.is_file() {
+                entries.push(DiskEntry {
+                    name: entry.file_name(),
+                    len: metadata.len(),
+                });
+            }
+        }
+        Ok(entries)
+    }
+
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        std::fs::create_dir_all(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        std::fs::rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        fs::remove_file(path)
+        std::fs::remove_file(path)
     }
 
-    fn create_dir(&self, dir: &Path) -> io::Result<()> {
-        fs::create_dir_all(dir)
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        match std::fs::remove_dir_all(dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        }
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
 
+    #[expect(unsafe_code, reason = "statvfs has no safe face in std")]
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        use std::os::unix::ffi::OsStrExt;
         let path = std::ffi::CString::new(dir.as_os_str().as_bytes())?;
-        // SAFETY: all zeroes is a valid statvfs, the path is a C string that
-        // outlives the call, and the result is read only if the call filled it.
-        #[allow(unsafe_code)]
-        unsafe {
-            let mut found: libc::statvfs = std::mem::zeroed();
-            if libc::statvfs(path.as_ptr(), &raw mut found) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(found.f_bavail.saturating_mul(found.f_frsize))
+        let mut stat = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+        // SAFETY: `path` ends with NUL and `stat` has room for what is written.
+        if unsafe { libc::statvfs(path.as_ptr(), stat.as_mut_ptr()) } != 0 {
+            return Err(io::Error::last_os_error());
         }
+        // SAFETY: statvfs said that it filled it.
+        let stat = unsafe { stat.assume_init() };
+        Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
 }
 
-impl DiskFile for File {
-    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
-        self.read_exact_at(out, offset)
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn append(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        (&self.0).write_vectored(parts)
     }
 
-    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.write_all_at(bytes, offset)
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.sync_data()
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        FileExt::read_at(&self.0, out, offset)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.metadata()?.len())
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.0.sync_data()
     }
 }

@@ -1,94 +1,224 @@
-//! The tiers together: memory, packs, sources.
+//! The block store as the layers above see it.
 
-use std::collections::HashSet;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use parking_lot::{Mutex, RwLock};
+use parking_lot::RwLock;
 
 use super::error::CacheError;
-use super::figures::Counters;
-use super::flights::Flights;
-use super::index::{Index, State};
+use super::figures::CacheFigures;
+use super::inflight::Inflight;
+use super::key::Key;
 use super::memory::Memory;
-use super::packs::{Location, Pack, Packs, Tier};
+use super::options::{StoreOptions, Tier};
 use super::pins::Pins;
-use super::{StoreOptions, VerifyPolicy};
-use crate::block::{Block, Cid, IDENTITY, Multihash, verify_bytes};
-use crate::config::INDEX_DEADLINE;
+use super::store::{Near, Store};
+use crate::block::{Block, BlockError, Cid};
+use crate::config::{BLOCK_BYTES_MAX, INDEX_WAIT};
 use crate::disk::Disk;
 use crate::source::{BlockSource, Selector, SourceError};
+use crate::sync::BufferPool;
 
-/// The block store. Used as an `Arc`; every call may run beside others.
+/// Blocks by CID: from memory, from packs on disk, from sources.
+///
+/// Blocks are stored by multihash, so a CIDv0 and a CIDv1 of one node are one
+/// block. Identity CIDs carry their block and never touch memory or disk.
 pub struct Blocks {
-    pub(super) memory: Memory,
-    pub(super) store: Option<Store>,
-    pub(super) sources: Arc<dyn BlockSource>,
-    pub(super) options: StoreOptions,
-    pub(super) pins: Pins,
-    pub(super) counters: Counters,
-    flights: Flights,
-    /// Held shared by who writes, alone by garbage collection.
-    pub(super) writing: Arc<RwLock<()>>,
-    /// Own blocks whose bytes on disk are wrong.
-    pub(super) damaged: Mutex<HashSet<Multihash>>,
-    /// While garbage is collected: what was put, which is live.
-    pub(super) fresh: Mutex<Option<HashSet<u128>>>,
-    cache_failed: AtomicBool,
+    inner: Arc<Inner>,
+    pins: Pins,
+    /// Held shared by who adds, alone at the beginning of a collection.
+    pub(super) adding: Arc<RwLock<()>>,
 }
 
-/// What is on disk.
-pub(super) struct Store {
-    pub(super) packs: Arc<Packs>,
-    pub(super) index: Arc<Index>,
+/// What fetches under way share with the store that began them.
+struct Inner {
+    memory: Memory,
+    store: Option<Arc<Store>>,
+    sources: Arc<dyn BlockSource>,
+    inflight: Inflight,
+    fetched: AtomicU64,
+    fetched_bytes: AtomicU64,
+    failed: AtomicU64,
+    joined: AtomicU64,
 }
 
 impl Blocks {
-    /// Opens the store of a repository and returns at once: the index opens behind it.
+    /// Opens the block store of a repository, which nobody else may have open.
+    ///
+    /// Returns at once; the index opens, or is rebuilt, in a thread behind it.
     pub fn open(
-        repo: &Path,
+        repo_dir: &Path,
         disk: Arc<dyn Disk>,
         options: StoreOptions,
         sources: Arc<dyn BlockSource>,
     ) -> Result<Arc<Self>, CacheError> {
-        let packs = Arc::new(Packs::open(&repo.join("packs"), disk.clone())?);
-        let index = Index::open(&repo.join("index"), packs.clone())?;
-        let pins = Pins::open(&repo.join("pins"), disk)?;
-        Ok(Self::new(
-            Some(Store { packs, index }),
-            pins,
-            options,
-            sources,
-        ))
+        let pins = Pins::open(Arc::clone(&disk), repo_dir);
+        let memory = Memory::new(options.memory_bytes_max);
+        let store = Store::open(repo_dir, disk, options, BufferPool::new())?;
+        Ok(Self::new(memory, Some(store), sources, pins))
     }
 
-    /// A store that keeps nothing but in memory.
+    /// Makes a store of memory and sources only.
     pub fn without_disk(options: StoreOptions, sources: Arc<dyn BlockSource>) -> Arc<Self> {
-        Self::new(None, Pins::in_memory(), options, sources)
+        let memory = Memory::new(options.memory_bytes_max);
+        Self::new(memory, None, sources, Pins::in_memory())
     }
 
     fn new(
-        store: Option<Store>,
-        pins: Pins,
-        options: StoreOptions,
+        memory: Memory,
+        store: Option<Arc<Store>>,
         sources: Arc<dyn BlockSource>,
+        pins: Pins,
     ) -> Arc<Self> {
-        Arc::new(Self {
-            memory: Memory::new(options.memory_bytes_max),
+        let inner = Arc::new(Inner {
+            memory,
             store,
             sources,
-            options,
+            inflight: Inflight::default(),
+            fetched: AtomicU64::new(0),
+            fetched_bytes: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            joined: AtomicU64::new(0),
+        });
+        let adding = Arc::default();
+        Arc::new(Self {
+            inner,
             pins,
-            counters: Counters::default(),
-            flights: Flights::default(),
-            writing: Arc::default(),
-            damaged: Mutex::default(),
-            fresh: Mutex::default(),
-            cache_failed: AtomicBool::new(false),
+            adding,
         })
+    }
+
+    /// Gives a block from wherever it is. However many ask, it is fetched once;
+    /// when the last of them leaves, the fetch is given up.
+    ///
+    /// Has no deadline of its own: the sources have theirs, the caller his.
+    pub async fn get(&self, cid: &Cid) -> Result<Block, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(inline?);
+        }
+        let key = Key::of(cid)?;
+        if let Some(data) = self.inner.in_memory(&key) {
+            return Ok(Block::proved(*cid, data));
+        }
+        let inner = Arc::clone(&self.inner);
+        let wanted = *cid;
+        let (flight, joined) =
+            self.inner.inflight.join(
+                key,
+                wanted,
+                || async move { inner.fetch(wanted, key).await },
+            );
+        if joined {
+            self.inner.joined.fetch_add(1, Ordering::Relaxed);
+        }
+        let block = flight.await?;
+        Ok(Block::proved(*cid, block.into_data()))
+    }
+
+    /// Gives a block from memory or packs. May wait for the disk, and never
+    /// for a source or for the index: while that opens, packs have nothing.
+    ///
+    /// A damaged block is not there: [`get`](Self::get) asks the sources for it.
+    pub fn get_local(&self, cid: &Cid) -> Result<Option<Block>, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(Some(inline?));
+        }
+        let key = Key::of(cid)?;
+        Ok(match self.near(cid, &key) {
+            Near::Found(data) => Some(Block::proved(*cid, data)),
+            Near::Absent | Near::Damaged(..) => None,
+        })
+    }
+
+    /// Fills `out` with the bytes of a block from `offset`; `false` where the
+    /// block is not local, and `out` is then undefined.
+    ///
+    /// Of a block that was proved before, only the range is read. One that was
+    /// not is read whole, proved, and kept in memory for the next read. A range
+    /// that goes beyond the block is an error.
+    pub fn read_local(&self, cid: &Cid, offset: u64, out: &mut [u8]) -> Result<bool, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return copy_range(cid, inline?.data(), offset, out);
+        }
+        let key = Key::of(cid)?;
+        if let Some(data) = self.inner.in_memory(&key) {
+            return copy_range(cid, &data, offset, out);
+        }
+        let Some(store) = &self.inner.store else {
+            return Ok(false);
+        };
+        match store.read_range(cid, &key, offset, out) {
+            Near::Found(Ok(whole)) => {
+                if let Some(data) = whole {
+                    self.inner.memory.insert(key, data);
+                }
+                Ok(true)
+            }
+            Near::Found(Err(len)) => Err(beyond(cid, len)),
+            Near::Absent | Near::Damaged(..) => Ok(false),
+        }
+    }
+
+    /// Gives the length of a block that is local, without reading it.
+    pub fn len_local(&self, cid: &Cid) -> Result<Option<u64>, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(Some(inline?.data().len() as u64));
+        }
+        let key = Key::of(cid)?;
+        if let Some(len) = self.inner.memory.len_of(&key) {
+            return Ok(Some(len));
+        }
+        let store = self.inner.store.as_ref();
+        Ok(store.and_then(|store| match store.waiting(&key) {
+            Some(data) => Some(data.len() as u64),
+            None => store.len_of(&key),
+        }))
+    }
+
+    /// Takes a block. An own one is durable after [`sync`](Self::sync); a cache
+    /// one is kept as long as there is room, and that it is not is no error.
+    pub fn put(&self, block: Block, tier: Tier) -> Result<(), CacheError> {
+        let cid = *block.cid();
+        if let Some(inline) = Block::inline(&cid) {
+            return inline.map(drop).map_err(CacheError::from);
+        }
+        let bytes = block.data().len();
+        if bytes > BLOCK_BYTES_MAX {
+            return Err(BlockError::TooLarge { bytes }.into());
+        }
+        let key = Key::of(&cid)?;
+        match (tier, &self.inner.store) {
+            (Tier::Own, Some(store)) => store.put_own(&block, &key, false)?,
+            (Tier::Own | Tier::Cache, None) => self.inner.memory.insert(key, block.into_data()),
+            (Tier::Cache, Some(store)) => {
+                if store.put_cache(&block, &key) {
+                    store.flush_cache();
+                }
+                self.inner.memory.insert(key, block.into_data());
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the own blocks that were put survive a power loss.
+    ///
+    /// Once this failed it keeps failing until the store is opened anew.
+    pub fn sync(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.sync()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Appends the own blocks that wait, so that they survive the end of this
+    /// process, but not a power loss.
+    pub fn flush(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.flush(Tier::Own)?),
+            None => Ok(()),
+        }
     }
 
     /// The pins.
@@ -96,345 +226,212 @@ impl Blocks {
         &self.pins
     }
 
-    /// Gives a block from memory, a pack, or a source, proved in any case.
-    pub async fn get(self: &Arc<Self>, cid: &Cid) -> Result<Block, CacheError> {
-        if let Some(block) = self.get_local(cid)? {
-            return Ok(block);
-        }
-        if self.index_pending() {
-            self.index_ready().await;
-            if let Some(block) = self.get_local(cid)? {
-                return Ok(block);
-            }
-        }
-        let key = *cid.hash();
-        let flight = self.flights.join(key, || {
-            let (blocks, cid) = (self.clone(), *cid);
-            async move { blocks.fetch(&cid).await }
-        });
-        let outcome = flight.await;
-        self.flights.land(&key);
-        // The flight may have been another CID's of the same block.
-        outcome.and_then(|block| rename(block, cid))
+    /// The packs and their index, if there is a disk.
+    pub(super) fn store(&self) -> Option<&Arc<Store>> {
+        self.inner.store.as_ref()
     }
 
-    async fn fetch(&self, cid: &Cid) -> Result<Block, CacheError> {
-        Counters::add(&self.counters.fetches);
-        let fetched = match self.sources.get(cid).await {
-            Ok(fetched) => fetched,
-            Err(error) => return Err(self.source_failed(cid, error)),
-        };
-        let block = fetched.block;
-        self.memory.put(*cid.hash(), block.data().clone());
-        if fetched.keep {
-            self.keep(&block);
-        }
-        Ok(block)
-    }
-
-    /// Keeps a fetched block; that it can't is no reason to fail its reader.
-    pub(super) fn keep(&self, block: &Block) {
-        let mended = self.damaged.lock().contains(block.cid().hash());
-        let tier = if mended { Tier::Own } else { Tier::Cache };
-        if tier == Tier::Cache && !self.make_room(block.data().len() as u64) {
-            return;
-        }
-        match self.put(block.clone(), tier) {
-            Ok(()) if mended => {
-                self.damaged.lock().remove(block.cid().hash());
-            }
-            Ok(()) => self.cache_failed.store(false, Ordering::Relaxed),
-            Err(error) => {
-                Counters::add(&self.counters.cache_errors);
-                if !self.cache_failed.swap(true, Ordering::Relaxed) {
-                    tracing::warn!(%error, "fetched blocks are kept in memory only");
-                }
-            }
+    /// A block's bytes from memory or packs.
+    pub(super) fn near(&self, cid: &Cid, key: &Key) -> Near<Bytes> {
+        match self.inner.in_memory(key) {
+            Some(data) => Near::Found(data),
+            None => self.inner.on_disk(cid, key),
         }
     }
 
-    fn source_failed(&self, cid: &Cid, error: SourceError) -> CacheError {
-        let damaged = self.damaged.lock().contains(cid.hash());
-        match error {
-            SourceError::NotFound { .. } if damaged => CacheError::Unavailable {
-                cid: *cid,
-                why: "the local copy is damaged and no source has another".into(),
-            },
-            SourceError::NotFound { .. } | SourceError::Unsupported { .. } => {
-                match self
-                    .store
-                    .as_ref()
-                    .map(|s| s.index.state().borrow().clone())
-                {
-                    Some(State::Failed(why)) => CacheError::Unavailable {
-                        cid: *cid,
-                        why: format!("index: {why}"),
-                    },
-                    Some(State::Opening | State::Rebuilding(_) | State::Ready) | None => {
-                        CacheError::NotFound { cid: *cid }
-                    }
-                }
-            }
-            SourceError::Timeout { .. } => CacheError::Timeout { cid: *cid },
-            other @ (SourceError::Unreachable { .. }
-            | SourceError::Limited { .. }
-            | SourceError::Corrupt { .. }
-            | SourceError::Io { .. }) => CacheError::Unavailable {
-                cid: *cid,
-                why: other.to_string(),
-            },
-        }
-    }
-
-    /// Gives a block that is in memory or a pack; may wait for the disk only.
-    ///
-    /// `None` also while the index is being opened: [`get`](Self::get) waits for it.
-    pub fn get_local(&self, cid: &Cid) -> Result<Option<Block>, CacheError> {
-        if let Some(inline) = Block::inline(cid) {
-            return Ok(Some(inline?));
-        }
-        if let Some(data) = self.memory.get(cid.hash()) {
-            Counters::add(&self.counters.memory_hits);
-            return Ok(Some(Block::proved(*cid, data)));
-        }
-        let Some((pack, location)) = self.locate(cid) else {
-            return Ok(None);
-        };
-        let mut data = vec![0; location.len as usize];
-        if !self.read_whole(&pack, location, cid, &mut data) {
-            return Ok(None);
-        }
-        Counters::add(&self.counters.disk_hits);
-        Ok(Some(Block::proved(*cid, data.into())))
-    }
-
-    /// Fills `out` with a block's bytes from `offset` on, if it is in memory
-    /// or a pack and long enough; false if not.
-    pub fn read_local(&self, cid: &Cid, offset: u64, out: &mut [u8]) -> Result<bool, CacheError> {
-        if let Some(data) = self.memory.get(cid.hash()) {
-            Counters::add(&self.counters.memory_hits);
-            return Ok(copy(&data, offset, out));
-        }
-        let Some((pack, location)) = self.locate(cid) else {
-            return Ok(false);
-        };
-        let end = offset.checked_add(out.len() as u64);
-        if end.is_none_or(|end| end > u64::from(location.len)) {
-            return Ok(false);
-        }
-        if self.is_proved(&pack, location) {
-            Counters::add(&self.counters.disk_hits);
-            let read = pack.file.read_at(out, u64::from(location.offset) + offset);
-            return Ok(read
-                .map_err(|error| self.damage(&pack, cid, &error.to_string()))
-                .is_ok());
-        }
-        if out.len() == location.len as usize {
-            Counters::add(&self.counters.disk_hits);
-            return Ok(self.read_whole(&pack, location, cid, out));
-        }
-        let Some(block) = self.get_local(cid)? else {
-            return Ok(false);
-        };
-        // The next read of this block is likely near.
-        self.memory.put(*cid.hash(), block.data().clone());
-        Ok(copy(block.data(), offset, out))
-    }
-
-    /// The length of a block that is in memory or a pack, without reading it.
-    pub fn len_local(&self, cid: &Cid) -> Result<Option<u64>, CacheError> {
-        if let Some(data) = self.memory.get(cid.hash()) {
-            return Ok(Some(data.len() as u64));
-        }
-        Ok(self
-            .locate(cid)
-            .map(|(_, location)| u64::from(location.len)))
-    }
-
-    /// Whether a block is in memory or a pack.
+    /// Tells whether a block is in memory or a pack, without reading it.
     pub fn has_local(&self, cid: &Cid) -> bool {
-        cid.hash().code() == IDENTITY
-            || self.memory.get(cid.hash()).is_some()
-            || self.locate(cid).is_some()
+        matches!(self.len_local(cid), Ok(Some(_)))
     }
 
-    fn locate(&self, cid: &Cid) -> Option<(Arc<Pack>, Location)> {
-        let store = self.store.as_ref()?;
-        let location = store.index.get(cid.hash())?;
-        let Some(pack) = store.packs.get(location.pack) else {
-            store.index.remove(cid.hash());
-            return None;
+    /// Waits until the index is open; who calls has a deadline.
+    pub async fn index_ready(&self) {
+        if let Some(store) = &self.inner.store {
+            while !store.index.ready(INDEX_WAIT).await && !store.is_closing() {}
+        }
+    }
+
+    /// Asks the sources for the part of a DAG that `selector` names; what comes
+    /// is cached.
+    pub async fn select(self: &Arc<Self>, selector: &Selector) -> Result<(), CacheError> {
+        let sink = self.cache_sink();
+        let outcome = self.inner.sources.select(selector, &*sink).await;
+        outcome.map_err(|error| explain(&selector.root, &error))
+    }
+
+    /// Figures since start.
+    pub fn figures(&self) -> CacheFigures {
+        let mut figures = CacheFigures {
+            memory: self.inner.memory.figures(),
+            index: "none".to_owned(),
+            ..CacheFigures::default()
         };
-        Some((pack, location))
+        if let Some(store) = &self.inner.store {
+            store.figures(&mut figures);
+        }
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        figures.fetch.blocks = load(&self.inner.fetched);
+        figures.fetch.bytes = load(&self.inner.fetched_bytes);
+        figures.fetch.failed = load(&self.inner.failed);
+        figures.fetch.joined = load(&self.inner.joined);
+        figures.fetch.under_way = self.inner.inflight.len() as u64;
+        figures
     }
 
-    fn is_proved(&self, pack: &Pack, location: Location) -> bool {
-        match self.options.verify {
-            VerifyPolicy::FirstRead => pack.is_proved(location.offset),
-            VerifyPolicy::Always => false,
-            VerifyPolicy::Never => true,
+    /// Syncs what was put and leaves the index clean, so that the next start
+    /// is quick. Afterwards packs have nothing. Dropping does the same. What
+    /// must be durable was synced before: an error is only logged.
+    pub fn close(&self) {
+        if let Some(store) = &self.inner.store
+            && let Err(error) = store.close()
+        {
+            tracing::error!("blocks may not have reached the disk: {error}");
         }
     }
+}
 
-    /// Reads a whole block and proves it if need be; false if it is damaged.
-    fn read_whole(&self, pack: &Pack, location: Location, cid: &Cid, out: &mut [u8]) -> bool {
-        if let Err(error) = pack.file.read_at(out, u64::from(location.offset)) {
-            self.damage(pack, cid, &error.to_string());
-            return false;
+impl Drop for Blocks {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Inner {
+    /// A block's bytes from memory, or on their way to a pack.
+    fn in_memory(&self, key: &Key) -> Option<Bytes> {
+        let waiting = || self.store.as_ref().and_then(|store| store.waiting(key));
+        self.memory.get(key).or_else(waiting)
+    }
+
+    /// A block's bytes from the packs. Nodes are kept in memory; of files'
+    /// bytes the kernel keeps a copy.
+    fn on_disk(&self, cid: &Cid, key: &Key) -> Near<Bytes> {
+        let Some(store) = &self.store else {
+            return Near::Absent;
+        };
+        let found = store.read(cid, key);
+        if let Near::Found(data) = &found
+            && cid.codec() != crate::block::RAW
+        {
+            self.memory.insert(*key, data.clone());
         }
-        if self.is_proved(pack, location) {
-            return true;
-        }
-        match verify_bytes(cid, out) {
-            Ok(()) => {
-                pack.prove(location.offset);
-                true
+        found
+    }
+
+    /// The one fetch of a block: packs, then sources.
+    async fn fetch(self: Arc<Self>, cid: Cid, key: Key) -> Result<Block, CacheError> {
+        let damage = match self.clone().from_disk(cid, key).await {
+            Near::Found(data) => return Ok(Block::proved(cid, data)),
+            Near::Absent => None,
+            Near::Damaged(tier, why) => Some((tier, why)),
+        };
+        let fetched = self.sources.get(&cid).await;
+        let fetched = fetched
+            .map_err(|error| explain(&cid, &error))
+            .and_then(|fetched| {
+                // A source that gives another block than it was asked for is broken.
+                let why = "a source gave another block".to_owned();
+                if fetched.block.cid().hash() != cid.hash() {
+                    return Err(CacheError::Unavailable { cid, why });
+                }
+                Ok((Block::proved(cid, fetched.block.into_data()), fetched.keep))
+            });
+        match fetched {
+            Ok((block, keep)) => {
+                self.fetched.fetch_add(1, Ordering::Relaxed);
+                let bytes = block.data().len() as u64;
+                self.fetched_bytes.fetch_add(bytes, Ordering::Relaxed);
+                self.memory.insert(key, block.data().clone());
+                let own = matches!(damage, Some((Tier::Own, _)));
+                self.keep(&block, key, keep, own).await;
+                Ok(block)
             }
             Err(error) => {
-                self.damage(pack, cid, &error.to_string());
-                false
-            }
-        }
-    }
-
-    /// Isolates a block whose bytes on disk are wrong; its pack stays as it is.
-    pub(super) fn damage(&self, pack: &Pack, cid: &Cid, why: &str) {
-        Counters::add(&self.counters.damaged);
-        if let Some(store) = &self.store {
-            if let Some(location) = store.index.get(cid.hash()) {
-                pack.unprove(location.offset);
-            }
-            store.index.remove(cid.hash());
-        }
-        if pack.id.tier() == Tier::Own {
-            self.damaged.lock().insert(*cid.hash());
-        }
-        let file = pack.path.display();
-        tracing::error!(%cid, %file, why, "a block on disk is damaged; a source is asked for it");
-    }
-
-    /// Keeps a block. Readable at once; durable after [`sync`](Self::sync).
-    pub fn put(&self, block: Block, tier: Tier) -> Result<(), CacheError> {
-        self.put_many(vec![block], tier)
-    }
-
-    /// Keeps blocks with one write.
-    pub fn put_many(&self, blocks: Vec<Block>, tier: Tier) -> Result<(), CacheError> {
-        let _writing = self.writing.read_recursive();
-        let blocks: Vec<_> = blocks
-            .into_iter()
-            .filter(|b| b.cid().hash().code() != IDENTITY)
-            .collect();
-        if let Some(fresh) = self.fresh.lock().as_mut() {
-            fresh.extend(blocks.iter().map(|b| short(b.cid().hash())));
-        }
-        let Some(store) = &self.store else {
-            for block in blocks {
-                self.memory.put(*block.cid().hash(), block.into_data());
-            }
-            return Ok(());
-        };
-        self.wait_for_index(store)?;
-        let known = |block: &Block| {
-            let at = store.index.get(block.cid().hash());
-            at.is_some_and(|l| l.pack.tier() == Tier::Own || tier == Tier::Cache)
-                && !self.damaged.lock().contains(block.cid().hash())
-        };
-        let mut seen = HashSet::new();
-        let new: Vec<Block> = blocks
-            .into_iter()
-            .filter(|b| !known(b) && seen.insert(*b.cid().hash()))
-            .collect();
-        if new.is_empty() {
-            return Ok(());
-        }
-        let locations = store.packs.append(tier, &new)?;
-        let entries: Vec<_> = new.iter().map(|b| *b.cid().hash()).zip(locations).collect();
-        Ok(store.index.put(&entries)?)
-    }
-
-    /// Makes durable what was put into own packs.
-    pub fn sync(&self) -> Result<(), CacheError> {
-        let store = self.store.as_ref();
-        Ok(store.map_or(Ok(()), |store| store.packs.sync())?)
-    }
-
-    /// Asks the sources for the part of a DAG that `selector` names.
-    pub async fn select(self: &Arc<Self>, selector: &Selector) -> Result<(), CacheError> {
-        let sink = super::sink::CacheSink(self.clone());
-        let outcome = self.sources.select(selector, &sink).await;
-        outcome.map_err(|error| self.source_failed(&selector.root, error))
-    }
-
-    /// Ends the store so that the next start is quick. Nothing depends on it.
-    pub fn close(&self) {
-        if let Err(error) = self.sync() {
-            tracing::error!(%error, "own packs were not synced");
-        }
-        if let Some(store) = &self.store {
-            store.index.close(&store.packs);
-        }
-    }
-
-    fn index_pending(&self) -> bool {
-        self.store
-            .as_ref()
-            .is_some_and(|s| pending(&s.index.state().borrow()))
-    }
-
-    /// Waits until the index answers or is given up; who calls has a deadline.
-    pub async fn index_ready(&self) {
-        if let Some(store) = &self.store {
-            // An error means that the opener is gone: nothing to wait for.
-            drop(store.index.state().wait_for(|state| !pending(state)).await);
-        }
-    }
-
-    pub(super) fn wait_for_index(&self, store: &Store) -> Result<(), CacheError> {
-        let until = std::time::Instant::now() + INDEX_DEADLINE;
-        loop {
-            let state = store.index.state().borrow().clone();
-            match state {
-                State::Ready => return Ok(()),
-                State::Failed(why) => return Err(io::Error::other(why).into()),
-                State::Opening | State::Rebuilding(_) if std::time::Instant::now() > until => {
-                    return Err(io::Error::from(io::ErrorKind::TimedOut).into());
-                }
-                State::Opening | State::Rebuilding(_) => {
-                    std::thread::sleep(std::time::Duration::from_millis(2));
+                self.failed.fetch_add(1, Ordering::Relaxed);
+                match damage {
+                    Some((_, damage)) => {
+                        let why = format!("the local copy is damaged ({damage}); {error}");
+                        Err(CacheError::Unavailable { cid, why })
+                    }
+                    None => Err(error),
                 }
             }
         }
     }
-}
 
-fn pending(state: &State) -> bool {
-    matches!(state, State::Opening | State::Rebuilding(_))
-}
+    async fn from_disk(self: Arc<Self>, cid: Cid, key: Key) -> Near<Bytes> {
+        let Some(store) = self.store.clone() else {
+            return Near::Absent;
+        };
+        if !store.index.ready(INDEX_WAIT).await {
+            tracing::warn!("the block index is still opening; {cid} is asked of the sources");
+        }
+        if store.len_of(&key).is_none() {
+            return Near::Absent;
+        }
+        blocking(move || self.on_disk(&cid, &key))
+            .await
+            .unwrap_or(Near::Absent)
+    }
 
-fn rename(block: Block, cid: &Cid) -> Result<Block, CacheError> {
-    if block.cid() == cid {
-        Ok(block)
-    } else {
-        Ok(Block::proved(*cid, block.into_data()))
+    /// Keeps what was fetched. That it cannot be kept fails nobody's read.
+    async fn keep(self: &Arc<Self>, block: &Block, key: Key, keep: bool, own: bool) {
+        let Some(store) = self.store.clone() else {
+            return;
+        };
+        if own {
+            let block = block.clone();
+            let cid = *block.cid();
+            match blocking(move || store.put_own(&block, &key, true)).await {
+                Some(Ok(())) => tracing::info!("{cid} was damaged and is whole again"),
+                Some(Err(error)) => tracing::error!("{cid} cannot be replaced: {error}"),
+                None => {}
+            }
+        } else if keep && store.put_cache(block, &key) {
+            blocking(move || store.flush_cache())
+                .await
+                .unwrap_or_default();
+        }
     }
 }
 
-fn copy(data: &Bytes, offset: u64, out: &mut [u8]) -> bool {
-    let Ok(offset) = usize::try_from(offset) else {
-        return false;
-    };
-    let Some(end) = offset.checked_add(out.len()) else {
-        return false;
-    };
-    data.get(offset..end).is_some_and(|part| {
-        out.copy_from_slice(part);
-        true
-    })
+/// Runs what waits for the disk off the threads of the runtime. `None` where
+/// the runtime shuts down.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    if tokio::runtime::Handle::try_current().is_err() {
+        return Some(work());
+    }
+    match tokio::task::spawn_blocking(work).await {
+        Ok(value) => Some(value),
+        Err(error) => {
+            tracing::error!("work on the disk broke off: {error}");
+            None
+        }
+    }
 }
 
-/// Sixteen bytes that stand for a multihash where a collision only keeps a
-/// block that could have gone.
-pub(super) fn short(key: &Multihash) -> u128 {
-    fastmurmur3::hash(&key.to_bytes())
+fn explain(cid: &Cid, error: &SourceError) -> CacheError {
+    let cid = *cid;
+    if matches!(error, SourceError::NotFound { .. }) {
+        return CacheError::NotFound { cid };
+    }
+    if matches!(error, SourceError::Timeout { .. }) {
+        return CacheError::Timeout { cid };
+    }
+    let why = error.to_string();
+    CacheError::Unavailable { cid, why }
+}
+
+fn copy_range(cid: &Cid, data: &[u8], offset: u64, out: &mut [u8]) -> Result<bool, CacheError> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let part = from
+        .checked_add(out.len())
+        .and_then(|to| data.get(from..to));
+    out.copy_from_slice(part.ok_or_else(|| beyond(cid, data.len() as u64))?);
+    Ok(true)
+}
+
+fn beyond(cid: &Cid, len: u64) -> CacheError {
+    let why = format!("bytes beyond the {len} of {cid} were asked for");
+    std::io::Error::new(std::io::ErrorKind::InvalidInput, why).into()
 }

@@ -1,10 +1,10 @@
-//! Why a block could not be had.
+//! Why a block could not be had or kept.
 
 use std::sync::Arc;
 
 use crate::block::Cid;
 
-/// Why a block could not be had.
+/// Why a block could not be had or kept.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CacheError {
     /// Nothing local has it and every source says that it does not have it,
@@ -39,5 +39,18 @@ pub enum CacheError {
 impl From<std::io::Error> for CacheError {
     fn from(error: std::io::Error) -> Self {
         Self::Io(Arc::new(error))
+    }
+}
+
+impl From<CacheError> for std::io::Error {
+    fn from(error: CacheError) -> Self {
+        let kind = match &error {
+            CacheError::Io(cause) => cause.kind(),
+            CacheError::NotFound { .. } => std::io::ErrorKind::NotFound,
+            CacheError::Timeout { .. } => std::io::ErrorKind::TimedOut,
+            CacheError::Refused(_) => std::io::ErrorKind::InvalidInput,
+            CacheError::Unavailable { .. } => std::io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
     }
 }

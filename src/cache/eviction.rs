@@ -1,89 +1,91 @@
-//! Which cache packs go when space is short: a pure choice.
+//! Which cache packs go: a function of values.
 
-use super::blocks::Blocks;
-use super::figures::Counters;
-use super::packs::{PackId, Tier};
-
-/// A cache pack as the choice sees it.
+/// What is known of a cache pack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Candidate {
-    pub(super) id: PackId,
+pub(super) struct PackUse {
+    pub(super) number: u32,
     pub(super) bytes: u64,
-    /// The tick of its last use.
+    /// When it was last read from; larger is later.
     pub(super) used: u64,
+    /// Whether it is being appended to.
+    pub(super) current: bool,
 }
 
-/// Chooses packs, least recently used first, until `excess` bytes are freed.
-pub(super) fn choose(mut packs: Vec<Candidate>, excess: u64) -> Vec<PackId> {
-    packs.sort_by_key(|p| (p.used, p.id));
-    let mut freed = 0;
-    let mut chosen = Vec::new();
-    for pack in packs {
-        if freed >= excess {
-            break;
-        }
-        freed += pack.bytes;
-        chosen.push(pack.id);
-    }
-    chosen
+/// What bounds the cache packs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Limits {
+    pub(super) bytes_max: u64,
+    pub(super) free_min: u64,
 }
 
-impl Blocks {
-    /// Makes room for `more` bytes of cache; false if there is none to make.
-    pub(super) fn make_room(&self, more: u64) -> bool {
-        let Some(store) = &self.store else {
-            return true;
-        };
-        let used = store.packs.bytes(Tier::Cache);
-        let over = (used + more).saturating_sub(self.options.cache_bytes_max);
-        let free = store.packs.free_bytes().unwrap_or(u64::MAX);
-        let short = (self.options.disk_free_min + more).saturating_sub(free);
-        let excess = over.max(short);
-        if excess == 0 {
-            return true;
-        }
-        if excess > used || more > self.options.cache_bytes_max {
-            return false;
-        }
-        let packs = store
-            .packs
-            .all()
-            .into_iter()
-            .filter(|p| p.id.tier() == Tier::Cache);
-        let candidates = packs.map(|p| Candidate {
-            id: p.id,
-            bytes: p.len(),
-            used: p.used.load(std::sync::atomic::Ordering::Relaxed),
-        });
-        for id in choose(candidates.collect(), excess) {
-            store.packs.roll_over_if(id);
-            // The index first: an entry without a pack is only slow.
-            store.index.remove_pack(id);
-            if let Err(error) = store.packs.remove(id) {
-                tracing::warn!(%error, "a cache pack was not removed");
-                return false;
-            }
-            Counters::add(&self.counters.evicted_packs);
-        }
-        true
+/// Chooses the packs to drop so that `wanted` bytes more fit: the longest
+/// unused first, the one that is appended to last. `None` where dropping all
+/// of them would not do; then none is to be dropped for it.
+pub(super) fn choose(
+    packs: &[PackUse],
+    limits: &Limits,
+    free: u64,
+    wanted: u64,
+) -> Option<Vec<u32>> {
+    let mut total: u64 = packs.iter().map(|pack| pack.bytes).sum();
+    let mut free = free;
+    let fits = |total: u64, free: u64| {
+        total.saturating_add(wanted) <= limits.bytes_max
+            && free >= limits.free_min.saturating_add(wanted)
+    };
+    let mut order: Vec<&PackUse> = packs.iter().collect();
+    order.sort_unstable_by_key(|pack| (pack.current, pack.used, pack.number));
+    let mut victims = Vec::new();
+    let mut order = order.into_iter();
+    while !fits(total, free) {
+        let pack = order.next()?;
+        total -= pack.bytes;
+        free = free.saturating_add(pack.bytes);
+        victims.push(pack.number);
     }
+    Some(victims)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn packs() -> Vec<PackUse> {
+        [(1, 50), (2, 10), (3, 40), (4, 5)]
+            .map(|(number, used)| PackUse {
+                number,
+                bytes: 100,
+                used,
+                current: number == 4,
+            })
+            .to_vec()
+    }
+
+    const LIMITS: Limits = Limits {
+        bytes_max: 450,
+        free_min: 1000,
+    };
+
     #[test]
-    fn the_least_recently_used_packs_go_and_no_more_than_needed() {
-        let pack = |number, bytes, used| Candidate {
-            id: PackId(number),
-            bytes,
-            used,
-        };
-        let packs = vec![pack(1, 10, 30), pack(2, 10, 10), pack(3, 10, 20)];
-        assert_eq!(choose(packs.clone(), 0), []);
-        assert_eq!(choose(packs.clone(), 10), [PackId(2)]);
-        assert_eq!(choose(packs.clone(), 11), [PackId(2), PackId(3)]);
-        assert_eq!(choose(packs, 1000).len(), 3);
+    fn nothing_goes_while_there_is_room() {
+        assert_eq!(choose(&packs(), &LIMITS, 2000, 50), Some(vec![]));
+    }
+
+    #[test]
+    fn the_longest_unused_go_first_and_only_as_many_as_needed() {
+        assert_eq!(choose(&packs(), &LIMITS, 2000, 51), Some(vec![2]));
+        assert_eq!(choose(&packs(), &LIMITS, 2000, 200), Some(vec![2, 3]));
+    }
+
+    #[test]
+    fn the_pack_that_is_appended_to_goes_last() {
+        assert_eq!(choose(&packs(), &LIMITS, 2000, 400), Some(vec![2, 3, 1, 4]));
+    }
+
+    #[test]
+    fn free_disk_is_kept_and_no_pack_dies_in_vain() {
+        assert_eq!(choose(&packs(), &LIMITS, 950, 0), Some(vec![2]));
+        assert_eq!(choose(&packs(), &LIMITS, 500, 0), None);
+        assert_eq!(choose(&packs(), &LIMITS, 2000, 451), None);
     }
 }

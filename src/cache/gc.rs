@@ -1,22 +1,36 @@
 //! Garbage collection: keeps what is pinned and drops the other own blocks.
 //!
-//! Marks from the pins and the roots given, then rewrites each own pack that
-//! has dead blocks: its live ones go to a new pack, that is synced, the index
-//! is moved, and only then is the old file removed. A crash at any point
-//! leaves every live block in at least one pack. Who adds (an
-//! [`OwnSink`](super::OwnSink)) is waited for; what is put meanwhile is live.
+//! Marks from the pins and the roots given, then goes through the own packs.
+//! The blocks worth keeping of a pack that has others are copied to a new pack;
+//! that is synced and named, the index is moved, and only then is the old file
+//! removed, so that a crash at any point leaves every live block in a pack.
+//! What is put since the collection began is live; one that is put again while
+//! its pack is swept is copied after all.
+//!
+//! Where something is damaged it would rather keep: a damaged block whose links
+//! cannot be known ends the collection before anything is dropped, and a pack
+//! in which a live block is damaged stays as it is.
 
 use std::collections::HashSet;
+use std::io;
+use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
-use super::blocks::{Blocks, Store, short};
+use super::blocks::Blocks;
 use super::error::CacheError;
-use super::packs::{Pack, Tier, sections};
+use super::index::{Change, Lookup};
+use super::key::Key;
+use super::options::Tier;
+use super::packs::{Pack, Rewrite, name_of, read_section, scan};
 use super::pins::PinMode;
-use crate::block::{Block, Cid};
-use crate::config::{GC_WAIT, SINK_BATCH_BYTES};
+use super::store::{Near, Store, location};
+use crate::block::{Block, Cid, RAW};
+use crate::car::SectionHead;
+use crate::config::{APPEND_BATCH_BYTES, GC_WAIT, INDEX_WAIT, SWEEP_SLICE};
+use crate::disk::DiskFile;
 
 /// How far a collection is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,180 +46,360 @@ pub enum GcProgress {
 pub struct GcReport {
     /// Own blocks that stay.
     pub kept_blocks: u64,
-    /// Blocks that are gone.
+    /// Blocks that are gone, second copies among them.
     pub freed_blocks: u64,
     /// Bytes that their packs are smaller by.
     pub freed_bytes: u64,
-    /// Live blocks that are not here, at most a hundred named in the log.
+    /// Live blocks that are not here; what is below them is unknown.
     pub missing_blocks: u64,
+    /// Packs that stay as they are because a live block in them is damaged.
+    pub damaged_packs: u64,
 }
 
 /// Gives the links of a block.
 pub type Links<'a> = &'a dyn Fn(&Block) -> Result<Vec<Cid>, String>;
 
+/// Ends the notes of what is put, whatever way the collection ends.
+struct Noting<'a>(&'a Store);
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        *self.0.fresh.lock() = None;
+    }
+}
+
 impl Blocks {
     /// Drops own blocks that neither a pin nor `extra_roots` lead to.
     ///
-    /// A live block whose links cannot be read ends it with an error before
-    /// anything is dropped. Blocks that are not here are passed over.
+    /// Waits for those who add ([`OwnSink`](super::OwnSink)) and is an error if
+    /// they take too long.
     pub fn gc(
         &self,
         links: Links<'_>,
         extra_roots: &[Cid],
         progress: &dyn Fn(GcProgress),
     ) -> Result<GcReport, CacheError> {
-        let Some(store) = &self.store else {
+        let Some(store) = self.store() else {
             return Ok(GcReport::default());
         };
-        self.wait_for_index(store)?;
-        {
-            // Alone for a moment: every writer after this is seen by `fresh`.
-            let busy = || std::io::Error::other("something is being added; try again after it");
-            let _alone = self.writing.try_write_for(GC_WAIT).ok_or_else(busy)?;
-            *self.fresh.lock() = Some(HashSet::new());
-            store.packs.roll_over();
+        let _one = store.collecting.lock();
+        if let Some(why) = self.pins().damage() {
+            let why = format!("the pins are damaged, so nothing is collected: {why}");
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
         }
-        let outcome = self.mark_and_sweep(store, links, extra_roots, progress);
-        *self.fresh.lock() = None;
-        outcome
-    }
-
-    fn mark_and_sweep(
-        &self,
-        store: &Store,
-        links: Links<'_>,
-        extra_roots: &[Cid],
-        progress: &dyn Fn(GcProgress),
-    ) -> Result<GcReport, CacheError> {
-        let old: Vec<_> = store
-            .packs
-            .all()
-            .into_iter()
-            .filter(|p| p.id.tier() == Tier::Own)
-            .collect();
+        if !store.index.wait(INDEX_WAIT) {
+            return Err(opening().into());
+        }
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "blocks are being added");
+        let alone = self.adding.try_write_for(GC_WAIT).ok_or_else(busy)?;
+        *store.fresh.lock() = Some(HashSet::new());
+        let _noting = Noting(store);
+        store.flush(Tier::Own)?;
+        let old = store.seal_own();
+        drop(alone);
         let mut report = GcReport::default();
-        let live = self.mark(links, extra_roots, progress, &mut report)?;
-        for (done, pack) in old.iter().enumerate() {
-            self.sweep(store, pack, &live, &mut report)?;
-            progress(GcProgress::Swept(done as u64 + 1, old.len() as u64));
+        let live = self.mark(store, links, extra_roots, progress, &mut report)?;
+        for (pack, done) in old.iter().zip(1..) {
+            let sweep = Sweep {
+                store,
+                pack,
+                live: &live,
+            };
+            sweep.run(&mut report)?;
+            progress(GcProgress::Swept(done, old.len() as u64));
         }
         Ok(report)
     }
 
+    /// Finds the live blocks.
     fn mark(
         &self,
+        store: &Store,
         links: Links<'_>,
         extra_roots: &[Cid],
         progress: &dyn Fn(GcProgress),
         report: &mut GcReport,
     ) -> Result<HashSet<u128>, CacheError> {
+        let pins = self.pins().list().into_iter();
+        let mut open: Vec<(Cid, PinMode)> = pins.map(|pin| (pin.cid, pin.mode)).collect();
+        open.extend(extra_roots.iter().map(|cid| (*cid, PinMode::Recursive)));
         let mut live = HashSet::new();
-        let mut open: Vec<Cid> = extra_roots.to_vec();
-        for pin in self.pins.list() {
-            match pin.mode {
-                PinMode::Recursive => open.push(pin.cid),
-                PinMode::Direct => {
-                    live.insert(short(pin.cid.hash()));
-                }
-            }
-        }
-        let mut walked = HashSet::new();
-        while let Some(cid) = open.pop() {
-            if !walked.insert(short(cid.hash())) {
-                continue;
-            }
-            live.insert(short(cid.hash()));
-            if live.len() % 1000 == 0 {
+        let mut followed = HashSet::new();
+        while let Some((cid, mode)) = open.pop() {
+            let key = Key::of(&cid)?;
+            if live.insert(key.tail()) && live.len() % 1024 == 0 {
                 progress(GcProgress::Marked(live.len() as u64));
             }
-            // A leaf has no links: its bytes are not read.
-            if cid.codec() == crate::block::RAW {
+            // Under another codec the same bytes have other links.
+            let codec = u128::from(cid.codec()) << 64;
+            if mode == PinMode::Direct || cid.codec() == RAW || !followed.insert(key.tail() ^ codec)
+            {
                 continue;
             }
-            match self.get_local(&cid)? {
-                Some(block) => open.extend(links(&block).map_err(|why| {
-                    std::io::Error::other(format!("{cid} is pinned and cannot be read: {why}"))
-                })?),
-                None => {
-                    report.missing_blocks += 1;
-                    if report.missing_blocks <= 100 {
-                        tracing::warn!(%cid, "pinned, and not here");
-                    }
-                }
-            }
+            let Some(block) = self.for_links(store, &cid, &key, report)? else {
+                continue;
+            };
+            let below = links(&block).map_err(|why| {
+                let why = format!("{cid} is malformed, so nothing is collected: {why}");
+                io::Error::new(io::ErrorKind::InvalidData, why)
+            })?;
+            open.extend(below.into_iter().map(|cid| (cid, PinMode::Recursive)));
         }
+        progress(GcProgress::Marked(live.len() as u64));
         Ok(live)
     }
 
-    fn sweep(
+    /// A block whose links are to be followed; `None` where it is not here.
+    fn for_links(
         &self,
         store: &Store,
-        pack: &Arc<Pack>,
-        live: &HashSet<u128>,
+        cid: &Cid,
+        key: &Key,
         report: &mut GcReport,
-    ) -> Result<(), CacheError> {
-        let is_live = |key: u128| {
-            live.contains(&key) || self.fresh.lock().as_ref().is_none_or(|f| f.contains(&key))
+    ) -> Result<Option<Block>, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(Some(inline?));
+        }
+        let lost = match self.near(cid, key) {
+            Near::Found(data) => return Ok(Some(Block::proved(*cid, data))),
+            Near::Damaged(Tier::Own, _) => true,
+            // Where own packs are damaged, it may be what was lost.
+            Near::Damaged(Tier::Cache, _) | Near::Absent => store
+                .packs
+                .of(Tier::Own)
+                .iter()
+                .any(|pack| !pack.damage.lock().is_empty()),
         };
-        let (mut kept, mut dead) = (Vec::new(), Vec::new());
-        let (_, torn) = sections(pack, &mut |head| {
-            // A copy that the index does not know is not needed.
-            let known = store.index.get(head.cid.hash());
-            let here = known
-                .is_some_and(|l| l.pack == pack.id && u64::from(l.offset) == head.data_offset());
-            if here && is_live(short(head.cid.hash())) {
-                kept.push(head.cid);
+        if lost {
+            let why = format!(
+                "{cid} is damaged or lost, and what is below it cannot be known, so nothing is \
+                 collected; fetch it from a source or remove its pin"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidData, why).into());
+        }
+        report.missing_blocks += 1;
+        Ok(None)
+    }
+}
+
+fn opening() -> io::Error {
+    io::Error::new(io::ErrorKind::WouldBlock, "the block index is not open")
+}
+
+/// The sweep of one pack.
+struct Sweep<'a> {
+    store: &'a Store,
+    pack: &'a Arc<Pack>,
+    live: &'a HashSet<u128>,
+}
+
+impl Sweep<'_> {
+    fn run(&self, report: &mut GcReport) -> io::Result<()> {
+        let file = self.store.packs.file(self.pack.id)?;
+        let (mut kept, mut dead) = (0_u64, 0_u64);
+        let damaged = self.each(&*file, &mut |head, _| {
+            let count = if self.is_kept(head)? {
+                &mut kept
             } else {
-                dead.push((head.cid, here));
-            }
+                &mut dead
+            };
+            *count += 1;
             Ok(())
         })?;
-        report.kept_blocks += kept.len() as u64;
-        if dead.is_empty() || torn.is_some() {
-            // A damaged pack is evidence: it stays for `verify` to explain.
+        if dead == 0 {
+            report.kept_blocks += kept;
             return Ok(());
         }
-        let before = pack.len();
-        let moved = self.move_blocks(store, &kept)?;
-        for (cid, here) in &dead {
-            // Put again a moment ago: it is live, and its entry leads elsewhere.
-            if *here && !is_live(short(cid.hash())) {
-                store.index.remove(cid.hash());
-                self.memory.remove(cid.hash());
-                report.freed_blocks += 1;
-            }
+        if damaged {
+            // Between its sections may be what can still be saved.
+            report.kept_blocks += kept + dead;
+            report.damaged_packs += 1;
+            return Ok(());
         }
-        store.packs.remove(pack.id)?;
-        report.freed_bytes += before.saturating_sub(moved);
+        let copied = match self.copy(&*file, kept)? {
+            Some(bytes) => bytes,
+            None => {
+                report.kept_blocks += kept + dead;
+                report.damaged_packs += 1;
+                return Ok(());
+            }
+        };
+        let rescued = self.forget(&*file)?;
+        if !self.store.index.is_ready() {
+            return Err(opening());
+        }
+        self.store.packs.remove(self.pack.id)?;
+        self.store.packs.sync_names(Tier::Own)?;
+        report.kept_blocks += kept + rescued;
+        report.freed_blocks += dead.saturating_sub(rescued);
+        let len = self.pack.len.load(Ordering::Acquire);
+        report.freed_bytes += len.saturating_sub(copied);
         Ok(())
     }
 
-    /// Copies live blocks to new packs and points the index at them.
-    fn move_blocks(&self, store: &Store, kept: &[Cid]) -> Result<u64, CacheError> {
-        let (mut moved, mut batch, mut bytes) = (0, Vec::new(), 0);
-        let write = |batch: &mut Vec<Block>| -> Result<(), CacheError> {
-            let locations = store.packs.append(Tier::Own, batch)?;
-            // Durable before the index leads there and the old copy goes.
-            store.packs.sync()?;
-            let keys = batch.drain(..).map(|b| *b.cid().hash());
-            Ok(store.index.put(&keys.zip(locations).collect::<Vec<_>>())?)
+    /// Calls `each` for every section; tells whether there is damage between them.
+    fn each(
+        &self,
+        file: &dyn DiskFile,
+        each: &mut dyn FnMut(&SectionHead, u32) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        let len = self.pack.len.load(Ordering::Acquire);
+        let mut failed = None;
+        let scanned = scan(
+            file,
+            len,
+            None,
+            &mut |head, ordinal| match each(head, ordinal) {
+                Ok(()) => ControlFlow::Continue(()),
+                Err(error) => {
+                    failed = Some(error);
+                    ControlFlow::Break(())
+                }
+            },
+        )?;
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(!scanned.damage.is_empty()),
+        }
+    }
+
+    /// Tells whether a section is worth keeping.
+    fn is_kept(&self, head: &SectionHead) -> io::Result<bool> {
+        let Ok(key) = Key::of(&head.cid) else {
+            return Ok(true);
         };
-        for cid in kept {
-            // Damage found here is isolated as on any read.
-            let Some(block) = self.get_local(cid)? else {
-                continue;
-            };
-            moved += block.data().len() as u64;
-            bytes += block.data().len();
-            batch.push(block);
-            if bytes >= SINK_BATCH_BYTES {
-                write(&mut batch)?;
+        if !self.live.contains(&key.tail()) && !self.is_fresh(&key) {
+            return Ok(false);
+        }
+        match self.store.lookup(&key) {
+            Lookup::Unknown => Err(opening()),
+            // A second copy; the other one is looked up.
+            Lookup::Found(at) if at.pack.tier == Tier::Own => {
+                Ok(at == location(self.pack, head, 0))
+            }
+            Lookup::Found(_) | Lookup::Absent => Ok(true),
+        }
+    }
+
+    fn is_fresh(&self, key: &Key) -> bool {
+        let fresh = self.store.fresh.lock();
+        fresh
+            .as_ref()
+            .is_some_and(|fresh| fresh.contains(&key.tail()))
+    }
+
+    /// Copies what is worth keeping to a new pack and moves the index there:
+    /// the length of the new pack, or `None` where a block is damaged.
+    fn copy(&self, file: &dyn DiskFile, kept: u64) -> io::Result<Option<u64>> {
+        if kept == 0 {
+            return Ok(Some(0));
+        }
+        let mut rewrite = Rewrite::begin(&self.store.packs, Tier::Own)?;
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut damage = None;
+        self.each(file, &mut |head, _| {
+            if damage.is_some() || !self.is_kept(head)? {
+                return Ok(());
+            }
+            let mut data = Vec::new();
+            match read_section(file, head, &mut data) {
+                Ok(cid) => batch.push(Block::proved(cid, data.into())),
+                Err(why) => damage = Some((head.cid, why)),
+            }
+            bytes += head.data_len;
+            if bytes >= APPEND_BATCH_BYTES as u64 {
+                rewrite.append(&batch)?;
+                batch.clear();
                 bytes = 0;
             }
+            Ok(())
+        })?;
+        if let Some((cid, why)) = damage {
+            let pack = name_of(self.pack.id);
+            tracing::error!("{pack} is not collected: the live block {cid} is damaged: {why}");
+            return Ok(None);
         }
-        if !batch.is_empty() {
-            write(&mut batch)?;
+        rewrite.append(&batch)?;
+        let new = rewrite.finish()?;
+        self.move_index(&new)?;
+        Ok(Some(new.len.load(Ordering::Acquire)))
+    }
+
+    fn move_index(&self, new: &Arc<Pack>) -> io::Result<()> {
+        let file = self.store.packs.file(new.id)?;
+        let moved = Sweep {
+            store: self.store,
+            pack: new,
+            live: self.live,
+        };
+        let mut changes = Vec::with_capacity(SWEEP_SLICE);
+        moved.each(&*file, &mut |head, ordinal| {
+            if let Ok(key) = Key::of(&head.cid) {
+                changes.push(Change::Move(
+                    key,
+                    self.pack.id,
+                    location(new, head, ordinal),
+                ));
+            }
+            if changes.len() == SWEEP_SLICE {
+                self.store.change_index(&changes);
+                changes.clear();
+            }
+            Ok(())
+        })?;
+        self.store.change_index(&changes);
+        Ok(())
+    }
+
+    /// Takes what is left in the old pack out of the index, except what was put
+    /// again meanwhile: that is appended anew. Tells how many these were.
+    fn forget(&self, file: &dyn DiskFile) -> io::Result<u64> {
+        let mut slice = Vec::with_capacity(SWEEP_SLICE);
+        let mut rescued = 0;
+        self.each(file, &mut |head, _| {
+            slice.push(*head);
+            if slice.len() == SWEEP_SLICE {
+                rescued += self.forget_slice(file, &slice)?;
+                slice.clear();
+            }
+            Ok(())
+        })?;
+        rescued += self.forget_slice(file, &slice)?;
+        if rescued > 0 {
+            // These were durable in the pack that goes.
+            self.store.sync()?;
         }
-        Ok(moved)
+        Ok(rescued)
+    }
+
+    fn forget_slice(&self, file: &dyn DiskFile, slice: &[SectionHead]) -> io::Result<u64> {
+        let mut again = Vec::new();
+        {
+            // No put decides meanwhile that a block is here already.
+            let _alone = self.store.sweeping.write();
+            let mut changes = Vec::new();
+            for head in slice {
+                let Ok(key) = Key::of(&head.cid) else {
+                    continue;
+                };
+                let here = location(self.pack, head, 0);
+                match self.store.lookup(&key) {
+                    Lookup::Unknown => return Err(opening()),
+                    Lookup::Found(at) if at == here && self.is_fresh(&key) => {
+                        again.push((key, *head));
+                    }
+                    Lookup::Found(at) if at == here => changes.push(Change::Remove(key, here)),
+                    Lookup::Found(_) | Lookup::Absent => {}
+                }
+            }
+            self.store.change_index(&changes);
+        }
+        for (key, head) in &again {
+            let mut data = Vec::new();
+            let cid = read_section(file, head, &mut data).map_err(io::Error::other)?;
+            self.store
+                .put_own(&Block::proved(cid, data.into()), key, true)?;
+        }
+        Ok(again.len() as u64)
     }
 }

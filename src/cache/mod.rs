@@ -1,75 +1,46 @@
 //! Blocks kept near: memory first, then packs on disk, then the sources.
 //!
-//! One fetch per block however many wait. Every block from outside is proved
-//! before anyone sees it; a block from disk is proved on its first read of
-//! each run (a policy). A failure of the cache never fails a read that a
-//! source can serve. Does not know of files or inodes.
+//! [`Blocks`] is the store. One fetch per CID however many wait. Every block
+//! from outside is proved before anyone sees it; a block from disk is proved on
+//! its first read of each run ([`VerifyPolicy`]). A damaged block is never
+//! served: the sources are asked for a good copy. A failure of the cache never
+//! fails a read that a source can serve. Does not know of files or inodes; what
+//! a block links to is a function that a collection is given.
 //!
-//! After a crash: packs are append-only CARv1 files, whole blocks in them
-//! survive, and what was synced survives a loss of power; pins are durable
-//! when they are answered; `index/` is a cache of the packs and is rebuilt
-//! from them.
+//! Survives a crash: packs are append-only CARv1 files, and the whole blocks in
+//! them survive; what is torn is reported and left alone. `pins` is replaced as
+//! a whole. `index/` is a cache of the packs and is rebuilt from them whenever
+//! the last run did not end cleanly. docs/STORE.md has the bytes.
+//!
+//! From the bottom: `key`, `options`, `packs` (the files), `index` (where each
+//! block is), `eviction` (pure), `store` (packs and index together), `memory`,
+//! `inflight`, `pins`, and `blocks` over all of them; `gc`, `scrub` and `cids`
+//! go through the packs as a whole.
 
 mod blocks;
+mod cids;
 mod error;
 mod eviction;
 mod figures;
-mod flights;
 mod gc;
 mod index;
+mod inflight;
+mod key;
 mod memory;
+mod options;
 mod packs;
 mod pins;
 mod scrub;
 mod sink;
+mod store;
 
 pub use blocks::Blocks;
+pub use cids::CidCursor;
 pub use error::CacheError;
-pub use figures::CacheFigures;
+pub use figures::{CacheFigures, FetchFigures, MemoryFigures, TierFigures};
 pub use gc::{GcProgress, GcReport, Links};
-pub use index::State as IndexState;
-pub use packs::{PackId, Tier};
+pub use options::{StoreOptions, Tier, VerifyPolicy};
+pub use packs::Damage;
 pub use pins::{Pin, PinMode, Pins};
 pub use scrub::{DamagedBlock, TornPack, VerifyProgress, VerifyReport};
 pub use sink::OwnSink;
-
-use serde::{Deserialize, Serialize};
-
-use crate::config::{CACHE_BYTES_MAX, DISK_FREE_MIN, MEMORY_BYTES_MAX};
-
-/// Limits and policy of the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoreOptions {
-    /// Most bytes of blocks in memory; the least recently used are dropped.
-    pub memory_bytes_max: u64,
-    /// Most bytes of cache packs; the least recently used pack is dropped.
-    pub cache_bytes_max: u64,
-    /// Disk space that the cache leaves free; below it nothing is cached.
-    pub disk_free_min: u64,
-    /// When a block read from disk is hashed.
-    pub verify: VerifyPolicy,
-}
-
-/// When a block read from disk is hashed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum VerifyPolicy {
-    /// On its first read of each run.
-    #[default]
-    FirstRead,
-    /// On every read.
-    Always,
-    /// Never: the disk is trusted.
-    Never,
-}
-
-impl Default for StoreOptions {
-    fn default() -> Self {
-        Self {
-            memory_bytes_max: MEMORY_BYTES_MAX,
-            cache_bytes_max: CACHE_BYTES_MAX,
-            disk_free_min: DISK_FREE_MIN,
-            verify: VerifyPolicy::FirstRead,
-        }
-    }
-}

@@ -1,14 +1,23 @@
-//! `verify`: reads every block of every pack and proves it.
+//! Reads every block on disk and proves it.
 
-use bytes::Bytes;
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
 use serde::Serialize;
 
 use super::blocks::Blocks;
 use super::error::CacheError;
-use super::packs::sections;
-use crate::block::{Cid, verify_bytes};
+use super::index::{Change, Lookup};
+use super::key::Key;
+use super::options::Tier;
+use super::packs::{Pack, name_of, read_section, scan};
+use super::store::{Store, location};
+use crate::car::SectionHead;
+use crate::config::DAMAGE_LISTED_MAX;
 
-/// How far a scrub is: bytes read, of how many.
+/// How far a scrub is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifyProgress {
     /// Bytes of packs read so far.
@@ -22,13 +31,15 @@ pub struct VerifyProgress {
 pub struct VerifyReport {
     /// Packs read.
     pub packs: u64,
-    /// Blocks that are sound.
+    /// Blocks that are good.
     pub blocks: u64,
     /// Bytes of these.
     pub bytes: u64,
-    /// Blocks whose bytes are wrong, or cannot be read.
+    /// Blocks whose bytes are wrong or cannot be read, the first of them.
     pub damaged: Vec<DamagedBlock>,
-    /// Packs that end in something other than a whole block.
+    /// How many there are.
+    pub damaged_blocks: u64,
+    /// Parts of packs that are no blocks.
     pub torn: Vec<TornPack>,
 }
 
@@ -37,7 +48,7 @@ pub struct VerifyReport {
 pub struct DamagedBlock {
     /// Its CID.
     pub cid: String,
-    /// Its pack, relative to `packs/`.
+    /// Its pack, from the repository.
     pub pack: String,
     /// Where its bytes begin in the pack.
     pub offset: u64,
@@ -45,15 +56,17 @@ pub struct DamagedBlock {
     pub why: String,
 }
 
-/// A pack with a torn or damaged tail.
+/// A part of a pack that is no block: its torn end, mostly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct TornPack {
-    /// The pack, relative to `packs/`.
+    /// The pack, from the repository.
     pub pack: String,
-    /// Where its whole blocks end.
-    pub end: u64,
-    /// Its length.
-    pub len: u64,
+    /// Where the part begins.
+    pub offset: u64,
+    /// How long it is.
+    pub bytes: u64,
+    /// Whether whole blocks follow it.
+    pub inside: bool,
     /// Cause in words.
     pub why: String,
 }
@@ -61,89 +74,108 @@ pub struct TornPack {
 impl VerifyReport {
     /// Whether nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        self.damaged.is_empty() && self.torn.is_empty()
+        self.damaged_blocks == 0 && self.torn.is_empty()
     }
 }
 
 impl Blocks {
-    /// Proves every block on disk. What is damaged is isolated: no read gets
-    /// it any more, and sources are asked for it.
+    /// Proves every block on disk. Damage is reported; a damaged cache block is
+    /// forgotten, of a damaged own one reads ask the sources for a good copy.
     pub fn verify_all(
         &self,
         progress: &dyn Fn(VerifyProgress),
     ) -> Result<VerifyReport, CacheError> {
         let mut report = VerifyReport::default();
-        let Some(store) = &self.store else {
+        let Some(store) = self.store() else {
             return Ok(report);
         };
-        self.wait_for_index(store)?;
-        let packs = store.packs.all();
-        let of = packs.iter().map(|p| p.len()).sum();
+        store.flush(Tier::Own)?;
+        store.flush_cache();
+        let packs: Vec<_> = [Tier::Own, Tier::Cache]
+            .into_iter()
+            .flat_map(|tier| store.packs.of(tier))
+            .collect();
+        let of = packs
+            .iter()
+            .map(|pack| pack.len.load(Ordering::Acquire))
+            .sum();
         let mut done = 0;
-        for pack in packs {
-            let file = pack.id.file().display().to_string();
-            let mut data = Vec::new();
-            let (end, torn) = sections(&pack, &mut |head| {
-                data.resize(usize::try_from(head.data_len).unwrap_or(0), 0);
-                let read = pack.file.read_at(&mut data, head.data_offset());
-                let sound = read
-                    .map_err(|e| e.to_string())
-                    .and_then(|()| verify_bytes(&head.cid, &data).map_err(|e| e.to_string()));
-                match sound {
-                    Ok(()) => {
-                        report.blocks += 1;
-                        report.bytes += head.data_len;
-                    }
-                    Err(why) => {
-                        let (cid, offset) = (head.cid.to_string(), head.data_offset());
-                        self.isolate(&head.cid, &pack, offset, &why);
-                        report.damaged.push(DamagedBlock {
-                            cid,
-                            pack: file.clone(),
-                            offset,
-                            why,
-                        });
-                    }
-                }
+        for pack in &packs {
+            let len = pack.len.load(Ordering::Acquire);
+            verify_pack(store, pack, len, &mut report, &mut |bytes| {
                 progress(VerifyProgress {
-                    bytes: done + head.end(),
+                    bytes: done + bytes,
                     of,
                 });
-                Ok(())
             })?;
-            done += pack.len();
-            report.packs += 1;
-            if let Some(error) = torn {
-                let (len, why) = (pack.len(), error.to_string());
-                report.torn.push(TornPack {
-                    pack: file,
-                    end,
-                    len,
-                    why,
-                });
-            }
+            done += len;
+            progress(VerifyProgress { bytes: done, of });
         }
         Ok(report)
     }
+}
 
-    /// As a damaged read does, if it is this copy that would be read.
-    fn isolate(&self, cid: &Cid, pack: &super::packs::Pack, offset: u64, why: &str) {
-        let Some(store) = &self.store else { return };
-        let read_from = store.index.get(cid.hash());
-        if read_from.is_some_and(|l| l.pack == pack.id && u64::from(l.offset) == offset) {
-            self.damage(pack, cid, why);
+fn verify_pack(
+    store: &Store,
+    pack: &Arc<Pack>,
+    len: u64,
+    report: &mut VerifyReport,
+    progress: &mut dyn FnMut(u64),
+) -> io::Result<()> {
+    let file = match store.packs.file(pack.id) {
+        // It was evicted or collected meanwhile.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    let mut data = Vec::new();
+    let mut said = 0;
+    let scanned = scan(&*file, len, None, &mut |head, _| {
+        match read_section(&*file, head, &mut data) {
+            Ok(_) => {
+                report.blocks += 1;
+                report.bytes += head.data_len;
+            }
+            Err(why) => damaged(store, pack, head, why, report),
+        }
+        if head.end() - said > 1 << 20 {
+            said = head.end();
+            progress(said);
+        }
+        ControlFlow::Continue(())
+    })?;
+    report.packs += 1;
+    report
+        .torn
+        .extend(scanned.damage.iter().map(|damage| TornPack {
+            pack: name_of(pack.id),
+            offset: damage.offset,
+            bytes: damage.bytes,
+            inside: !damage.torn,
+            why: damage.why.clone(),
+        }));
+    *pack.damage.lock() = scanned.damage;
+    Ok(())
+}
+
+fn damaged(store: &Store, pack: &Pack, head: &SectionHead, why: String, report: &mut VerifyReport) {
+    let place = location(pack, head, 0);
+    let Ok(key) = Key::of(&head.cid) else { return };
+    // A bad copy that a good one has replaced is not looked up any more.
+    if let Lookup::Found(at) = store.lookup(&key)
+        && at == place
+    {
+        pack.disprove(at.ordinal);
+        if pack.id.tier == Tier::Cache {
+            store.change_index(&[Change::Remove(key, place)]);
         }
     }
-
-    /// Calls `each` with the multihash and length of every block on disk.
-    pub fn for_each_block(&self, each: &mut dyn FnMut(Bytes, u64)) -> Result<(), CacheError> {
-        let Some(store) = &self.store else {
-            return Ok(());
-        };
-        self.wait_for_index(store)?;
-        store
-            .index
-            .for_each(&mut |key, at| each(Bytes::copy_from_slice(key), at.len.into()));
-        Ok(())
+    report.damaged_blocks += 1;
+    if report.damaged.len() < DAMAGE_LISTED_MAX {
+        report.damaged.push(DamagedBlock {
+            cid: head.cid.to_string(),
+            pack: name_of(pack.id),
+            offset: head.data_offset(),
+            why,
+        });
     }
 }

@@ -2,5 +2,6 @@
 //! makers of content. Never in a release.
 
 pub mod dag;
+pub mod disk;
 pub mod http;
 pub mod source;

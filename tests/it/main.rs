@@ -1,6 +1,8 @@
 //! In-process tests: the product without a kernel.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+mod add;
+mod cid_profiles;
 mod cli_codes;
 mod cli_content;
 mod cli_support;

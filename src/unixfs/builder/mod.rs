@@ -16,8 +16,6 @@ mod recipe;
 mod refused;
 mod run;
 mod small;
-#[cfg(test)]
-mod tests;
 
 pub use input::Input;
 pub use options::AddOptions;
@@ -66,6 +64,10 @@ pub struct Added {
 
 /// What happens while things are added.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is handed on once and not kept"
+)]
 pub enum AddEvent {
     /// Bytes of a file were processed.
     Progress {

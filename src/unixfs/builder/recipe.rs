@@ -33,7 +33,7 @@ impl Recipe {
         check_combinations(options)?;
         let cids = CidMaker::new(options)?;
         let stats = StatRules::new(options)?;
-        let raw_leaves = if stats.any(options) {
+        let raw_leaves = if StatRules::any(options) {
             if options.raw_leaves == Some(true) {
                 return Err(AddRefused::RawLeavesWithMetadata);
             }
@@ -213,7 +213,7 @@ fn blake2(name: &str) -> Option<Result<u64, AddRefused>> {
         _ => return None,
     };
     let bits: u64 = bits.parse().ok()?;
-    if bits == 0 || bits % 8 != 0 || bits > bits_max {
+    if bits == 0 || !bits.is_multiple_of(8) || bits > bits_max {
         return None;
     }
     Some(if bits < 160 {
@@ -222,6 +222,12 @@ fn blake2(name: &str) -> Option<Result<u64, AddRefused>> {
         Ok(base + bits / 8)
     })
 }
+
+/// The year 1, which Go takes for no time at all.
+const GO_ZERO_TIME: Mtime = Mtime {
+    seconds: -62_135_596_800,
+    nanoseconds: 0,
+};
 
 /// What is stored of modes and times.
 #[derive(Debug, Clone, Copy)]
@@ -245,19 +251,18 @@ impl StatRules {
             seconds: options.mtime,
             nanoseconds: options.mtime_nsecs,
         };
+        let fixed_mtime = options.mtime != 0 && mtime != GO_ZERO_TIME;
         Ok(Self {
             preserve_mode: options.preserve_mode && options.mode == 0,
-            preserve_mtime: options.preserve_mtime && options.mtime == 0,
+            preserve_mtime: options.preserve_mtime && !fixed_mtime,
             mode: (options.mode != 0).then_some(unix_bits(options.mode)),
-            mtime: (options.mtime != 0).then_some(mtime),
+            mtime: fixed_mtime.then_some(mtime),
         })
     }
 
-    fn any(&self, options: &AddOptions) -> bool {
-        options.preserve_mode
-            || options.preserve_mtime
-            || self.mode.is_some()
-            || self.mtime.is_some()
+    /// Whether metadata was asked for, even if none comes of it.
+    fn any(options: &AddOptions) -> bool {
+        options.preserve_mode || options.preserve_mtime || options.mode != 0 || options.mtime != 0
     }
 
     /// For what has no place in the filesystem: a wrapping directory, the standard input.

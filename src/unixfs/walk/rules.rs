@@ -35,8 +35,9 @@ impl Rules {
 
     /// Whether an entry of this name is left out.
     pub fn matches(&self, name: &[u8]) -> bool {
-        let hits = self.0.iter().filter(|rule| rule.pattern.is_match(name));
-        hits.last().is_some_and(|rule| !rule.negated)
+        // The last rule that matches decides.
+        let hit = self.0.iter().rfind(|rule| rule.pattern.is_match(name));
+        hit.is_some_and(|rule| !rule.negated)
     }
 }
 
@@ -54,7 +55,7 @@ fn parse(line: &str) -> Result<Option<Rule>, BadRule> {
         None => (text, false),
     };
     let text = text.strip_prefix(['#', '!']).unwrap_or(text);
-    let expression = expression(text);
+    let expression = without_our_extensions(&expression(text));
     // Names are bytes; a rule with classes beyond ASCII needs the other mode.
     let compile = |unicode| RegexBuilder::new(&expression).unicode(unicode).build();
     let pattern = compile(false)
@@ -92,6 +93,51 @@ fn expression(text: &str) -> String {
         Some(rest) => format!("^(|/){rest}{tail}"),
         None => format!("^(|.*/){line}{tail}"),
     }
+}
+
+/// Makes what Go's expressions take for plain characters plain in ours too:
+/// braces that count nothing, and brackets, `&` and `~` inside of classes.
+fn without_our_extensions(go: &str) -> String {
+    let mut out = String::with_capacity(go.len());
+    let mut in_class = false;
+    let mut rest = go.chars();
+    while let Some(c) = rest.next() {
+        let after = rest.as_str();
+        match c {
+            '\\' => {
+                out.push(c);
+                out.extend(rest.next());
+                continue;
+            }
+            '{' if !in_class && !counts(after) => out.push('\\'),
+            '[' if in_class && !after.starts_with(':') => out.push('\\'),
+            '&' | '~' if in_class => out.push('\\'),
+            _ => {}
+        }
+        out.push(c);
+        if c == '[' && !in_class {
+            in_class = true;
+            // A closing bracket that comes first is a member of the class.
+            for first in ["^", "]"] {
+                if rest.as_str().starts_with(first) {
+                    out.extend(rest.next());
+                }
+            }
+        } else if c == ']' {
+            in_class = false;
+        }
+    }
+    out
+}
+
+/// Whether what follows a brace is `2}`, `2,}` or `2,3}`.
+fn counts(after: &str) -> bool {
+    let inside = after.split_once('}').map(|(inside, _)| inside);
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    inside.is_some_and(|inside| {
+        let (least, most) = inside.split_once(',').unwrap_or((inside, ""));
+        !least.is_empty() && digits(least) && digits(most)
+    })
 }
 
 /// `dir/*.ext` is taken from the root, like `/dir/*.ext`.
@@ -143,6 +189,17 @@ mod tests {
         assert!(!left_out(&["# x", "", "   ", "\r"], "x"));
         assert!(left_out(&["  x  \r"], "x"));
         assert!(left_out(&[r"\#x"], "#x"));
+    }
+
+    #[test]
+    fn what_is_plain_in_kubo_is_plain_here() {
+        assert!(left_out(&["{a}"], "{a}"));
+        assert!(!left_out(&["{a}"], "a"));
+        assert!(left_out(&["a{2}"], "aa"));
+        assert!(left_out(&["[[]"], "["));
+        assert!(left_out(&["[]x]"], "]"));
+        assert!(left_out(&["[a&&b]"], "&"));
+        assert!(left_out(&["[a-c]"], "b"));
     }
 
     #[test]

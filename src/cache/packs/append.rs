@@ -1,0 +1,222 @@
+//! Appends blocks to the last pack of a tier.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::{Location, Pack, PackId, Packs};
+use crate::block::Block;
+use crate::cache::options::Tier;
+use crate::car::encode_section_head;
+use crate::config::APPEND_COPY_BYTES_MAX;
+use crate::disk::{DiskFile, append_all};
+
+/// The one appender of a tier.
+pub(in crate::cache) struct Appender {
+    tier: Tier,
+    pack_bytes_max: u64,
+    current: Option<Current>,
+    /// Files that were appended to and not synced since.
+    unsynced: Vec<Arc<dyn DiskFile>>,
+    /// Whether a pack was begun since the names were synced.
+    names_unsynced: bool,
+    /// A sync that failed: what it should have saved may be lost, for good.
+    failed: Option<io::ErrorKind>,
+}
+
+struct Current {
+    pack: Arc<Pack>,
+    file: Arc<dyn DiskFile>,
+    dirty: bool,
+}
+
+/// What goes to the file in one piece: heads and small data, or a block's data.
+enum Part {
+    Copied(usize, usize),
+    Data(usize),
+}
+
+impl Appender {
+    pub(in crate::cache) fn new(tier: Tier, pack_bytes_max: u64) -> Self {
+        Self {
+            tier,
+            pack_bytes_max,
+            current: None,
+            unsynced: Vec::new(),
+            names_unsynced: false,
+            failed: None,
+        }
+    }
+
+    /// Appends to a pack of an earlier run, which must be whole to its end.
+    pub(in crate::cache) fn adopt(&mut self, packs: &Packs, pack: &Arc<Pack>) -> io::Result<()> {
+        let len = pack.len.load(Ordering::Acquire);
+        if self.current.is_some() || len >= self.pack_bytes_max {
+            return Ok(());
+        }
+        let file = packs.file(pack.id)?;
+        if file.len()? == len {
+            let pack = Arc::clone(pack);
+            self.current = Some(Current {
+                pack,
+                file,
+                dirty: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// The pack that is appended to.
+    pub(in crate::cache) fn current(&self) -> Option<PackId> {
+        self.current.as_ref().map(|current| current.pack.id)
+    }
+
+    /// Lets the current pack be: the next block begins a new one.
+    pub(in crate::cache) fn roll(&mut self) {
+        if let Some(current) = self.current.take()
+            && current.dirty
+        {
+            self.unsynced.push(current.file);
+        }
+    }
+
+    /// Forgets what need not survive, for a pack that was dropped.
+    pub(in crate::cache) fn abandon(&mut self) {
+        self.current = None;
+        self.unsynced.clear();
+    }
+
+    /// Appends all of the blocks, or none of them.
+    pub(in crate::cache) fn append<'a>(
+        &mut self,
+        packs: &Packs,
+        blocks: impl Iterator<Item = &'a Block> + Clone,
+    ) -> io::Result<Vec<Location>> {
+        if let Some(kind) = self.failed {
+            return Err(kind.into());
+        }
+        let done = |current: &Current| {
+            let known = packs.get(current.pack.id);
+            current.pack.len.load(Ordering::Acquire) >= self.pack_bytes_max
+                || known.is_none_or(|known| !Arc::ptr_eq(&known, &current.pack))
+        };
+        if self.current.as_ref().is_some_and(done) {
+            self.roll();
+        }
+        let current = match &mut self.current {
+            Some(current) => current,
+            none => {
+                let (pack, file) = packs.begin(self.tier)?;
+                self.names_unsynced = true;
+                none.insert(Current {
+                    pack,
+                    file,
+                    dirty: true,
+                })
+            }
+        };
+        let start = current.pack.len.load(Ordering::Acquire);
+        let first = current.pack.count.load(Ordering::Acquire);
+        current.dirty = true;
+        match write(&*current.file, current.pack.id, blocks, start, first) {
+            Ok((locations, end)) => {
+                let count = u32::try_from(locations.len()).unwrap_or(u32::MAX);
+                current.pack.len.store(end, Ordering::Release);
+                current
+                    .pack
+                    .count
+                    .store(first.saturating_add(count), Ordering::Release);
+                Ok(locations)
+            }
+            Err(error) => {
+                // Half an append is taken back. Where that fails too, the pack
+                // stays as it is with its torn end, and a new one is begun.
+                let cut = current.file.cut(start);
+                if cut.is_err() || error.kind() != io::ErrorKind::StorageFull {
+                    self.roll();
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Makes what was appended survive a power loss. Once it failed it keeps failing.
+    pub(in crate::cache) fn sync(&mut self, packs: &Packs) -> io::Result<()> {
+        if let Some(kind) = self.failed {
+            return Err(kind.into());
+        }
+        let result = self.sync_files(packs);
+        if let Err(error) = &result {
+            self.failed = Some(error.kind());
+            tracing::error!(
+                "packs/{} could not be synced ({error}); nothing more is taken until the next start",
+                self.tier.name()
+            );
+        }
+        result
+    }
+
+    fn sync_files(&mut self, packs: &Packs) -> io::Result<()> {
+        for file in self.unsynced.drain(..) {
+            file.sync()?;
+        }
+        if let Some(current) = &mut self.current
+            && current.dirty
+        {
+            current.file.sync()?;
+            current.dirty = false;
+        }
+        if self.names_unsynced {
+            packs.sync_names(self.tier)?;
+            self.names_unsynced = false;
+        }
+        Ok(())
+    }
+}
+
+/// Writes sections in as few calls as they fit in: where each landed, and the end.
+pub(super) fn write<'a>(
+    file: &dyn DiskFile,
+    pack: PackId,
+    blocks: impl Iterator<Item = &'a Block>,
+    start: u64,
+    first: u32,
+) -> io::Result<(Vec<Location>, u64)> {
+    let mut locations = Vec::new();
+    let mut copied = Vec::new();
+    let mut parts = Vec::new();
+    let mut large = Vec::new();
+    let mut begun = 0;
+    let mut end = start;
+    for (block, ordinal) in blocks.zip(first..) {
+        let data = block.data();
+        let head = encode_section_head(block.cid(), data.len());
+        copied.extend_from_slice(&head);
+        locations.push(Location {
+            pack,
+            offset: end + head.len() as u64,
+            len: u32::try_from(data.len()).unwrap_or(u32::MAX),
+            ordinal,
+        });
+        end += (head.len() + data.len()) as u64;
+        if data.len() <= APPEND_COPY_BYTES_MAX {
+            copied.extend_from_slice(data);
+        } else {
+            parts.push(Part::Copied(begun, copied.len()));
+            parts.push(Part::Data(large.len()));
+            large.push(data);
+            begun = copied.len();
+        }
+    }
+    parts.push(Part::Copied(begun, copied.len()));
+    let mut slices: Vec<IoSlice<'_>> = parts
+        .iter()
+        .map(|part| match part {
+            Part::Copied(from, to) => copied.get(*from..*to).unwrap_or_default(),
+            Part::Data(place) => large.get(*place).map_or(&[][..], |data| data),
+        })
+        .map(IoSlice::new)
+        .collect();
+    append_all(file, &mut slices)?;
+    Ok((locations, end))
+}

@@ -1,0 +1,192 @@
+//! Reads blocks from the packs.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::Store;
+use crate::block::{Cid, verify_bytes};
+use crate::cache::index::{Change, Lookup};
+use crate::cache::key::Key;
+use crate::cache::options::{Tier, VerifyPolicy};
+use crate::cache::packs::{Location, Pack, name_of};
+use crate::config::BLOCK_BYTES_MAX;
+use crate::disk::{DiskFile, read_exact_at};
+
+/// What a read from the packs gave.
+#[derive(Debug, PartialEq, Eq)]
+pub(in crate::cache) enum Near<T> {
+    /// This.
+    Found(T),
+    /// No pack has it, or the index is not open yet.
+    Absent,
+    /// A pack has it, and its bytes are not good or cannot be read.
+    Damaged(Tier, String),
+}
+
+/// A block's place, its pack, and the file.
+struct Place {
+    location: Location,
+    pack: Arc<Pack>,
+    file: Arc<dyn DiskFile>,
+}
+
+impl Store {
+    /// Says where a block is. An index that fails is rebuilt.
+    pub(in crate::cache) fn lookup(&self, key: &Key) -> Lookup {
+        match self.index.get(key) {
+            Ok(Lookup::Found(location)) if self.packs.get(location.pack).is_none() => {
+                // The pack was dropped. Nothing else can be known of the block.
+                Lookup::Absent
+            }
+            Ok(lookup) => lookup,
+            Err(error) => {
+                self.rebuild_index(&error.to_string());
+                Lookup::Unknown
+            }
+        }
+    }
+
+    /// A block that waits to be appended.
+    pub(in crate::cache) fn waiting(&self, key: &Key) -> Option<Bytes> {
+        self.pending.get(key)
+    }
+
+    /// Length of a block, without reading it.
+    pub(in crate::cache) fn len_of(&self, key: &Key) -> Option<u64> {
+        match self.lookup(key) {
+            Lookup::Found(location) => Some(u64::from(location.len)),
+            Lookup::Absent | Lookup::Unknown => None,
+        }
+    }
+
+    /// Reads a whole block.
+    pub(in crate::cache) fn read(&self, cid: &Cid, key: &Key) -> Near<Bytes> {
+        self.with_place(cid, key, |place| {
+            let data = self.read_whole(place)?;
+            self.prove(cid, place, &data)?;
+            Ok(data)
+        })
+    }
+
+    /// Fills `out` from `offset` of a block. Gives the whole block too where it
+    /// had to be read to be proved, so that the next read is cheap. `Err` is
+    /// the length of a block that has no such range.
+    pub(in crate::cache) fn read_range(
+        &self,
+        cid: &Cid,
+        key: &Key,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Near<Result<Option<Bytes>, u64>> {
+        self.with_place(cid, key, |place| {
+            let len = u64::from(place.location.len);
+            if offset
+                .checked_add(out.len() as u64)
+                .is_none_or(|end| end > len)
+            {
+                return Ok(Err(len));
+            }
+            if self.is_proved(place) {
+                let from = place.location.offset + offset;
+                read_exact_at(&*place.file, out, from).map_err(|error| error.to_string())?;
+                return Ok(Ok(None));
+            }
+            if out.len() as u64 == len {
+                let from = place.location.offset;
+                read_exact_at(&*place.file, out, from).map_err(|error| error.to_string())?;
+                self.prove(cid, place, out)?;
+                return Ok(Ok(None));
+            }
+            let data = self.read_whole(place)?;
+            self.prove(cid, place, &data)?;
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let part = data.get(from..from + out.len()).unwrap_or_default();
+            out.copy_from_slice(part);
+            Ok(Ok(Some(data)))
+        })
+    }
+
+    fn with_place<T>(
+        &self,
+        cid: &Cid,
+        key: &Key,
+        mut read: impl FnMut(&Place) -> Result<T, String>,
+    ) -> Near<T> {
+        // A sweep may move the block between the look-up and the opening.
+        for _ in 0..3 {
+            let Lookup::Found(location) = self.lookup(key) else {
+                return Near::Absent;
+            };
+            let Some(pack) = self.packs.get(location.pack) else {
+                continue;
+            };
+            let file = match self.packs.file(location.pack) {
+                Ok(file) => file,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return self.damaged(cid, key, location, &error.to_string()),
+            };
+            let place = Place {
+                location,
+                pack,
+                file,
+            };
+            return match read(&place) {
+                Ok(value) => {
+                    place.pack.used.store(self.packs.tick(), Ordering::Relaxed);
+                    let hits = &self.lane(location.pack.tier).hits;
+                    hits.fetch_add(1, Ordering::Relaxed);
+                    Near::Found(value)
+                }
+                Err(why) => self.damaged(cid, key, location, &why),
+            };
+        }
+        Near::Absent
+    }
+
+    fn read_whole(&self, place: &Place) -> Result<Bytes, String> {
+        let len = place.location.len as usize;
+        if len > BLOCK_BYTES_MAX {
+            return Err(format!("{len} bytes are over the limit"));
+        }
+        let mut buffer = self.pool.take(len);
+        read_exact_at(&*place.file, &mut buffer, place.location.offset)
+            .map_err(|error| error.to_string())?;
+        Ok(buffer.freeze())
+    }
+
+    fn is_proved(&self, place: &Place) -> bool {
+        match self.options.verify {
+            VerifyPolicy::Never => true,
+            VerifyPolicy::Always => false,
+            VerifyPolicy::FirstRead => place.pack.is_proved(place.location.ordinal),
+        }
+    }
+
+    fn prove(&self, cid: &Cid, place: &Place, data: &[u8]) -> Result<(), String> {
+        if self.is_proved(place) {
+            return Ok(());
+        }
+        verify_bytes(cid, data).map_err(|error| error.to_string())?;
+        place.pack.prove(place.location.ordinal);
+        Ok(())
+    }
+
+    /// Notes damage. A cached block is forgotten; an own one keeps its place,
+    /// so that a collection knows that something was there.
+    fn damaged<T>(&self, cid: &Cid, key: &Key, location: Location, why: &str) -> Near<T> {
+        self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+        let (pack, offset) = (name_of(location.pack), location.offset);
+        tracing::error!(
+            "block {cid} is damaged in {pack} at byte {offset}: {why}; \
+             the sources are asked for a good copy"
+        );
+        let tier = location.pack.tier;
+        if tier == Tier::Cache {
+            self.change_index(&[Change::Remove(*key, location)]);
+        }
+        Near::Damaged(tier, why.to_owned())
+    }
+}
