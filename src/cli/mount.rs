@@ -130,9 +130,13 @@ async fn ask(
 ) -> Result<Value, OperationError> {
     for spec in sources {
         let params = json!({"spec": spec});
-        client
-            .call("sources/add", false, Call::with(params))
-            .await?;
+        let added = client.call("sources/add", false, Call::with(params)).await;
+        // Busy: the daemon has that source already, which is what was wanted.
+        if let Err(error) = added
+            && error.kind != ErrorKind::Busy
+        {
+            return Err(error);
+        }
     }
     match client
         .call("mounts/add", false, Call::with(json!(request)))

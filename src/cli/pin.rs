@@ -71,6 +71,7 @@ pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
     if common.json {
         return print_json(&result);
     }
+<<<<<<< HEAD
     let lines = list(&result, "pins").iter().map(|pin| match pin {
         Value::String(cid) => format!("{verb} {cid}\n"),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
@@ -81,6 +82,11 @@ pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
                 .unwrap_or_default();
             let line = format!("{} {} {name}", text(pin, "cid"), text(pin, "mode"));
             format!("{}\n", line.trim_end())
+=======
+    let lines = list(&result, "pins").iter().map(|pin| {
+        if let Some(cid) = pin.as_str() {
+            return format!("{verb} {cid}\n");
+>>>>>>> control
         }
     });
     print(&lines.collect::<String>())
