@@ -71,23 +71,14 @@ pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
     if common.json {
         return print_json(&result);
     }
-<<<<<<< HEAD
-    let lines = list(&result, "pins").iter().map(|pin| match pin {
-        Value::String(cid) => format!("{verb} {cid}\n"),
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
-            let name = pin
-                .get("name")
-                .and_then(Value::as_str)
-                .map(safe)
-                .unwrap_or_default();
-            let line = format!("{} {} {name}", text(pin, "cid"), text(pin, "mode"));
-            format!("{}\n", line.trim_end())
-=======
     let lines = list(&result, "pins").iter().map(|pin| {
         if let Some(cid) = pin.as_str() {
             return format!("{verb} {cid}\n");
->>>>>>> control
         }
+        let name = pin.get("name").and_then(Value::as_str).map(safe);
+        let name = name.unwrap_or_default();
+        let line = format!("{} {} {name}", text(pin, "cid"), text(pin, "mode"));
+        format!("{}\n", line.trim_end())
     });
     print(&lines.collect::<String>())
 }
