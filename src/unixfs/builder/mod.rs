@@ -64,10 +64,6 @@ pub struct Added {
 
 /// What happens while things are added.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is handed on once and not kept"
-)]
 pub enum AddEvent {
     /// Bytes of a file were processed.
     Progress {

@@ -17,10 +17,6 @@ use crate::unixfs::layout::{Metadata, Piece};
 const RECYCLED_BYTES_MIN: usize = 64 << 10;
 
 /// What became of a file on a worker.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "one at a time, and mostly the large one"
-)]
 pub(super) enum Small {
     /// It is built.
     Built(Box<(Piece, Metadata)>),
