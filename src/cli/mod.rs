@@ -1,7 +1,7 @@
 //! The command line: one file for each command.
 //!
 //! A command turns its flags into parameters of an operation, runs it through
-//! [`backend::Backend`] (the daemon's socket if one runs, else the repository
+//! `backend::Backend` (the daemon's socket if one runs, else the repository
 //! in this process), and shows the result. What a result means is decided in
 //! the operation, not here.
 

@@ -137,7 +137,7 @@ fn decimal(time: Mtime) -> String {
     format!("{sign}{}.{:09}", size / 1_000_000_000, size % 1_000_000_000)
 }
 
-/// Reads what [`decimal`] writes.
+/// Reads what `decimal` writes.
 pub fn parse_time(text: &str) -> Option<Mtime> {
     let (sign, digits) = match text.strip_prefix('-') {
         Some(digits) => (-1, digits),

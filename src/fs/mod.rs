@@ -1,6 +1,6 @@
 //! Kernel requests become calls on the tree.
 //!
-//! A thin adapter: [`fuse`] decodes a request, calls [`Files`], and replies;
+//! A thin adapter: `fuse` decodes a request, calls [`Files`], and replies;
 //! `Files` knows inodes and the tree and nothing of the kernel's format, so
 //! that it is tested without a mount. What is near is answered on the thread
 //! that took the request; what must be fetched waits in a task of its own, so
