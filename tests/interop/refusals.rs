@@ -120,8 +120,8 @@ fn what_kubo_refuses_is_refused_under_the_profile_of_2015() {
 }
 
 #[test]
-fn one_link_a_node_is_refused_for_a_file_of_several_chunks() {
-    // Kubo is not asked: it builds towers of such nodes until the disk is full.
+fn one_link_a_node_is_refused() {
+    // Kubo is not asked: for a file of several chunks it builds towers until the disk is full.
     if crate::kubo::program().is_none() {
         return;
     }

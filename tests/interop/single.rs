@@ -66,7 +66,6 @@ fn files_and_links_as_arguments_get_the_cids_that_kubo_gives() {
         &["--only-hash", "noise.bin"],
         &["--only-hash", "-w", "noise.bin"],
         &["--max-file-links=0", "--chunker=size-100", "noise.bin"],
-        &["--max-file-links=1", "hello.txt"],
         &["--raw-leaves=false", "--preserve-mode", "hello.txt"],
         &["--raw-leaves=false", "--preserve-mode", "-w", "hello.txt"],
         &["--raw-leaves=false", "--preserve-mtime", "hello.txt"],
