@@ -8,15 +8,17 @@
 //! Nothing here has to survive a crash. [`marker`] decides whether what is on
 //! disk may be used at all.
 
+mod database;
+mod entry;
 mod host;
 pub(super) mod marker;
 mod plain;
-mod sled_index;
-mod value;
+mod run;
+mod runs;
 
 pub(super) use host::{IndexHost, Lookup};
 pub(super) use plain::PlainIndex;
-pub(super) use sled_index::SledIndex;
+pub(super) use runs::SledIndex;
 
 use super::key::Key;
 use super::packs::{Location, PackId};
