@@ -3,4 +3,5 @@
 
 mod fixtures;
 mod harness;
+mod tools;
 mod waiting;
