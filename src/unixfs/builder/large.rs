@@ -18,7 +18,7 @@ use super::engine::Engine;
 use super::pool::{Pool, Scratch, Ticket};
 use super::recipe::without_zero_mode;
 use super::refused::AddError;
-use super::small::{open, read_whole};
+use super::small::{align, open, read_whole};
 use crate::block::DAG_PB;
 use crate::config::CHUNKS_AHEAD_PER_THREAD;
 use crate::unixfs::chunker::Chunker;
@@ -114,9 +114,10 @@ impl<'a> Large<'a> {
             source,
         };
         let limit = self.engine.small_bytes_max();
-        let mut start = BytesMut::new();
-        let whole = read_whole(&mut *reader, &mut start, 64 << 10, limit).map_err(read)?;
-        let start = start.freeze();
+        let mut buffer = BytesMut::new();
+        let at = align(&mut buffer, 64 << 10);
+        let whole = read_whole(&mut *reader, &mut buffer, at, limit).map_err(read)?;
+        let start = buffer.freeze().slice(at..);
         if whole {
             let piece = self.engine.file(&start, meta)?;
             (self.progress)(piece.size);
@@ -205,15 +206,16 @@ fn read_chunk(
 ) -> Result<Option<Piece>, ChunkError> {
     engine.check().map_err(ChunkError::Other)?;
     let mut buffer = std::mem::take(&mut scratch.spare);
-    buffer.resize(chunk, 0);
-    let count = read_at(file, at, &mut buffer).map_err(ChunkError::Read)?;
-    buffer.truncate(count);
+    let start = align(&mut buffer, chunk);
+    let room = buffer.get_mut(start..).unwrap_or_default();
+    let count = read_at(file, at, room).map_err(ChunkError::Read)?;
+    buffer.truncate(start + count);
     if count == 0 {
         return Ok(None);
     }
     let data = buffer.freeze();
     let piece = engine
-        .leaf(data.clone(), &Metadata::default())
+        .leaf(data.slice(start..), &Metadata::default())
         .map_err(ChunkError::Other)?;
     scratch.recycle(data);
     Ok(Some(piece))
@@ -264,6 +266,10 @@ impl<'a> Chunks<'a> {
         let mut filled = self.buffer.len();
         if filled >= window || self.ended {
             return Ok(());
+        }
+        if filled == 0 {
+            let start = align(&mut self.buffer, window);
+            drop(self.buffer.split_to(start));
         }
         self.buffer.resize(window, 0);
         while let Some(room) = self.buffer.get_mut(filled..).filter(|r| !r.is_empty()) {
