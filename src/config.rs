@@ -119,8 +119,8 @@ pub const INDEX_WAIT: Duration = Duration::from_secs(10);
 pub const INDEX_CACHE_BYTES: u64 = 4 << 20;
 /// Index entries that gather in memory before they become a sorted run.
 pub const INDEX_RECENT_ENTRIES: usize = 16 << 10;
-/// Index entries in one value of the database: 4 KiB.
-pub const INDEX_CHUNK_ENTRIES: usize = 128;
+/// Index entries in one value of the database: 1 KiB.
+pub const INDEX_CHUNK_ENTRIES: usize = 32;
 /// Longest multihash that is stored. Longer ones are refused.
 pub const MULTIHASH_BYTES_MAX: usize = 71;
 /// How long caching on disk rests after a failed write.

@@ -403,3 +403,52 @@ impl Sweep<'_> {
         Ok(again.len() as u64)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cache::options::StoreOptions;
+    use crate::disk::RealDisk;
+    use crate::sync::BufferPool;
+
+    #[test]
+    fn a_block_that_is_put_again_while_its_pack_is_swept_is_kept_after_all() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = StoreOptions::default();
+        let pool = BufferPool::new();
+        let store = Store::open(dir.path(), Arc::new(RealDisk), options, pool).unwrap();
+        assert!(store.index.wait(Duration::from_secs(10)));
+        let blocks = crate::car::tests::blocks(5);
+        let put = |block: &Block| {
+            let key = Key::of(block.cid()).unwrap();
+            store.put_own(block, &key, false).unwrap();
+        };
+        blocks.iter().for_each(put);
+        store.flush(Tier::Own).unwrap();
+        *store.fresh.lock() = Some(HashSet::new());
+        let old = store.seal_own();
+        let live = HashSet::from([Key::of(blocks[0].cid()).unwrap().tail()]);
+        let sweep = Sweep {
+            store: &store,
+            pack: &old[0],
+            live: &live,
+        };
+        let file = store.packs.file(old[0].id).unwrap();
+        assert!(sweep.copy(&*file, 1).unwrap().is_some());
+        put(&blocks[3]);
+        assert_eq!(sweep.forget(&*file).unwrap(), 1);
+        store.packs.remove(old[0].id).unwrap();
+        for (block, kept) in blocks.iter().zip([true, false, false, true, false]) {
+            let key = Key::of(block.cid()).unwrap();
+            let found = store.read(block.cid(), &key);
+            let expected = if kept {
+                Near::Found(block.data().clone())
+            } else {
+                Near::Absent
+            };
+            assert_eq!(found, expected);
+        }
+    }
+}

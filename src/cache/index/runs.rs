@@ -3,7 +3,7 @@
 //! One sled key for each block would cost sled over 100 bytes of memory and
 //! some hundred microseconds a block once there are a million, since hashes
 //! come in no order. So new entries gather in memory; when there are
-//! [`INDEX_RECENT_ENTRIES`] they become a run, sorted, in chunks of 4 KiB, each
+//! [`INDEX_RECENT_ENTRIES`] they become a run, sorted, in chunks of 1 KiB, each
 //! a value of sled; and four runs of about one size are merged into the next
 //! size. A filter in memory tells which runs need not be asked. A million
 //! blocks take 32 MB on disk and about 2 MB of memory.
