@@ -96,8 +96,8 @@ pub(super) struct Add {
     /// Store the modification times of files
     #[arg(long)]
     preserve_mtime: bool,
-    /// Permission bits to store, in octal
-    #[arg(long, value_name = "MODE", value_parser = octal)]
+    /// Permission bits to store: octal with a leading 0, hexadecimal with 0x, else decimal
+    #[arg(long, value_name = "MODE", value_parser = mode)]
     mode: Option<u32>,
     /// Modification time to store, in seconds
     #[arg(long, value_name = "SECONDS", allow_negative_numbers = true)]
@@ -130,11 +130,19 @@ pub(super) struct Add {
     profile: Option<String>,
 }
 
-fn octal(text: &str) -> Result<u32, String> {
-    u32::from_str_radix(text, 8)
+/// Reads a mode in the forms that `ipfs add` takes.
+fn mode(text: &str) -> Result<u32, String> {
+    let (digits, radix) = match text.as_bytes() {
+        [b'0', b'x' | b'X', ..] => (&text[2..], 16),
+        [b'0', b'b' | b'B', ..] => (&text[2..], 2),
+        [b'0', b'o' | b'O', ..] => (&text[2..], 8),
+        [b'0', _, ..] => (&text[1..], 8),
+        _ => (text, 10),
+    };
+    u32::from_str_radix(digits, radix)
         .ok()
         .filter(|mode| *mode <= 0o7777)
-        .ok_or_else(|| format!("{text:?} is not an octal mode of at most 7777"))
+        .ok_or_else(|| format!("{text:?} is not a mode of at most 07777; octal has a leading 0"))
 }
 
 impl Add {
@@ -165,7 +173,11 @@ impl Add {
             .map(std::path::absolute)
             .transpose()?;
         let values = [
-            ("chunker", json!(self.chunker)),
+            // An empty one is none: the profile's.
+            (
+                "chunker",
+                json!(self.chunker.as_deref().filter(|c| !c.is_empty())),
+            ),
             ("raw-leaves", json!(self.raw_leaves)),
             ("cid-version", json!(self.cid_version)),
             ("hash", json!(self.hash)),

@@ -452,7 +452,7 @@ fn hashing_only_keeps_nothing_and_gives_the_same_cid() {
     let root = tree(dir.path());
     for line in [
         "unixfs-v1-2025 -r",
-        "unixfs-v0-2015 -r --preserve-mode --max-directory-links=1",
+        "unixfs-v0-2015 -r --max-directory-links=1",
     ] {
         let sink = Arc::new(Kept::default());
         let only = options(&format!("{line} --only-hash"));
@@ -461,6 +461,28 @@ fn hashing_only_keeps_nothing_and_gives_the_same_cid() {
             .add_path(&root, None, &|_| {});
         assert!(sink.0.lock().unwrap().is_empty());
         assert_eq!(hashed.unwrap().cid, add(line, &root).unwrap().cid, "{line}");
+    }
+}
+
+#[test]
+fn metadata_of_a_directory_that_is_only_hashed_is_refused_as_kubo_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = tree(dir.path());
+    for flag in [
+        "--preserve-mode",
+        "--preserve-mtime",
+        "--mode=0640",
+        "--mtime=5",
+    ] {
+        let line = format!("unixfs-v0-2015 -r --only-hash {flag}");
+        let refused = Adder::new(options(&line), Arc::new(Kept::default()))
+            .unwrap()
+            .add_path(&root, None, &|_| {});
+        let wanted = AddRefused::OnlyHashMetadata;
+        assert!(
+            matches!(&refused, Err(AddError::Refused(why)) if *why == wanted),
+            "{flag}: {refused:?}"
+        );
     }
 }
 

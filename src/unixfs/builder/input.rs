@@ -177,6 +177,11 @@ fn check_directory(path: &Path, options: &AddOptions) -> Result<(), AddError> {
     if stat.is_dir() && !options.recursive {
         return Err(AddError::Refused(AddRefused::Directory(path.to_owned())));
     }
+    let metadata =
+        options.preserve_mode || options.preserve_mtime || options.mode != 0 || options.mtime != 0;
+    if stat.is_dir() && options.only_hash && metadata {
+        return Err(AddError::Refused(AddRefused::OnlyHashMetadata));
+    }
     Ok(())
 }
 

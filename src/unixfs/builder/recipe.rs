@@ -179,9 +179,7 @@ const HASHES: &[(&str, u64)] = &[
     ("sha3-256", 0x16),
     ("sha3-224", 0x17),
     ("shake-256", 0x19),
-    ("keccak-224", 0x1a),
     ("keccak-256", 0x1b),
-    ("keccak-384", 0x1c),
     ("keccak-512", 0x1d),
     ("blake3", 0x1e),
     ("dbl-sha2-256", 0x56),
@@ -190,12 +188,18 @@ const HASHES: &[(&str, u64)] = &[
 /// Known, and too weak or not meant for content.
 const INSECURE: &[&str] = &["md5", "murmur3-x64-64", "murmur3", "shake-128", "x11"];
 
+/// Allowed by name, and computed by no node.
+const UNCOMPUTED: &[&str] = &["keccak-224", "keccak-384"];
+
 fn hash_code(name: &str) -> Result<u64, AddRefused> {
     let lower = name.to_lowercase();
     let listed = HASHES.iter().find(|(known, _)| *known == lower);
     let code = match listed {
         Some((_, code)) => Ok(*code),
         None if INSECURE.contains(&lower.as_str()) => Err(AddRefused::InsecureHash(lower.clone())),
+        None if UNCOMPUTED.contains(&lower.as_str()) => {
+            Err(AddRefused::UnsupportedHash(lower.clone()))
+        }
         None => blake2(&lower).ok_or(AddRefused::UnknownHash(lower.clone()))?,
     }?;
     // The table of hash functions is the judge of what can be computed here.

@@ -71,6 +71,12 @@ pub enum AddRefused {
         /// Why it cannot be read.
         reason: String,
     },
+    /// Metadata of a directory that is only hashed.
+    #[error(
+        "--only-hash does not go with the mode or mtime of a directory, as in `ipfs add`; \
+         leave --only-hash out"
+    )]
+    OnlyHashMetadata,
     /// A directory was named, but not `--recursive`.
     #[error("{} is a directory; use -r to add directories", .0.display())]
     Directory(PathBuf),
