@@ -39,6 +39,51 @@ pub enum TreeError {
     /// The path is not one that this tree has.
     #[error("{0}")]
     BadPath(String),
+    /// The name is taken.
+    #[error("file exists")]
+    Exists,
+    /// The directory has entries.
+    #[error("directory not empty")]
+    NotEmpty,
+    /// The call makes no sense for this node or range.
+    #[error("invalid argument: {0}")]
+    Invalid(&'static str),
+    /// It is not allowed, whoever asks.
+    #[error("operation not permitted: {0}")]
+    NotPermitted(&'static str),
+    /// What is asked for is immutable, or the tree is read-only.
+    #[error("read-only: {0}")]
+    ReadOnly(String),
+    /// The disk, or the room kept for the journal, is full.
+    #[error("no space left: {0}")]
+    NoSpace(String),
+    /// Over the largest size of a file.
+    #[error("file too large")]
+    TooLarge,
+    /// A node has too many names.
+    #[error("too many links")]
+    TooManyLinks,
+    /// A count or size limit of the tree is reached; the text names it.
+    #[error("limit reached: {0}")]
+    Limit(String),
+    /// No extended attribute of this name.
+    #[error("no such attribute")]
+    NoAttribute,
+    /// An extended attribute is over the limit.
+    #[error("attribute too large")]
+    AttributeTooLarge,
+    /// No data, or no hole, from there on.
+    #[error("no such position")]
+    NoSuchPosition,
+    /// It is in use.
+    #[error("busy: {0}")]
+    Busy(&'static str),
+    /// Not supported by choice.
+    #[error("not supported: {0}")]
+    Unsupported(&'static str),
+    /// The repository cannot be written any more; the text says why and what to do.
+    #[error("{0}")]
+    Failed(String),
 }
 
 impl From<ReadError> for TreeError {

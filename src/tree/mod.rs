@@ -7,6 +7,7 @@
 //! Does not know the kernel, the tiers of the cache, or any source.
 
 mod error;
+pub mod mfs;
 mod names;
 mod node;
 mod resolve;
