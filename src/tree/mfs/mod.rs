@@ -1,62 +1,360 @@
-//! The writable tree (skeleton of signatures; the bodies come with the merge).
+//! The writable tree: POSIX nodes over immutable content, every change journaled.
+//!
+//! A call is planned under the lock of the loaded tree ([`state`]), which
+//! proves that it may happen; its frame goes to the journal; it is applied,
+//! which cannot fail; and then it is acknowledged. What a plan meets and is not
+//! loaded is loaded from the last checkpoint without the lock, and the plan is
+//! made again. Memory follows the changes and what mounts hold, not the tree.
+//!
+//! What survives: a kill of this process, everything acknowledged; a power
+//! loss, everything up to the last [`Mfs::sync`] and of what came later a
+//! prefix of the order in which it was acknowledged. Bulk data goes into own
+//! packs once, in whole chunks; only partial chunks are in the journal.
+//!
+//! It never checks permissions (the kernel does), never knows the kernel's
+//! protocol or a source, and never waits for the network to write, except for
+//! the part of a foreign chunk that is kept when the rest is overwritten.
 
+mod apply;
+mod background;
+mod checkpoint;
+mod codec;
+mod content;
+mod entries;
+mod extents;
+mod fault;
+mod load;
+mod meta;
+mod mounts;
+mod node;
+mod op;
+mod open;
+mod options;
+mod rename;
+mod small_cid;
+mod state;
 mod types;
+mod xattr;
 
+pub use checkpoint::Checkpointed;
+pub use open::{Parts, Recovery};
+pub use options::MfsOptions;
 pub use types::*;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use parking_lot::{Mutex, RwLock};
 
 use super::error::TreeError;
+use super::posix::PosixMap;
 use crate::block::Cid;
+use crate::cache::Blocks;
+use crate::clock::Clock;
+use crate::config::PLAN_ROUNDS_MAX;
+use crate::journal::{Class, Journal, JournalError, Record, Seq, TxId};
+use crate::unixfs::Reader;
+use fault::{Fault, Step};
+use op::{Logged, Op};
+use state::State;
 
 /// The writable tree.
-pub struct Mfs {}
+pub struct Mfs {
+    state: Mutex<State>,
+    journal: Journal,
+    blocks: Arc<Blocks>,
+    reader: Arc<Reader>,
+    map: PosixMap,
+    clock: Arc<dyn Clock>,
+    options: MfsOptions,
+    watchers: RwLock<Vec<Arc<dyn Watcher>>>,
+    /// One checkpoint at a time.
+    checkpointing: tokio::sync::Mutex<()>,
+    /// Kept checkpoints, oldest first.
+    kept: Mutex<Vec<Checkpointed>>,
+    recovery: Recovery,
+    /// Number of the last transaction.
+    transactions: AtomicU64,
+    /// Bytes journaled since the last checkpoint, and changes.
+    journaled_bytes: AtomicU64,
+    journaled_changes: AtomicU64,
+    background: background::Background,
+}
 
-#[allow(unused_variables, clippy::unimplemented, missing_docs, clippy::missing_panics_doc)]
+/// A planned change, and what its caller wants to know of it.
+struct Plan<T> {
+    /// What is done: all of it or nothing, also by a recovery.
+    logged: Vec<Logged>,
+    told: T,
+}
+
+impl<T> Plan<T> {
+    fn of(path: Vec<u8>, op: Op, told: T) -> Self {
+        Self { logged: vec![Logged { path, to: Vec::new(), op }], told }
+    }
+
+    fn nothing(told: T) -> Self {
+        Self { logged: Vec::new(), told }
+    }
+}
+
 impl Mfs {
-    /// Finds a name; `NotFound` is proven. With `hold` the node is held once (see `release`).
-    pub async fn lookup(&self, parent: NodeId, name: &[u8], hold: bool) -> Result<NodeAttr, TreeError> { unimplemented!() }
+    /// Tries a step until everything that it needs is loaded.
+    async fn look<T>(&self, mut step: impl FnMut(&mut State) -> Step<T>) -> Result<T, TreeError> {
+        for _ in 0..PLAN_ROUNDS_MAX {
+            let need = match step(&mut self.state.lock()) {
+                Ok(value) => return Ok(value),
+                Err(Fault::Error(error)) => return Err(error),
+                Err(Fault::Need(need)) => need,
+            };
+            self.load(&need).await?;
+        }
+        Err(TreeError::Busy("the tree changes faster than it can be read"))
+    }
+
+    /// Plans a change, journals it, applies it; `done` sees the tree after it.
+    async fn change<T, R>(
+        &self,
+        origin: Origin,
+        class: Class,
+        mut plan: impl FnMut(&mut State, Time) -> Step<Plan<T>>,
+        done: impl FnOnce(&mut State, T) -> R,
+    ) -> Result<R, TreeError> {
+        let mut done = Some(done);
+        for _ in 0..PLAN_ROUNDS_MAX {
+            let need = {
+                let mut state = self.state.lock();
+                match plan(&mut state, self.now()) {
+                    Ok(plan) => {
+                        let changes = self.perform(&mut state, class, &plan.logged)?;
+                        let done = done.take().ok_or(TreeError::Busy("planned twice"))?;
+                        let told = done(&mut state, plan.told);
+                        drop(state);
+                        self.tell(origin, &changes);
+                        return Ok(told);
+                    }
+                    Err(Fault::Error(error)) => return Err(error),
+                    Err(Fault::Need(need)) => need,
+                }
+            };
+            self.load(&need).await?;
+        }
+        Err(TreeError::Busy("the tree changes faster than it can be read"))
+    }
+
+    /// Journals changes, as one transaction where there are several, and applies them.
+    fn perform(
+        &self,
+        state: &mut State,
+        class: Class,
+        logged: &[Logged],
+    ) -> Result<Vec<Change>, TreeError> {
+        let watched = !self.watchers.read().is_empty();
+        let mut changes = Vec::new();
+        let last = match logged {
+            [] => return Ok(changes),
+            [one] => self.log(class, TxId(0), &[one])?,
+            several => {
+                let commit = Logged { path: Vec::new(), to: Vec::new(), op: Op::Commit };
+                let all: Vec<&Logged> = several.iter().chain([&commit]).collect();
+                Seq(self.log(class, self.next_transaction(), &all)?.0 - 1)
+            }
+        };
+        let first = last.0 + 1 - logged.len() as u64;
+        for (seq, one) in (first..).zip(logged) {
+            if watched {
+                changes.extend(changes_of(state, &one.op));
+            }
+            apply::apply(state, &one.op, seq, self.options.chunk_bytes());
+        }
+        Ok(changes)
+    }
+
+    /// A number for a transaction; recovery goes on behind those that it has seen.
+    fn next_transaction(&self) -> TxId {
+        TxId(self.transactions.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// Journals changes: once this returns they survive a kill.
+    fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
+        let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
+        let records: Vec<Record<'_>> = logged
+            .iter()
+            .zip(&payloads)
+            .map(|(one, payload)| Record { tx, kind: one.kind(), payload })
+            .collect();
+        let seq = self.journal.append(class, &records)?;
+        let bytes: usize = payloads.iter().map(Vec::len).sum();
+        let before = self.journaled_bytes.fetch_add(bytes as u64 + 64, Ordering::Relaxed);
+        let changes = self.journaled_changes.fetch_add(logged.len() as u64, Ordering::Relaxed);
+        self.background.logged(before + bytes as u64, changes);
+        Ok(seq)
+    }
+
+    fn tell(&self, origin: Origin, changes: &[Change]) {
+        if !changes.is_empty() {
+            for watcher in self.watchers.read().iter() {
+                watcher.changed(origin, changes);
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        time_of(self.clock.now())
+    }
+
     /// Tells what a node is.
-    pub fn attr(&self, node: NodeId) -> Result<NodeAttr, TreeError> { unimplemented!() }
-    /// A directory's parent; the root is its own.
-    pub fn parent(&self, node: NodeId) -> Option<NodeId> { unimplemented!() }
-    /// Holds a node once more; false where it is not loaded (then the kernel must not be told of it).
-    pub fn hold(&self, node: NodeId) -> bool { unimplemented!() }
+    pub fn attr(&self, node: NodeId) -> Result<NodeAttr, TreeError> {
+        Ok(self.state.lock().node(node)?.attr(node))
+    }
+
+    /// A directory's parent; the root is its own. `None` once it is unlinked.
+    pub fn parent(&self, node: NodeId) -> Option<NodeId> {
+        let state = self.state.lock();
+        if node == NodeId::ROOT {
+            return Some(node);
+        }
+        state.nodes.get(&node)?.home.as_ref().map(|(parent, _)| *parent)
+    }
+
+    /// Holds a node once more; false where it is not loaded.
+    pub fn hold(&self, node: NodeId) -> bool {
+        match self.state.lock().nodes.get_mut(&node) {
+            Some(inode) => {
+                inode.held += 1;
+                true
+            }
+            None => false,
+        }
+    }
+
     /// Lets go of `count` holds; an unlinked node goes with its last one.
-    pub fn release(&self, node: NodeId, count: u64) { unimplemented!() }
-    /// Entries after `cookie` (0: from the start), at most `limit`, without `.` and `..`; empty at the end.
-    pub async fn readdir(&self, dir: NodeId, cookie: u64, limit: usize) -> Result<Vec<NodeEntry>, TreeError> { unimplemented!() }
-    /// Reads bytes; fewer than `out` only at the end of the file.
-    pub async fn read(&self, node: NodeId, offset: u64, out: &mut [u8]) -> Result<usize, TreeError> { unimplemented!() }
-    pub fn readlink(&self, node: NodeId) -> Result<Bytes, TreeError> { unimplemented!() }
-    /// Makes a node (held once if `hold`). Applies setgid directories, umask and default ACLs itself.
-    pub async fn make(&self, caller: Caller, parent: NodeId, name: &[u8], new: New, mode: u32, umask: u32, hold: bool) -> Result<NodeAttr, TreeError> { unimplemented!() }
-    pub async fn link(&self, caller: Caller, node: NodeId, parent: NodeId, name: &[u8], hold: bool) -> Result<NodeAttr, TreeError> { unimplemented!() }
-    pub async fn unlink(&self, caller: Caller, parent: NodeId, name: &[u8]) -> Result<(), TreeError> { unimplemented!() }
-    pub async fn rmdir(&self, caller: Caller, parent: NodeId, name: &[u8]) -> Result<(), TreeError> { unimplemented!() }
-    pub async fn rename(&self, caller: Caller, from: (NodeId, &[u8]), to: (NodeId, &[u8]), mode: RenameMode) -> Result<(), TreeError> { unimplemented!() }
-    /// Writes all of `data`; acknowledged means that it survives a kill of this process.
-    pub async fn write(&self, caller: Caller, node: NodeId, offset: u64, data: &[u8], kill_privileges: bool) -> Result<usize, TreeError> { unimplemented!() }
-    /// Sets attributes; truncation needs a file. ACL and mode are kept in step here.
-    pub async fn set_attr(&self, caller: Caller, node: NodeId, set: SetAttr) -> Result<NodeAttr, TreeError> { unimplemented!() }
-    pub async fn allocate(&self, caller: Caller, node: NodeId, what: Allocate, offset: u64, len: u64) -> Result<(), TreeError> { unimplemented!() }
-    /// `NoSuchPosition` (ENXIO) behind the last data or the end.
-    pub async fn seek(&self, node: NodeId, offset: u64, what: Seek) -> Result<u64, TreeError> { unimplemented!() }
-    /// Shares blocks instead of copying; gives how many bytes (fewer at the end of the source).
-    pub async fn copy_range(&self, caller: Caller, from: CopySource, from_offset: u64, to: NodeId, to_offset: u64, len: u64) -> Result<u64, TreeError> { unimplemented!() }
-    /// `NoAttribute` where there is none. `ipfs.cid` and `cidfs.*` are answered too, and never listed.
-    pub async fn get_xattr(&self, node: NodeId, name: &[u8]) -> Result<Bytes, TreeError> { unimplemented!() }
-    pub fn list_xattr(&self, node: NodeId) -> Result<Vec<Bytes>, TreeError> { unimplemented!() }
-    pub async fn set_xattr(&self, caller: Caller, node: NodeId, name: &[u8], value: &[u8], mode: XattrMode) -> Result<(), TreeError> { unimplemented!() }
-    pub async fn remove_xattr(&self, caller: Caller, node: NodeId, name: &[u8]) -> Result<(), TreeError> { unimplemented!() }
-    /// Everything acknowledged so far survives a power loss once this returned. Blocks; runs on a blocking thread.
-    pub fn sync(&self) -> Result<(), TreeError> { unimplemented!() }
-    /// The CID of a node's content now; seals what is not sealed.
-    pub async fn cid(&self, node: NodeId) -> Result<Option<Cid>, TreeError> { unimplemented!() }
-    /// Kept checkpoints: sequence number and root, oldest first.
-    pub fn snapshots(&self) -> Vec<(u64, Cid)> { unimplemented!() }
+    pub fn release(&self, node: NodeId, count: u64) {
+        let mut state = self.state.lock();
+        let Some(inode) = state.nodes.get_mut(&node) else { return };
+        inode.held = inode.held.saturating_sub(count);
+        if inode.held == 0 && inode.nlink == 0 {
+            state.remove(node);
+        }
+    }
+
+    /// Everything acknowledged so far survives a power loss once this returned.
+    ///
+    /// Blocks. Once it failed it keeps failing until the repository is opened anew.
+    pub fn sync(&self) -> Result<(), TreeError> {
+        Ok(self.journal.sync(self.journal.last())?)
+    }
+
     /// Whoever wants to be told of changes.
-    pub fn watch(&self, watcher: Arc<dyn Watcher>) { unimplemented!() }
+    pub fn watch(&self, watcher: Arc<dyn Watcher>) {
+        self.watchers.write().push(watcher);
+    }
+
+    /// Takes a watcher away.
+    pub fn unwatch(&self, watcher: &Arc<dyn Watcher>) {
+        self.watchers.write().retain(|one| !Arc::ptr_eq(one, watcher));
+    }
+
+    /// The journal, to be read.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// What opening found.
+    pub fn recovery(&self) -> &Recovery {
+        &self.recovery
+    }
+
+    /// The target of a symbolic link.
+    pub fn readlink(&self, node: NodeId) -> Result<Bytes, TreeError> {
+        match &self.state.lock().node(node)?.body {
+            node::Body::Symlink { target, .. } => Ok(target.clone()),
+            node::Body::File(_) | node::Body::Directory(_) | node::Body::Special => {
+                Err(TreeError::NotALink)
+            }
+        }
+    }
+
+    /// Kept checkpoints: sequence number and root, oldest first.
+    pub fn snapshots(&self) -> Vec<(u64, Cid)> {
+        self.kept.lock().iter().map(|one| (one.sequence, one.root)).collect()
+    }
+}
+
+impl From<JournalError> for TreeError {
+    fn from(error: JournalError) -> Self {
+        match error {
+            JournalError::Full => Self::NoSpace(error.to_string()),
+            JournalError::ReadOnly(_) => Self::ReadOnly(error.to_string()),
+            other @ (JournalError::TooLong { .. }
+            | JournalError::Stopped { .. }
+            | JournalError::Damaged(_)
+            | JournalError::Version { .. }
+            | JournalError::Durable { .. }
+            | JournalError::Io { .. }) => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// A time of day as nodes keep it.
+fn time_of(time: std::time::SystemTime) -> Time {
+    match time.duration_since(std::time::SystemTime::UNIX_EPOCH) {
+        Ok(since) => Time { sec: since.as_secs() as i64, nsec: since.subsec_nanos() },
+        Err(before) => {
+            let before = before.duration();
+            let borrow = i64::from(before.subsec_nanos() > 0);
+            Time {
+                sec: -(before.as_secs() as i64) - borrow,
+                nsec: (1_000_000_000 - before.subsec_nanos()) % 1_000_000_000,
+            }
+        }
+    }
+}
+
+/// What a change will look like to those who keep copies.
+fn changes_of(state: &State, op: &Op) -> Vec<Change> {
+    let entry = |(parent, name): (NodeId, &node::Name)| Change::Entry {
+        parent,
+        name: Bytes::copy_from_slice(name),
+    };
+    let meta = |node: NodeId| Change::Node { node, content: false };
+    let content = |node: NodeId| Change::Node { node, content: true };
+    let led_to = |at: (NodeId, &node::Name)| match state.find(at.0, at.1) {
+        Ok(Some(node)) => vec![meta(node)],
+        Ok(None) | Err(_) => Vec::new(),
+    };
+    match op {
+        Op::Make(one) => vec![entry((one.parent, &one.name)), content(one.parent)],
+        Op::Mount(one) => {
+            vec![entry((one.parent, &one.name)), content(one.parent), content(one.node)]
+        }
+        Op::Link { node, parent, name, .. } => {
+            vec![entry((*parent, name)), content(*parent), meta(*node)]
+        }
+        Op::Unlink { parent, name, .. }
+        | Op::Rmdir { parent, name, .. }
+        | Op::Unmount { parent, name, .. } => {
+            let mut changes = led_to((*parent, name));
+            changes.extend([entry((*parent, name)), content(*parent)]);
+            changes
+        }
+        Op::Rename { from, to, .. } => {
+            let mut changes = led_to((from.0, &from.1));
+            changes.extend(led_to((to.0, &to.1)));
+            changes.extend([entry((from.0, &from.1)), entry((to.0, &to.1))]);
+            changes.extend([content(from.0), content(to.0)]);
+            changes
+        }
+        Op::Write { node, .. }
+        | Op::WriteBlocks { node, .. }
+        | Op::Resize { node, .. }
+        | Op::Allocate { node, .. }
+        | Op::Share { node, .. } => vec![content(*node)],
+        Op::Attr(attr) => vec![meta(attr.node)],
+        Op::SetXattr { node, .. } | Op::RemoveXattr { node, .. } => vec![meta(*node)],
+        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {
+            Vec::new()
+        }
+    }
 }

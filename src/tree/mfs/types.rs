@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::block::Cid;
+pub use crate::tree::posix::record::Time;
 
 /// Number of a node of the writable tree; never one of an immutable inode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,6 +11,8 @@ pub struct NodeId(u64);
 
 /// Set in every number of the writable tree, and in no other.
 const MARK: u64 = 1 << 62;
+/// Set in the numbers of nodes that were made here.
+const MADE: u64 = 1 << 61;
 
 impl NodeId {
     /// The root of the tree.
@@ -25,9 +28,20 @@ impl NodeId {
         (number & MARK != 0 && number >> 63 == 0).then_some(Self(number))
     }
 
-    /// Makes a number of any 64 bits.
+    /// The number of what was never made here (content that is only mounted):
+    /// it follows from where it is.
     pub(super) fn from_hash(hash: u64) -> Self {
-        Self((hash & (MARK - 1)).max(16) | MARK)
+        Self((hash & (MADE - 1)).max(16) | MARK)
+    }
+
+    /// The number of a node that was made here, by its count.
+    pub(super) fn counted(count: u64) -> Self {
+        Self((count & (MADE - 1)) | MADE | MARK)
+    }
+
+    /// The count of a node that was made here.
+    pub(super) fn count(self) -> Option<u64> {
+        (self.0 & MADE != 0).then_some(self.0 & (MADE - 1))
     }
 }
 
@@ -44,15 +58,6 @@ pub struct Caller {
     pub gid: u32,
     /// The door.
     pub origin: Origin,
-}
-
-/// A point in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
-pub struct Time {
-    /// Seconds since the epoch, negative before it.
-    pub sec: i64,
-    /// Nanoseconds, 0 to 999999999.
-    pub nsec: u32,
 }
 
 /// What kind of thing a node is.

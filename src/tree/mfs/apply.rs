@@ -1,0 +1,373 @@
+//! Applies a change to the loaded tree: the same for live calls and recovery.
+//!
+//! The change was validated, so it cannot fail; what a damaged journal might
+//! name and is not there is passed over.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+
+use super::extents::{Data, Extents};
+use super::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
+use super::op::{Attr, Make, Mount, Op, Stamp};
+use super::state::State;
+use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
+
+/// Attribute that says which CID was mounted at a node.
+pub(super) const MOUNTED: &[u8] = b"cidfs.mount";
+/// Attribute that holds the access ACL.
+pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
+
+/// Applies `op`, whose frame has the sequence number `seq`.
+pub(super) fn apply(state: &mut State, op: &Op, seq: u64, chunk: u64) {
+    match op {
+        Op::Make(one) => make(state, one, seq),
+        Op::Link { node, parent, name, time } => link(state, *node, (*parent, name), *time, seq),
+        Op::Unlink { parent, name, time }
+        | Op::Rmdir { parent, name, time }
+        | Op::Unmount { parent, name, time } => {
+            drop_name(state, (*parent, name), *time, seq);
+            touch_directory(state, *parent, *time, seq);
+        }
+        Op::Rename { from, to, mode, time } => rename(state, from, to, *mode, *time, seq),
+        Op::Write { node, offset, stamp, bytes } => {
+            change_file(state, *node, *stamp, seq, |extents| extents.write(*offset, bytes, chunk));
+        }
+        Op::WriteBlocks { node, offset, stamp, blocks } => {
+            change_file(state, *node, *stamp, seq, |extents| {
+                let mut at = *offset;
+                for (cid, len) in blocks {
+                    let data = Data::Shared { cid: cid.into(), offset: 0 };
+                    extents.put(at, u64::from(*len), data);
+                    at += u64::from(*len);
+                }
+            });
+        }
+        Op::Resize { node, size, stamp } => {
+            change_file(state, *node, *stamp, seq, |extents| extents.resize(*size));
+        }
+        Op::Allocate { node, what, offset, len, stamp } => {
+            change_file(state, *node, *stamp, seq, |e| allocate(e, *what, *offset, *len));
+        }
+        Op::Share { node, offset, stamp, ranges } => {
+            change_file(state, *node, *stamp, seq, |extents| {
+                let mut at = *offset;
+                for range in ranges {
+                    match &range.data {
+                        Data::Bytes(bytes) => extents.write(at, bytes, chunk),
+                        data @ (Data::Hole | Data::Shared { .. }) => {
+                            extents.put(at, range.len, data.clone());
+                        }
+                    }
+                    at += range.len;
+                }
+            });
+        }
+        Op::Attr(attr) => set_attr(state, attr, seq),
+        Op::SetXattr { node, name, value, mode, time } => {
+            change_meta(state, *node, *time, seq, |inode| {
+                inode.mode = mode.unwrap_or(inode.mode);
+                inode.xattrs.get_or_insert_default().insert(name.clone(), value.clone());
+            });
+        }
+        Op::RemoveXattr { node, name, time } => {
+            change_meta(state, *node, *time, seq, |inode| {
+                if let Some(xattrs) = &mut inode.xattrs {
+                    xattrs.remove(name);
+                }
+                inode.xattrs.take_if(|xattrs| xattrs.is_empty());
+            });
+        }
+        Op::Mount(one) => mount(state, one, seq),
+        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {}
+    }
+}
+
+fn allocate(extents: &mut Extents, what: Allocate, offset: u64, len: u64) {
+    let end = offset + len;
+    match what {
+        // Content-addressed storage has nothing to reserve: only the length counts.
+        Allocate::Reserve { keep_size } => {
+            if !keep_size && end > extents.size() {
+                extents.resize(end);
+            }
+        }
+        Allocate::Punch => extents.punch(offset, end),
+        Allocate::Zero { keep_size } => {
+            if !keep_size && end > extents.size() {
+                extents.resize(end);
+            }
+            extents.punch(offset, end);
+        }
+    }
+}
+
+fn make(state: &mut State, one: &Make, seq: u64) {
+    let (kind, body, rdev) = match &one.new {
+        New::File => (NodeKind::File, Body::File(Content::empty()), 0),
+        New::Directory => {
+            let directory = Directory { complete: true, ..Directory::default() };
+            (NodeKind::Directory, Body::Directory(directory), 0)
+        }
+        New::Symlink(target) => {
+            (NodeKind::Symlink, Body::Symlink { target: target.clone(), sealed: None }, 0)
+        }
+        New::Fifo => (NodeKind::Fifo, Body::Special, 0),
+        New::Socket => (NodeKind::Socket, Body::Special, 0),
+        New::CharDevice(rdev) => (NodeKind::CharDevice, Body::Special, *rdev),
+        New::BlockDevice(rdev) => (NodeKind::BlockDevice, Body::Special, *rdev),
+    };
+    let xattrs: BTreeMap<Name, Bytes> = one.xattrs.iter().cloned().collect();
+    let inode = Inode {
+        kind,
+        mode: one.mode,
+        uid: one.uid,
+        gid: one.gid,
+        nlink: 1,
+        rdev,
+        atime: one.time,
+        mtime: one.time,
+        ctime: one.time,
+        xattrs: (!xattrs.is_empty()).then(|| Box::new(xattrs)),
+        home: Some((one.parent, one.name.clone())),
+        links: None,
+        held: 0,
+        meta_changed: seq,
+        content_changed: seq,
+        body,
+    };
+    add(state, one.node, inode, (one.parent, &one.name), one.time, seq);
+}
+
+/// Adds a node under a name.
+fn add(state: &mut State, node: NodeId, inode: Inode, at: (NodeId, &Name), time: Time, seq: u64) {
+    if let Some(count) = node.count() {
+        state.next = state.next.max(count + 1);
+    }
+    state.insert(node, inode);
+    state.dirty.insert(node);
+    state.set_entry(at.0, at.1, To::Node(node), seq);
+    touch_directory(state, at.0, time, seq);
+}
+
+fn mount(state: &mut State, one: &Mount, seq: u64) {
+    let sealed = Sealed { cid: (&one.cid).into(), tsize: one.tsize };
+    let body = match one.kind {
+        NodeKind::Directory => {
+            let base = Some(Base { sealed, tally: None });
+            Body::Directory(Directory { base, ..Directory::default() })
+        }
+        NodeKind::Symlink => {
+            Body::Symlink { target: one.target.clone(), sealed: Some(sealed) }
+        }
+        NodeKind::File
+        | NodeKind::Fifo
+        | NodeKind::Socket
+        | NodeKind::CharDevice
+        | NodeKind::BlockDevice => Body::File(Content::Whole { sealed, size: one.size }),
+    };
+    let mounted = Bytes::from(one.cid.to_string());
+    if state.nodes.contains_key(&one.node) {
+        let unsealed = unsealed_of(state, one.node);
+        state.unsealed_bytes -= unsealed;
+        change_meta(state, one.node, one.time, seq, |inode| {
+            inode.body = body;
+            inode.content_changed = seq;
+            inode.xattrs.get_or_insert_default().insert(MOUNTED.into(), mounted);
+        });
+        return;
+    }
+    let inode = Inode {
+        kind: one.kind,
+        mode: one.mode,
+        uid: one.uid,
+        gid: one.gid,
+        nlink: 1,
+        rdev: 0,
+        atime: one.mtime,
+        mtime: one.mtime,
+        ctime: one.time,
+        xattrs: Some(Box::new(BTreeMap::from([(MOUNTED.into(), mounted)]))),
+        home: Some((one.parent, one.name.clone())),
+        links: None,
+        held: 0,
+        meta_changed: seq,
+        content_changed: seq,
+        body,
+    };
+    add(state, one.node, inode, (one.parent, &one.name), one.time, seq);
+}
+
+fn link(state: &mut State, node: NodeId, at: (NodeId, &Name), time: Time, seq: u64) {
+    change_meta(state, node, time, seq, |inode| {
+        inode.nlink += 1;
+        let home = inode.home.clone();
+        let links = inode.links.get_or_insert_default();
+        links.extend(home);
+        links.insert((at.0, at.1.clone()));
+        inode.home.get_or_insert_with(|| (at.0, at.1.clone()));
+    });
+    state.set_entry(at.0, at.1, To::Node(node), seq);
+    touch_directory(state, at.0, time, seq);
+}
+
+/// Takes a name away, and the node with its last one.
+fn drop_name(state: &mut State, at: (NodeId, &Name), time: Time, seq: u64) {
+    let Ok(Some(node)) = state.find(at.0, at.1) else { return };
+    state.set_entry(at.0, at.1, To::Absent, seq);
+    change_meta(state, node, time, seq, |inode| {
+        inode.nlink = inode.nlink.saturating_sub(1);
+        leave_home(inode, at);
+    });
+    let Some(inode) = state.nodes.get(&node) else { return };
+    if inode.nlink > 0 {
+        return;
+    }
+    if let Some(directory) = inode.directory() {
+        let below: Vec<(NodeId, Name)> = loaded_below(directory);
+        state.gone.insert(node);
+        for (_, name) in below {
+            drop_name(state, (node, &name), time, seq);
+        }
+    }
+    if state.nodes.get(&node).is_some_and(|inode| inode.held == 0) {
+        state.remove(node);
+    } else {
+        // Open somewhere: it lives until it is let go, and is in no checkpoint.
+        state.dirty.remove(&node);
+    }
+}
+
+fn loaded_below(directory: &Directory) -> Vec<(NodeId, Name)> {
+    let loaded = directory.entries.iter().filter_map(|(key, dentry)| match dentry.to {
+        To::Node(node) => Some((node, key.name.clone())),
+        To::Unloaded | To::Absent => None,
+    });
+    loaded.collect()
+}
+
+/// Forgets a name that led to a node.
+fn leave_home(inode: &mut Inode, at: (NodeId, &Name)) {
+    let gone = (at.0, at.1.clone());
+    if let Some(links) = &mut inode.links {
+        links.remove(&gone);
+    }
+    if inode.home.as_ref() == Some(&gone) {
+        inode.home = inode.links.as_ref().and_then(|links| links.first().cloned());
+    }
+}
+
+fn rename(
+    state: &mut State,
+    from: &(NodeId, Name),
+    to: &(NodeId, Name),
+    mode: RenameMode,
+    time: Time,
+    seq: u64,
+) {
+    let Ok(Some(node)) = state.find(from.0, &from.1) else { return };
+    if mode == RenameMode::Exchange {
+        let Ok(Some(other)) = state.find(to.0, &to.1) else { return };
+        move_home(state, other, to, from, time, seq);
+        state.set_entry(from.0, &from.1, To::Node(other), seq);
+    } else {
+        drop_name(state, (to.0, &to.1), time, seq);
+        state.set_entry(from.0, &from.1, To::Absent, seq);
+    }
+    move_home(state, node, from, to, time, seq);
+    state.set_entry(to.0, &to.1, To::Node(node), seq);
+    touch_directory(state, from.0, time, seq);
+    touch_directory(state, to.0, time, seq);
+}
+
+fn move_home(
+    state: &mut State,
+    node: NodeId,
+    from: &(NodeId, Name),
+    to: &(NodeId, Name),
+    time: Time,
+    seq: u64,
+) {
+    change_meta(state, node, time, seq, |inode| {
+        if inode.home.as_ref() == Some(from) {
+            inode.home = Some(to.clone());
+        }
+        if let Some(links) = &mut inode.links {
+            links.remove(from);
+            links.insert(to.clone());
+        }
+    });
+}
+
+fn set_attr(state: &mut State, attr: &Attr, seq: u64) {
+    change_meta(state, attr.node, attr.ctime, seq, |inode| {
+        inode.mode = attr.mode.unwrap_or(inode.mode);
+        inode.uid = attr.uid.unwrap_or(inode.uid);
+        inode.gid = attr.gid.unwrap_or(inode.gid);
+        inode.atime = attr.atime.unwrap_or(inode.atime);
+        inode.mtime = attr.mtime.unwrap_or(inode.mtime);
+        if let Some(acl) = &attr.acl {
+            inode.xattrs.get_or_insert_default().insert(ACL_ACCESS.into(), acl.clone());
+        }
+    });
+}
+
+/// Changes what `stat` or xattrs show of a node.
+fn change_meta(
+    state: &mut State,
+    node: NodeId,
+    time: Time,
+    seq: u64,
+    change: impl FnOnce(&mut Inode),
+) {
+    let Some(inode) = state.node_mut(node) else { return };
+    change(inode);
+    inode.ctime = time;
+    inode.meta_changed = seq;
+    if inode.nlink > 0 {
+        state.dirty.insert(node);
+    }
+}
+
+/// Changes a file's bytes.
+fn change_file(
+    state: &mut State,
+    node: NodeId,
+    stamp: Stamp,
+    seq: u64,
+    change: impl FnOnce(&mut Extents),
+) {
+    let before = unsealed_of(state, node);
+    change_meta(state, node, stamp.time, seq, |inode| {
+        inode.mtime = stamp.time;
+        inode.mode = stamp.mode.unwrap_or(inode.mode);
+        inode.content_changed = seq;
+        if let Body::File(content) = &mut inode.body {
+            change(content.ranges_mut());
+        }
+    });
+    state.unsealed_bytes = state.unsealed_bytes - before + unsealed_of(state, node);
+}
+
+fn unsealed_of(state: &State, node: NodeId) -> u64 {
+    match state.nodes.get(&node).map(|n| &n.body) {
+        Some(Body::File(content)) => content.unsealed_bytes(),
+        Some(Body::Directory(_) | Body::Symlink { .. } | Body::Special) | None => 0,
+    }
+}
+
+/// A directory whose entries changed.
+fn touch_directory(state: &mut State, node: NodeId, time: Time, seq: u64) {
+    change_meta(state, node, time, seq, |inode| {
+        inode.mtime = time;
+        inode.content_changed = seq;
+    });
+}
+
+/// The links of a node that has one name and may get more.
+pub(super) fn links_of(inode: &Inode) -> BTreeSet<(NodeId, Name)> {
+    match &inode.links {
+        Some(links) => (**links).clone(),
+        None => inode.home.iter().cloned().collect(),
+    }
+}

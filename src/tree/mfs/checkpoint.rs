@@ -1,0 +1,319 @@
+//! Checkpoints: the tree as one root CID.
+//!
+//! First, beside everybody else, changed files are sealed. Then, under the
+//! lock, what changed is written down as of one moment; what that refers to is
+//! made into blocks without the lock, from the leaves up. When the blocks are
+//! safe a frame names the commit object, and what has not changed since is
+//! clean. A crash before the frame leaves the checkpoint before it in force.
+
+mod plan;
+pub(super) mod records;
+
+use std::collections::HashMap;
+
+use crate::block::{BlockSink, Cid};
+use crate::journal::{Class, Seq, TxId};
+use crate::tree::error::TreeError;
+use crate::tree::posix::commit::Commit;
+use crate::unixfs::dir_build::NewEntry;
+use crate::unixfs::dir_update::{DirChange, UpdatedDir, update_dir};
+use crate::unixfs::layout::Metadata;
+
+use super::Mfs;
+use super::node::{Base, Body, Sealed, To};
+use super::op::{Logged, Op};
+use super::seal::{OwnBlocks, put_sealed, sync_blocks};
+use super::small_cid::SmallCid;
+use super::state::State;
+use super::types::{NodeId, Time};
+use plan::{Child, Leaf, Snapshot};
+
+/// A checkpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Checkpointed {
+    /// The last change that is in it.
+    pub sequence: u64,
+    /// When it was made.
+    pub time: Time,
+    /// Its commit object.
+    pub commit: Cid,
+    /// The tree as UnixFS.
+    pub root: Cid,
+    /// What UnixFS cannot say; `None` where there is nothing.
+    pub posix: Option<Cid>,
+}
+
+impl Mfs {
+    /// Makes a checkpoint of everything acknowledged so far; gives the last one
+    /// where nothing has changed since.
+    pub async fn checkpoint(&self) -> Result<Checkpointed, TreeError> {
+        let _one = self.checkpointing.lock().await;
+        self.journal.check()?;
+        if let Some(last) = self.kept.lock().last()
+            && self.state.lock().is_as_checkpointed()
+        {
+            return Ok(*last);
+        }
+        self.seal_dirty_files().await?;
+        self.load_linked_parents().await?;
+        let snapshot = Snapshot::take(self, &mut self.state.lock());
+        let built = self.build(&snapshot).await?;
+        let commit = Commit {
+            sequence: snapshot.sequence,
+            time: self.now(),
+            parent: self.kept.lock().last().map(|one| one.commit),
+            root: built.root,
+            posix: built.posix,
+        };
+        let block = commit.seal().map_err(|error| TreeError::Failed(error.to_string()))?;
+        let cid = *block.cid();
+        OwnBlocks(&self.blocks).put(block).map_err(|e| TreeError::Failed(e.to_string()))?;
+        sync_blocks(&self.blocks)?;
+        let made = Checkpointed {
+            sequence: commit.sequence,
+            time: commit.time,
+            commit: cid,
+            root: built.root,
+            posix: built.posix,
+        };
+        self.install(&snapshot, &built, made)?;
+        Ok(made)
+    }
+
+    /// Writes the frame and makes clean what has not changed since.
+    fn install(
+        &self,
+        snapshot: &Snapshot,
+        built: &Built,
+        made: Checkpointed,
+    ) -> Result<(), TreeError> {
+        let op = Op::Checkpoint { commit: made.commit, through: made.sequence };
+        let logged = Logged { path: b"/".to_vec(), to: Vec::new(), op };
+        {
+            let mut state = self.state.lock();
+            self.log(Class::Reserve, TxId(0), &[&logged])?;
+            settle(&mut state, snapshot, built);
+        }
+        self.counted_anew();
+        let mut kept = self.kept.lock();
+        kept.push(made);
+        let excess = kept.len().saturating_sub(self.options.snapshots_kept.max(1));
+        kept.drain(..excess);
+        drop(kept);
+        self.sync()?;
+        self.journal.retire(Seq(made.sequence))?;
+        Ok(())
+    }
+
+    /// Seals changed files while others go on.
+    async fn seal_dirty_files(&self) -> Result<(), TreeError> {
+        let dirty: Vec<NodeId> = self.state.lock().dirty.iter().copied().collect();
+        for node in dirty {
+            self.seal_node(node).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes the blocks of a snapshot, from the leaves up.
+    async fn build(&self, snapshot: &Snapshot) -> Result<Built, TreeError> {
+        let mut built = Built::default();
+        for (node, leaf) in &snapshot.leaves {
+            let sealed = match leaf {
+                Leaf::Sealed(sealed) => sealed.clone(),
+                Leaf::File(content, meta) => self.seal_content(content, meta).await?,
+                Leaf::Symlink(target, meta) => self.seal_symlink(target, meta)?,
+            };
+            built.leaves.insert(*node, sealed);
+        }
+        for directory in &snapshot.directories {
+            let updated = self.build_directory(directory, &built).await?;
+            built.directories.insert(directory.node, updated);
+        }
+        let root = built.directories.get(&NodeId::ROOT);
+        built.root = match (root, &snapshot.root) {
+            (Some(updated), _) => updated.cid,
+            (None, Some(base)) => base.sealed.cid.get(),
+            (None, None) => self.empty_root().await?,
+        };
+        built.posix = self.write_records(snapshot, &built).await?;
+        Ok(built)
+    }
+
+    async fn build_directory(
+        &self,
+        directory: &plan::Dir,
+        built: &Built,
+    ) -> Result<UpdatedDir, TreeError> {
+        let base = directory.base.as_ref().map(|base| (base.sealed.cid.get(), base.tally));
+        let mut changes = Vec::with_capacity(directory.children.len());
+        for (name, child) in &directory.children {
+            let entry = match child {
+                Child::Gone => None,
+                Child::Leaf(node) => built.leaves.get(node).map(|s| (s.cid.get(), s.tsize)),
+                Child::Directory(node) => {
+                    let updated = built.directories.get(node);
+                    updated.map(|updated| (updated.cid, updated.tsize))
+                }
+                Child::Clean(sealed) => Some((sealed.cid.get(), sealed.tsize)),
+            };
+            let entry = entry.map(|(cid, tsize)| NewEntry::new(name, &cid, tsize));
+            let name = bytes::Bytes::copy_from_slice(name);
+            changes.push(DirChange { name, entry });
+        }
+        let rules = self.options.dir_rules();
+        let form = self.options.file_form();
+        let sink = OwnBlocks(&self.blocks);
+        let mut seal = form.sealer(&sink);
+        let base = base.as_ref().map(|(cid, tally)| (cid, *tally));
+        Ok(update_dir(&self.reader, base, changes, &rules, &directory.meta, &mut seal).await?)
+    }
+
+    async fn empty_root(&self) -> Result<Cid, TreeError> {
+        let rules = self.options.dir_rules();
+        let form = self.options.file_form();
+        let sink = OwnBlocks(&self.blocks);
+        let mut seal = form.sealer(&sink);
+        let meta = Metadata::default();
+        let updated = update_dir(&self.reader, None, Vec::new(), &rules, &meta, &mut seal).await?;
+        Ok(updated.cid)
+    }
+
+    /// The CID of a node's content now; what is not sealed is sealed.
+    pub async fn cid(&self, node: NodeId) -> Result<Option<Cid>, TreeError> {
+        for _ in 0..crate::config::PLAN_ROUNDS_MAX {
+            let known = {
+                let state = self.state.lock();
+                let inode = state.node(node)?;
+                match &inode.body {
+                    Body::Special => return Ok(None),
+                    Body::File(content) => content.sealed().cloned(),
+                    Body::Symlink { sealed, .. } => sealed.clone(),
+                    Body::Directory(directory) => directory
+                        .base
+                        .as_ref()
+                        .filter(|_| !state.is_changed_below(node))
+                        .map(|base| base.sealed.clone()),
+                }
+            };
+            if let Some(sealed) = known {
+                return Ok(Some(sealed.cid.get()));
+            }
+            let is_file = matches!(self.state.lock().node(node)?.body, Body::File(_));
+            if is_file {
+                self.seal_node(node).await?;
+            } else {
+                self.checkpoint().await?;
+            }
+        }
+        Err(TreeError::Busy("the content changes faster than it can be sealed"))
+    }
+
+    /// CIDs that a collection must keep: the kept checkpoints, and what the
+    /// loaded tree refers to beyond them.
+    pub fn live_roots(&self) -> Vec<Cid> {
+        let mut roots: Vec<Cid> = Vec::new();
+        for one in self.kept.lock().iter() {
+            roots.push(one.root);
+            roots.extend(one.posix);
+        }
+        self.state.lock().referred(&mut roots);
+        roots
+    }
+
+    /// Commit objects of the kept checkpoints: kept themselves, not what is before them.
+    pub fn live_commits(&self) -> Vec<Cid> {
+        self.kept.lock().iter().map(|one| one.commit).collect()
+    }
+}
+
+/// What a checkpoint made.
+#[derive(Default)]
+struct Built {
+    leaves: HashMap<NodeId, Sealed>,
+    directories: HashMap<NodeId, UpdatedDir>,
+    root: Cid,
+    posix: Option<Cid>,
+}
+
+/// Makes clean what has not changed since the snapshot.
+fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
+    let through = snapshot.sequence;
+    state.epoch += 1;
+    state.posix = built.posix;
+    for node in &snapshot.gone {
+        state.gone.remove(node);
+    }
+    for (node, sealed) in &built.leaves {
+        let Some(inode) = state.nodes.get_mut(node) else { continue };
+        if inode.content_changed <= through {
+            match &mut inode.body {
+                Body::File(content) if content.sealed().is_none() => {
+                    state.unsealed_bytes -= put_sealed(inode, sealed);
+                }
+                Body::Symlink { sealed: known, .. } => *known = Some(sealed.clone()),
+                Body::File(_) | Body::Directory(_) | Body::Special => {}
+            }
+        }
+    }
+    for (node, updated) in &built.directories {
+        let Some(inode) = state.nodes.get_mut(node) else { continue };
+        if let Body::Directory(directory) = &mut inode.body {
+            let sealed = Sealed { cid: SmallCid::from(&updated.cid), tsize: updated.tsize };
+            directory.base = Some(Base { sealed, tally: Some(updated.tally) });
+            for dentry in directory.entries.values_mut() {
+                if dentry.changed <= through {
+                    dentry.changed = 0;
+                }
+            }
+            directory.entries.retain(|_, d| d.to != To::Absent || d.changed > 0);
+        }
+    }
+    for node in &snapshot.nodes {
+        let Some(inode) = state.nodes.get_mut(node) else { continue };
+        if inode.content_changed <= through {
+            inode.content_changed = 0;
+        }
+        if inode.meta_changed <= through {
+            inode.meta_changed = 0;
+        }
+        if inode.is_clean() {
+            state.dirty.remove(node);
+        }
+    }
+}
+
+impl State {
+    /// Whether nothing changed since the last checkpoint.
+    fn is_as_checkpointed(&self) -> bool {
+        self.dirty.is_empty() && self.gone.is_empty() && self.epoch > 0
+    }
+
+    /// Whether a node, or something below it, changed since the last checkpoint.
+    fn is_changed_below(&self, node: NodeId) -> bool {
+        self.dirty.iter().any(|dirty| self.is_under(*dirty, node))
+    }
+
+    /// Content that loaded nodes refer to.
+    fn referred(&self, roots: &mut Vec<Cid>) {
+        for inode in self.nodes.values().filter(|inode| !inode.is_clean() || inode.nlink == 0) {
+            match &inode.body {
+                Body::File(content) => {
+                    for (_, extent) in content.ranges().iter() {
+                        if let super::extents::Data::Shared { cid, .. } = &extent.data {
+                            roots.push(cid.get());
+                        }
+                    }
+                    roots.extend(content.sealed().map(|sealed| sealed.cid.get()));
+                }
+                Body::Directory(directory) => {
+                    roots.extend(directory.base.as_ref().map(|base| base.sealed.cid.get()));
+                }
+                Body::Symlink { sealed, .. } => {
+                    roots.extend(sealed.as_ref().map(|sealed| sealed.cid.get()));
+                }
+                Body::Special => {}
+            }
+        }
+        roots.extend(self.posix);
+    }
+}

@@ -1,0 +1,277 @@
+//! What a checkpoint is made of, written down under the lock.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use bytes::Bytes;
+
+use crate::tree::error::TreeError;
+use crate::tree::posix::key;
+use crate::tree::posix::record::Place;
+use crate::unixfs::dir_build::DirTally;
+use crate::unixfs::layout::Metadata;
+
+use super::super::Mfs;
+use super::super::node::{Base, Body, Content, Inode, Name, Sealed, To};
+use super::super::state::State;
+use super::super::types::NodeId;
+
+/// The changes since the last checkpoint, as of one moment.
+pub(super) struct Snapshot {
+    /// The last change that is in it.
+    pub(super) sequence: u64,
+    /// Every node that is written down here.
+    pub(super) nodes: Vec<NodeId>,
+    /// Files and links whose content changed.
+    pub(super) leaves: Vec<(NodeId, Leaf)>,
+    /// Directories with changes in or below them, the deepest first.
+    pub(super) directories: Vec<Dir>,
+    /// The root as it was.
+    pub(super) root: Option<Base>,
+    /// Records to set, by node; records of directories get their tally later.
+    pub(super) records: Vec<(NodeId, Inode, Option<DirTally>)>,
+    /// Names that lead nowhere now.
+    pub(super) dropped: Vec<(NodeId, Name)>,
+    /// Nodes that are gone with their records.
+    pub(super) gone: Vec<NodeId>,
+    /// The map of records as it was.
+    pub(super) posix: Option<crate::block::Cid>,
+    /// Number of the next node.
+    pub(super) next: u64,
+}
+
+/// Content that becomes blocks.
+pub(super) enum Leaf {
+    Sealed(Sealed),
+    File(Content, Metadata),
+    Symlink(Bytes, Metadata),
+}
+
+/// A directory that becomes blocks.
+pub(super) struct Dir {
+    pub(super) node: NodeId,
+    pub(super) base: Option<Base>,
+    pub(super) meta: Metadata,
+    pub(super) children: BTreeMap<Name, Child>,
+}
+
+/// What a changed name leads to.
+pub(super) enum Child {
+    Gone,
+    Leaf(NodeId),
+    Directory(NodeId),
+    Clean(Sealed),
+}
+
+impl Snapshot {
+    pub(super) fn take(mfs: &Mfs, state: &mut State) -> Self {
+        let stores = mfs.options.store_metadata;
+        let touched = |inode: &Inode| inode.content_changed > 0 || (stores && !inode.is_clean());
+        let dirty: Vec<NodeId> = state.dirty.iter().copied().collect();
+        let mut directories: HashMap<NodeId, BTreeMap<Name, Child>> = HashMap::new();
+        let mut leaves = Vec::new();
+        for node in &dirty {
+            let Some(inode) = state.nodes.get(node) else { continue };
+            if !touched(inode) {
+                continue;
+            }
+            if let Some(leaf) = leaf_of(mfs, inode) {
+                leaves.push((*node, leaf));
+            }
+            if inode.directory().is_some() {
+                directories.entry(*node).or_default();
+            }
+            note_above(state, *node, inode, &mut directories);
+        }
+        let mut dropped = Vec::new();
+        for (node, children) in &mut directories {
+            changed_names(state, *node, children, &mut dropped);
+        }
+        let mut records = Vec::new();
+        let recorded: HashSet<NodeId> = dirty.iter().chain(directories.keys()).copied().collect();
+        for node in &recorded {
+            if let Some(inode) = state.nodes.get(node) {
+                let base = inode.directory().and_then(|directory| directory.base.as_ref());
+                let tally = base.and_then(|base| base.tally);
+                records.push((*node, without_content(inode), tally));
+            }
+        }
+        let mut directories: Vec<(usize, Dir)> = directories
+            .into_iter()
+            .filter_map(|(node, children)| {
+                let inode = state.nodes.get(&node)?;
+                let base = inode.directory()?.base.clone();
+                let meta = mfs.metadata(inode);
+                Some((state.depth(node), Dir { node, base, meta, children }))
+            })
+            .collect();
+        directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+        Self {
+            sequence: mfs.journal.last().0,
+            nodes: recorded.into_iter().collect(),
+            leaves,
+            directories: directories.into_iter().map(|(_, dir)| dir).collect(),
+            root: state.nodes.get(&NodeId::ROOT).and_then(|r| r.directory()?.base.clone()),
+            records,
+            dropped,
+            gone: state.gone.iter().copied().collect(),
+            posix: state.posix,
+            next: state.next,
+        }
+    }
+}
+
+/// Notes a changed node in the directories above it, up to the root.
+fn note_above(
+    state: &State,
+    node: NodeId,
+    inode: &Inode,
+    directories: &mut HashMap<NodeId, BTreeMap<Name, Child>>,
+) {
+    let mut names: Vec<(NodeId, Name)> = match &inode.links {
+        Some(links) => links.iter().cloned().collect(),
+        None => inode.home.iter().cloned().collect(),
+    };
+    let child = |node| match inode.body {
+        Body::Directory(_) => Some(Child::Directory(node)),
+        Body::File(_) | Body::Symlink { .. } => Some(Child::Leaf(node)),
+        Body::Special => None,
+    };
+    for (parent, name) in &names {
+        let children = directories.entry(*parent).or_default();
+        if let Some(child) = child(node) {
+            children.insert(name.clone(), child);
+        }
+    }
+    while let Some((parent, _)) = names.pop() {
+        let home = state.nodes.get(&parent).and_then(|n| n.home.clone());
+        let Some((above, name)) = home else { continue };
+        let known = directories.entry(above).or_default();
+        if known.insert(name.clone(), Child::Directory(parent)).is_none() {
+            names.push((above, name));
+        }
+    }
+}
+
+/// Adds the names of a directory that lead elsewhere than in the checkpoint.
+fn changed_names(
+    state: &State,
+    node: NodeId,
+    children: &mut BTreeMap<Name, Child>,
+    dropped: &mut Vec<(NodeId, Name)>,
+) {
+    let Some(inode) = state.nodes.get(&node) else { return };
+    let Some(directory) = inode.directory() else { return };
+    if inode.content_changed == 0 {
+        return;
+    }
+    for (key, dentry) in directory.entries.iter().filter(|(_, dentry)| dentry.changed > 0) {
+        match dentry.to {
+            To::Absent => {
+                children.insert(key.name.clone(), Child::Gone);
+                dropped.push((node, key.name.clone()));
+            }
+            To::Unloaded => {}
+            To::Node(child) => {
+                let child = child_of(state, child);
+                children.entry(key.name.clone()).or_insert(child);
+            }
+        }
+    }
+}
+
+/// A child whose content did not change: it was moved here, or is special.
+fn child_of(state: &State, node: NodeId) -> Child {
+    let sealed = state.nodes.get(&node).and_then(|inode| match &inode.body {
+        Body::File(content) => content.sealed().cloned(),
+        Body::Directory(directory) => directory.base.as_ref().map(|base| base.sealed.clone()),
+        Body::Symlink { sealed, .. } => sealed.clone(),
+        Body::Special => None,
+    });
+    sealed.map_or(Child::Gone, Child::Clean)
+}
+
+fn leaf_of(mfs: &Mfs, inode: &Inode) -> Option<Leaf> {
+    match &inode.body {
+        Body::File(content) => Some(match content.sealed() {
+            Some(sealed) if !mfs.options.store_metadata => Leaf::Sealed(sealed.clone()),
+            Some(_) | None => Leaf::File(content.clone(), mfs.metadata(inode)),
+        }),
+        Body::Symlink { sealed: Some(sealed), .. } => Some(Leaf::Sealed(sealed.clone())),
+        Body::Symlink { target, sealed: None } => {
+            Some(Leaf::Symlink(target.clone(), mfs.metadata(inode)))
+        }
+        Body::Directory(_) | Body::Special => None,
+    }
+}
+
+/// A copy of what is recorded of a node: cheap, whatever it holds.
+fn without_content(inode: &Inode) -> Inode {
+    let body = match &inode.body {
+        Body::Directory(_) => Body::Directory(super::super::node::Directory::default()),
+        Body::File(_) | Body::Symlink { .. } | Body::Special => Body::Special,
+    };
+    Inode {
+        kind: inode.kind,
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        nlink: inode.nlink,
+        rdev: inode.rdev,
+        atime: inode.atime,
+        mtime: inode.mtime,
+        ctime: inode.ctime,
+        xattrs: inode.xattrs.clone(),
+        home: inode.home.clone(),
+        links: inode.links.clone(),
+        held: 0,
+        meta_changed: inode.meta_changed,
+        content_changed: inode.content_changed,
+        body,
+    }
+}
+
+impl Mfs {
+    /// Loads the directories that hold other names of changed linked files:
+    /// their CIDs change too.
+    pub(super) async fn load_linked_parents(&self) -> Result<(), TreeError> {
+        loop {
+            let missing = {
+                let state = self.state.lock();
+                let linked = state.dirty.iter().filter_map(|node| state.nodes.get(node));
+                let mut links = linked.filter_map(|inode| inode.links.as_ref()).flat_map(|l| l.iter());
+                links.find(|(parent, name)| !is_loaded(&state, *parent, name)).cloned()
+            };
+            let Some((parent, name)) = missing else { return Ok(()) };
+            self.load_place(parent).await?;
+            // What is found has the same number, since its record says so.
+            self.lookup(parent, &name, false).await?;
+        }
+    }
+
+    /// Loads a directory by its number, and those above it.
+    pub(in crate::tree::mfs) async fn load_place(&self, node: NodeId) -> Result<(), TreeError> {
+        let mut way: Vec<(NodeId, Vec<u8>)> = Vec::new();
+        let mut at = node;
+        let posix = self.state.lock().posix;
+        while !self.state.lock().nodes.contains_key(&at) {
+            let lost = || TreeError::Unavailable(format!("no record says where node {} is", at.number()));
+            let root = posix.ok_or_else(lost)?;
+            let value = self.map.get(&root, &key::place(at.number())).await?.ok_or_else(lost)?;
+            let place = Place::decode(&value)?;
+            let parent = NodeId::from_number(place.parent).ok_or_else(lost)?;
+            way.push((parent, place.name));
+            if way.len() > crate::config::TREE_DEPTH_MAX {
+                return Err(lost());
+            }
+            at = parent;
+        }
+        for (parent, name) in way.into_iter().rev() {
+            self.lookup(parent, &name, false).await?;
+        }
+        Ok(())
+    }
+}
+
+fn is_loaded(state: &State, parent: NodeId, name: &Name) -> bool {
+    matches!(state.find(parent, name), Ok(Some(_)))
+}

@@ -1,0 +1,176 @@
+//! The records of a checkpoint: what UnixFS cannot say.
+
+use std::collections::BTreeMap;
+
+use crate::block::Cid;
+use crate::config::RECORDS_PAGE;
+use crate::tree::error::TreeError;
+use crate::tree::posix::key;
+use crate::tree::posix::record::{
+    self, Dentry, DentryBody, Number, Place, Posix, RecordError, Special, Tally,
+};
+use crate::tree::posix::{self, MapError};
+
+use super::super::Mfs;
+use super::super::node::{Inode, Name};
+use super::super::seal::OwnBlocks;
+use super::super::types::{NodeId, NodeKind};
+use super::Built;
+use super::plan::Snapshot;
+
+/// Name of the record of the root, which no directory has.
+pub(in crate::tree::mfs) const ROOT_NAME: &[u8] = b"/";
+/// Name of the record with the count of nodes that were made.
+pub(in crate::tree::mfs) const NEXT: &str = "next";
+
+type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
+
+impl Mfs {
+    /// Writes the records of a snapshot; gives the new map.
+    pub(super) async fn write_records(
+        &self,
+        snapshot: &Snapshot,
+        built: &Built,
+    ) -> Result<Option<Cid>, TreeError> {
+        let mut changes = Changes::new();
+        for (parent, name) in &snapshot.dropped {
+            changes.insert(key::dentry(parent.number(), name), None);
+        }
+        for node in &snapshot.gone {
+            changes.insert(key::inode(node.number()), None);
+            self.drop_records_below(snapshot.posix.as_ref(), *node, &mut changes).await?;
+        }
+        for (node, inode, known) in &snapshot.records {
+            let tally = built.directories.get(node).map(|updated| updated.tally).or(*known);
+            let tally = tally.map(|tally| Tally {
+                entries: tally.entries,
+                links_bytes: tally.links_bytes,
+                names_bytes: tally.names_bytes,
+            });
+            record_node(*node, inode, tally, &mut changes)?;
+        }
+        changes.insert(key::state(NEXT), Some(Number(snapshot.next).encode()));
+        let sink = OwnBlocks(&self.blocks);
+        Ok(self.map.apply(snapshot.posix.as_ref(), changes, &sink).await?)
+    }
+
+    /// Drops the records of a directory that is gone, and of what was below it.
+    async fn drop_records_below(
+        &self,
+        posix: Option<&Cid>,
+        node: NodeId,
+        changes: &mut Changes,
+    ) -> Result<(), TreeError> {
+        let Some(root) = posix else { return Ok(()) };
+        let mut open = vec![node.number()];
+        while let Some(directory) = open.pop() {
+            let place = key::place(directory);
+            if self.map.get(root, &place).await?.is_none() {
+                // No directory, or one of which nothing was ever recorded.
+                continue;
+            }
+            changes.entry(place).or_insert(None);
+            let (mut from, until) = key::dentries(directory);
+            loop {
+                let page = self.map.range(root, &from, Some(&until), RECORDS_PAGE).await?;
+                for (at, value) in &page {
+                    open.push(Dentry::decode(value)?.node);
+                    changes.entry(at.to_vec()).or_insert(None);
+                }
+                match page.last() {
+                    Some((last, _)) if page.len() == RECORDS_PAGE => {
+                        from = [&last[..], &[0]].concat();
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Sets the records of one node.
+fn record_node(
+    node: NodeId,
+    inode: &Inode,
+    tally: Option<Tally>,
+    changes: &mut Changes,
+) -> Result<(), RecordError> {
+    let posix = posix_of(inode);
+    posix.check()?;
+    let number = node.number();
+    let mut at = |parent: u64, name: &[u8], body: DentryBody| {
+        let dentry = Dentry { node: number, body, tally };
+        changes.insert(key::dentry(parent, name), Some(dentry.encode()));
+    };
+    if node == NodeId::ROOT {
+        at(0, ROOT_NAME, DentryBody::Inline(posix));
+        return Ok(());
+    }
+    match &inode.links {
+        Some(links) if links.len() > 1 => {
+            for (parent, name) in links.iter() {
+                at(parent.number(), name, DentryBody::Linked);
+            }
+            let plain = |(parent, name): &(NodeId, Name)| (parent.number(), name.to_vec());
+            let links = links.iter().map(plain).collect();
+            let inode = record::Inode { posix, links };
+            changes.insert(key::inode(number), Some(inode.encode()));
+        }
+        links => {
+            if let Some((parent, name)) = &inode.home {
+                at(parent.number(), name, DentryBody::Inline(posix));
+                if inode.kind == NodeKind::Directory {
+                    let place = Place { parent: parent.number(), name: name.to_vec() };
+                    changes.insert(key::place(number), Some(place.encode()));
+                }
+            }
+            if links.is_some() {
+                changes.insert(key::inode(number), None);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn posix_of(inode: &Inode) -> Posix {
+    let xattrs = inode.xattrs.iter().flat_map(|xattrs| xattrs.iter());
+    Posix {
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        atime: inode.atime,
+        mtime: inode.mtime,
+        ctime: inode.ctime,
+        rdev: inode.rdev.into(),
+        xattrs: xattrs.map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        special: match inode.kind {
+            NodeKind::Fifo => Some(Special::Fifo),
+            NodeKind::Socket => Some(Special::Socket),
+            NodeKind::CharDevice => Some(Special::Char),
+            NodeKind::BlockDevice => Some(Special::Block),
+            NodeKind::File | NodeKind::Directory | NodeKind::Symlink => None,
+        },
+    }
+}
+
+impl From<MapError> for TreeError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::Block(error) => crate::unixfs::ReadError::Block(error).into(),
+            MapError::Malformed { cid, why } => Self::Malformed { cid, why: why.to_string() },
+            MapError::Sink(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                Self::NoSpace(error.to_string())
+            }
+            other @ (MapError::KeyTooLong { .. }
+            | MapError::ValueTooLong { .. }
+            | MapError::Sink(_)) => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl From<posix::record::RecordError> for TreeError {
+    fn from(error: posix::record::RecordError) -> Self {
+        Self::Unavailable(format!("a record of the tree is malformed: {error}"))
+    }
+}

@@ -1,0 +1,455 @@
+//! A file's bytes: read, written, cut, punched, shared.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::extents::{Data, Extent};
+use super::node::{Body, Content, Inode};
+use super::op::{Logged, Op, Stamp};
+use super::small_cid::SmallCid;
+use super::state::State;
+use super::types::{Allocate, Caller, CopySource, NodeId, NodeKind, Seek, Time};
+use super::{Mfs, Plan};
+use crate::block::{Block, Cid, DAG_PB, RAW};
+use crate::cache::Tier;
+use crate::config::{INLINE_BYTES_MAX, SHARED_RANGES_MAX};
+use crate::journal::Class;
+use crate::tree::error::TreeError;
+use crate::unixfs::UpdateError;
+use crate::unixfs::data::Kind;
+use crate::unixfs::file_update::{FileForm, leaf_at};
+use crate::unixfs::layout::{Metadata, leaf_node};
+
+/// A part of a read that comes from immutable content.
+struct Wanted {
+    cid: SmallCid,
+    offset: u64,
+    at: usize,
+    len: usize,
+}
+
+impl Mfs {
+    /// Reads bytes; fewer than `out` only at the end of the file.
+    pub async fn read(
+        &self,
+        node: NodeId,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<usize, TreeError> {
+        let mut wanted = Vec::new();
+        let len = {
+            let state = self.state.lock();
+            let content = content(state.node(node)?)?;
+            let size = content.size();
+            let len = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
+            let len = len.min(out.len());
+            fill_near(content, offset, out.get_mut(..len).unwrap_or_default(), &mut wanted);
+            len
+        };
+        for want in wanted {
+            let place = out.get_mut(want.at..want.at + want.len).unwrap_or_default();
+            let cid = want.cid.get();
+            let got = self.reader.read(&cid, want.offset, place).await?;
+            if got < want.len {
+                let why = format!("{cid} ends before byte {}", want.offset + want.len as u64);
+                return Err(TreeError::Unavailable(why));
+            }
+        }
+        Ok(len)
+    }
+
+    /// Writes all of `data`; acknowledged means that it survives a kill of this process.
+    pub async fn write(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        offset: u64,
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<usize, TreeError> {
+        if data.is_empty() {
+            return Ok(0);
+        }
+        let end = self.end_of(offset, data.len() as u64)?;
+        self.keep_cut_leaves(node, &[offset, end]).await?;
+        let pieces = self.pieces(offset, data)?;
+        let plan = |state: &mut State, time: Time| {
+            let inode = state.node(node)?;
+            content(inode)?;
+            let stamp = stamp(inode, time, kill_privileges);
+            let path = state.path(node, None);
+            let logged = |piece: &Piece| {
+                let op = match piece {
+                    Piece::Inline(at, bytes) => {
+                        Op::Write { node, offset: *at, stamp, bytes: bytes.clone() }
+                    }
+                    Piece::Blocks(at, blocks) => {
+                        Op::WriteBlocks { node, offset: *at, stamp, blocks: blocks.clone() }
+                    }
+                };
+                Logged { path: path.clone(), to: Vec::new(), op }
+            };
+            Ok(Plan { logged: pieces.iter().map(logged).collect(), told: () })
+        };
+        let chunk = self.options.chunk_bytes();
+        let done = |state: &mut State, ()| {
+            let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
+            (full, state.unsealed_bytes)
+        };
+        let (full, unsealed) = self.change(caller.origin, Class::Normal, plan, done).await?;
+        for (start, bytes) in full.into_iter().flatten() {
+            self.seal_chunk(node, start, bytes)?;
+        }
+        if unsealed > self.options.unsealed_bytes_max {
+            self.relieve().await?;
+        }
+        Ok(data.len())
+    }
+
+    fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
+        let end = offset.checked_add(len);
+        end.filter(|end| *end <= self.options.file_bytes_max).ok_or(TreeError::TooLarge)
+    }
+
+    /// Cuts what is written into whole chunks, which go to packs now, and the
+    /// rest, which goes into the journal.
+    fn pieces(&self, offset: u64, data: &[u8]) -> Result<Vec<Piece>, TreeError> {
+        let chunk = self.options.chunk_bytes();
+        let mut pieces = Vec::new();
+        let (mut at, mut rest) = (offset, data);
+        let mut packed = false;
+        while !rest.is_empty() {
+            let room = (chunk - at % chunk).min(rest.len() as u64) as usize;
+            if room as u64 == chunk {
+                let (whole, more) = rest.split_at(room);
+                let cid = self.put_chunk(Bytes::copy_from_slice(whole))?;
+                packed = true;
+                match pieces.last_mut() {
+                    Some(Piece::Blocks(_, blocks)) => blocks.push((cid, room as u32)),
+                    _ => pieces.push(Piece::Blocks(at, vec![(cid, room as u32)])),
+                }
+                (at, rest) = (at + chunk, more);
+            } else {
+                let (part, more) = rest.split_at(room.min(INLINE_BYTES_MAX));
+                pieces.push(Piece::Inline(at, Bytes::copy_from_slice(part)));
+                (at, rest) = (at + part.len() as u64, more);
+            }
+        }
+        if packed {
+            // Data before the record that refers to it, also if this process is killed.
+            self.blocks.flush().map_err(store_failed)?;
+        }
+        Ok(pieces)
+    }
+
+    /// Makes a chunk an own block.
+    fn put_chunk(&self, bytes: Bytes) -> Result<Cid, TreeError> {
+        let block = leaf_block(&self.options.file_form(), bytes);
+        let block = block.map_err(|error| TreeError::Failed(error.to_string()))?;
+        let cid = *block.cid();
+        self.blocks.put(block, Tier::Own).map_err(store_failed)?;
+        Ok(cid)
+    }
+
+    /// Seals a chunk that small writes have filled; the journal has its bytes.
+    fn seal_chunk(&self, node: NodeId, start: u64, bytes: Arc<Vec<u8>>) -> Result<(), TreeError> {
+        let cid = self.put_chunk(Bytes::from_owner(Shared(Arc::clone(&bytes))))?;
+        let mut state = self.state.lock();
+        let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
+        if let Body::File(Content::Ranges { extents, .. }) = &mut inode.body {
+            let before = extents.unsealed_bytes();
+            extents.sealed(start, &bytes, (&cid).into());
+            let after = extents.unsealed_bytes();
+            state.unsealed_bytes = state.unsealed_bytes + after - before;
+        }
+        Ok(())
+    }
+
+    /// Sees that leaves that are cut at these offsets are here: what stays of
+    /// them must be had when the file is sealed.
+    pub(super) async fn keep_cut_leaves(
+        &self,
+        node: NodeId,
+        cuts: &[u64],
+    ) -> Result<(), TreeError> {
+        for cut in cuts {
+            let shared = {
+                let state = self.state.lock();
+                shared_at(content(state.node(node)?)?, *cut)
+            };
+            let Some((cid, offset)) = shared else { continue };
+            let leaf = leaf_at(&self.reader, &cid, offset).await?;
+            if leaf.start != offset && !self.blocks.has_local(&leaf.cid) {
+                let block = self.reader.block(&leaf.cid).await?;
+                self.blocks.put(block, Tier::Own).map_err(store_failed)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets a file's length.
+    pub(super) async fn resize(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        size: u64,
+        kill_privileges: bool,
+    ) -> Result<(), TreeError> {
+        self.end_of(0, size)?;
+        self.keep_cut_leaves(node, &[size]).await?;
+        let plan = |state: &mut State, time: Time| {
+            let inode = state.node(node)?;
+            content(inode)?;
+            let stamp = stamp(inode, time, kill_privileges);
+            let op = Op::Resize { node, size, stamp };
+            Ok(Plan::of(state.path(node, None), op, ()))
+        };
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+    }
+
+    /// Reserves, punches or zeroes a range.
+    pub async fn allocate(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        what: Allocate,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), TreeError> {
+        if len == 0 {
+            return Err(TreeError::Invalid("empty range"));
+        }
+        let end = self.end_of(offset, len)?;
+        if !matches!(what, Allocate::Reserve { .. }) {
+            self.keep_cut_leaves(node, &[offset, end]).await?;
+        }
+        let plan = |state: &mut State, time: Time| {
+            let inode = state.node(node)?;
+            content(inode)?;
+            let stamp = stamp(inode, time, false);
+            let op = Op::Allocate { node, what, offset, len, stamp };
+            Ok(Plan::of(state.path(node, None), op, ()))
+        };
+        let class = if what == Allocate::Punch { Class::Reserve } else { Class::Normal };
+        self.change(caller.origin, class, plan, |_, ()| ()).await
+    }
+
+    /// Finds data or a hole; `NoSuchPosition` behind the last data or the end.
+    pub async fn seek(&self, node: NodeId, offset: u64, what: Seek) -> Result<u64, TreeError> {
+        let state = self.state.lock();
+        let found = match content(state.node(node)?)? {
+            Content::Whole { size, .. } => match what {
+                _ if offset >= *size => None,
+                Seek::Data => Some(offset),
+                Seek::Hole => Some(*size),
+            },
+            Content::Ranges { extents, .. } => extents.seek(offset, what == Seek::Hole),
+        };
+        found.ok_or(TreeError::NoSuchPosition)
+    }
+
+    /// Shares blocks instead of copying; gives how many bytes, fewer at the end
+    /// of the source.
+    pub async fn copy_range(
+        &self,
+        caller: Caller,
+        from: CopySource,
+        from_offset: u64,
+        to: NodeId,
+        to_offset: u64,
+        len: u64,
+    ) -> Result<u64, TreeError> {
+        let ranges = self.ranges_of(from, from_offset, len).await?;
+        let len: u64 = ranges.iter().map(|range| range.len).sum();
+        if len == 0 {
+            return Ok(0);
+        }
+        let end = self.end_of(to_offset, len)?;
+        self.keep_cut_leaves(to, &[to_offset, end]).await?;
+        let plan = |state: &mut State, time: Time| {
+            let inode = state.node(to)?;
+            content(inode)?;
+            let stamp = stamp(inode, time, true);
+            let path = state.path(to, None);
+            let mut logged = Vec::new();
+            let mut at = to_offset;
+            for ranges in framed(&ranges) {
+                let covered: u64 = ranges.iter().map(|range| range.len).sum();
+                let op = Op::Share { node: to, offset: at, stamp, ranges };
+                logged.push(Logged { path: path.clone(), to: Vec::new(), op });
+                at += covered;
+            }
+            Ok(Plan { logged, told: () })
+        };
+        self.change(caller.origin, Class::Normal, plan, |_, ()| ()).await?;
+        Ok(len)
+    }
+
+    async fn ranges_of(
+        &self,
+        from: CopySource,
+        offset: u64,
+        len: u64,
+    ) -> Result<Vec<Extent>, TreeError> {
+        match from {
+            CopySource::Node(node) => {
+                let state = self.state.lock();
+                let ranges = content(state.node(node)?)?.ranges();
+                let end = offset.saturating_add(len);
+                Ok(ranges.slice(offset, end).into_iter().map(|(_, range)| range).collect())
+            }
+            CopySource::Content(cid) => {
+                let size = self.reader.meta(&cid).await?.size;
+                let len = size.saturating_sub(offset).min(len);
+                let data = Data::Shared { cid: (&cid).into(), offset };
+                Ok(if len > 0 { vec![Extent { len, data }] } else { Vec::new() })
+            }
+        }
+    }
+}
+
+/// Makes a chunk a block of its own.
+fn leaf_block(form: &FileForm, bytes: Bytes) -> Result<Block, UpdateError> {
+    if form.raw_leaves {
+        return Ok(Block::seal(RAW, form.hash, bytes)?);
+    }
+    form.block(DAG_PB, leaf_node(Kind::File, &bytes, &Metadata::default()))
+}
+
+/// A part of a write.
+enum Piece {
+    Inline(u64, Bytes),
+    Blocks(u64, Vec<(Cid, u32)>),
+}
+
+/// Lets a block share the memory of a chunk.
+struct Shared(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Shared {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// Cuts ranges into groups that fit into a frame each.
+fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
+    let mut groups: Vec<Vec<Extent>> = Vec::new();
+    let mut bytes = usize::MAX;
+    for range in ranges {
+        let inline = if let Data::Bytes(held) = &range.data { held.len() } else { 0 };
+        let full = groups.last().is_none_or(|group| group.len() >= SHARED_RANGES_MAX);
+        if full || bytes + inline > INLINE_BYTES_MAX {
+            groups.push(Vec::new());
+            bytes = 0;
+        }
+        // One chunk's bytes may be over what a frame takes: they go in parts.
+        let mut done = 0;
+        while inline - done > INLINE_BYTES_MAX {
+            let part = super::extents::part(&range.data, done as u64, INLINE_BYTES_MAX as u64);
+            let extent = Extent { len: INLINE_BYTES_MAX as u64, data: part };
+            groups.last_mut().into_iter().for_each(|group| group.push(extent.clone()));
+            groups.push(Vec::new());
+            done += INLINE_BYTES_MAX;
+        }
+        let len = range.len - done as u64;
+        let data = super::extents::part(&range.data, done as u64, len);
+        groups.last_mut().into_iter().for_each(|group| {
+            group.push(Extent { len, data: data.clone() });
+        });
+        bytes += inline - done;
+    }
+    groups
+}
+
+/// A file's content; directories and the rest are refused.
+pub(super) fn content(inode: &Inode) -> Result<&Content, TreeError> {
+    match &inode.body {
+        Body::File(content) => Ok(content),
+        Body::Directory(_) => Err(TreeError::IsADirectory),
+        Body::Symlink { .. } | Body::Special => Err(TreeError::Invalid("not a regular file")),
+    }
+}
+
+/// The time of a change, and the mode where privileges are cleared.
+fn stamp(inode: &Inode, time: Time, kill_privileges: bool) -> Stamp {
+    let killed = without_privileges(inode.mode);
+    let mode = (kill_privileges && inode.kind == NodeKind::File && killed != inode.mode)
+        .then_some(killed);
+    Stamp { time, mode }
+}
+
+/// A mode without setuid, and without setgid where the group may execute.
+pub(super) fn without_privileges(mode: u32) -> u32 {
+    let setgid = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+    mode & !(0o4000 | setgid)
+}
+
+/// Fills in what is in memory, and lists what is in blocks.
+fn fill_near(content: &Content, offset: u64, out: &mut [u8], wanted: &mut Vec<Wanted>) {
+    if let Content::Whole { sealed, .. } = content {
+        if !out.is_empty() {
+            wanted.push(Wanted { cid: sealed.cid.clone(), offset, at: 0, len: out.len() });
+        }
+        return;
+    }
+    let ranges = content.ranges();
+    ranges.each(offset, offset + out.len() as u64, |start, len, data, from| {
+        let (at, len) = ((start - offset) as usize, len as usize);
+        let place = out.get_mut(at..at + len).unwrap_or_default();
+        match data {
+            Data::Hole => place.fill(0),
+            Data::Bytes(bytes) => {
+                let from = from as usize;
+                place.copy_from_slice(bytes.get(from..from + len).unwrap_or_default());
+            }
+            Data::Shared { cid, offset } => {
+                wanted.push(Wanted { cid: cid.clone(), offset: offset + from, at, len });
+            }
+        }
+    });
+}
+
+/// Which content a cut at `at` goes through, and where in it.
+fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
+    if at == 0 || at >= content.size() {
+        return None;
+    }
+    match content {
+        Content::Whole { sealed, .. } => Some((sealed.cid.get(), at)),
+        Content::Ranges { extents, .. } => {
+            let (start, extent) = extents.at(at)?;
+            match &extent.data {
+                Data::Shared { cid, offset } if start < at => {
+                    Some((cid.get(), offset + (at - start)))
+                }
+                Data::Shared { .. } | Data::Hole | Data::Bytes(_) => None,
+            }
+        }
+    }
+}
+
+fn whole_chunk(
+    state: &State,
+    node: NodeId,
+    at: u64,
+    chunk: u64,
+) -> Option<(u64, Arc<Vec<u8>>)> {
+    match &state.nodes.get(&node)?.body {
+        Body::File(Content::Ranges { extents, .. }) => extents.whole_chunk(at, chunk),
+        Body::File(Content::Whole { .. })
+        | Body::Directory(_)
+        | Body::Symlink { .. }
+        | Body::Special => None,
+    }
+}
+
+/// A failure of the block store as those who write see it.
+pub(super) fn store_failed(error: crate::cache::CacheError) -> TreeError {
+    match &error {
+        crate::cache::CacheError::Io(io) if io.raw_os_error() == Some(libc::ENOSPC) => {
+            TreeError::NoSpace(error.to_string())
+        }
+        _ => TreeError::Failed(error.to_string()),
+    }
+}

@@ -1,0 +1,267 @@
+//! Names: found, listed, made, linked and taken away.
+
+use bytes::Bytes;
+
+use super::apply::links_of;
+use super::fault::{Fault, Step};
+use super::node::{Key, Name, To};
+use super::op::{Logged, Make, Op};
+use super::state::State;
+use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
+use super::xattr::inherited;
+use super::{Mfs, Plan};
+use crate::config::{LINKS_MAX, NAME_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
+use crate::journal::Class;
+use crate::tree::error::TreeError;
+
+const SETGID: u32 = 0o2000;
+
+impl Mfs {
+    /// Finds a name; `NotFound` is proven. With `hold` the node is held once.
+    pub async fn lookup(
+        &self,
+        parent: NodeId,
+        name: &[u8],
+        hold: bool,
+    ) -> Result<NodeAttr, TreeError> {
+        if name.len() > NAME_BYTES_MAX {
+            return Err(TreeError::NameTooLong);
+        }
+        self.look(|state| {
+            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
+            Ok(told(state, node, hold)?)
+        })
+        .await
+    }
+
+    /// Entries after `cookie` (0: from the start), at most `limit`, without `.`
+    /// and `..`; empty at the end.
+    pub async fn readdir(
+        &self,
+        dir: NodeId,
+        cookie: u64,
+        limit: usize,
+    ) -> Result<Vec<NodeEntry>, TreeError> {
+        loop {
+            let (entries, unloaded) = self.look(|state| page(state, dir, cookie, limit)).await?;
+            if unloaded.is_empty() {
+                return Ok(entries);
+            }
+            self.load_entries(dir, unloaded).await?;
+        }
+    }
+
+    /// Makes a node. Applies setgid directories, the umask and default ACLs.
+    #[expect(clippy::too_many_arguments, reason = "what mknod(2) takes, and who asks")]
+    pub async fn make(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &[u8],
+        new: New,
+        mode: u32,
+        umask: u32,
+        hold: bool,
+    ) -> Result<NodeAttr, TreeError> {
+        check_name(name)?;
+        self.check_new(&new)?;
+        let plan = |state: &mut State, time: Time| {
+            free_name(state, parent, name)?;
+            let node = state.fresh();
+            let made = make_op(state, caller, (parent, name), (node, &new), (mode, umask), time)?;
+            Ok(Plan::of(state.path(parent, Some(name)), Op::Make(made), node))
+        };
+        let done = |state: &mut State, node| told(state, node, hold);
+        self.change(caller.origin, Class::Normal, plan, done).await?
+    }
+
+    fn check_new(&self, new: &New) -> Result<(), TreeError> {
+        match new {
+            New::Symlink(target) if target.is_empty() => Err(TreeError::NotFound),
+            New::Symlink(target) if target.len() > SYMLINK_BYTES_MAX => Err(TreeError::NameTooLong),
+            New::Fifo | New::Socket | New::CharDevice(_) | New::BlockDevice(_)
+                if self.options.portable =>
+            {
+                Err(TreeError::NotPermitted("special files are not portable"))
+            }
+            New::File
+            | New::Directory
+            | New::Symlink(_)
+            | New::Fifo
+            | New::Socket
+            | New::CharDevice(_)
+            | New::BlockDevice(_) => Ok(()),
+        }
+    }
+
+    /// Gives a node one more name.
+    pub async fn link(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        parent: NodeId,
+        name: &[u8],
+        hold: bool,
+    ) -> Result<NodeAttr, TreeError> {
+        check_name(name)?;
+        if self.options.portable {
+            return Err(TreeError::NotPermitted("hard links are not portable"));
+        }
+        let plan = |state: &mut State, time: Time| {
+            let inode = state.node(node)?;
+            if inode.kind == NodeKind::Directory {
+                return Err(TreeError::NotPermitted("directories have one name").into());
+            }
+            if inode.nlink == 0 {
+                return Err(TreeError::NotFound.into());
+            }
+            if inode.nlink >= LINKS_MAX || links_of(inode).len() as u32 >= LINKS_MAX {
+                return Err(TreeError::TooManyLinks.into());
+            }
+            free_name(state, parent, name)?;
+            let logged = Logged {
+                path: state.path(node, None),
+                to: state.path(parent, Some(name)),
+                op: Op::Link { node, parent, name: name.into(), time },
+            };
+            Ok(Plan { logged: vec![logged], told: () })
+        };
+        let done = |state: &mut State, ()| told(state, node, hold);
+        self.change(caller.origin, Class::Normal, plan, done).await?
+    }
+
+    /// Takes the name of what is not a directory away.
+    pub async fn unlink(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &[u8],
+    ) -> Result<(), TreeError> {
+        let plan = |state: &mut State, time: Time| {
+            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
+            if state.node(node)?.kind == NodeKind::Directory {
+                return Err(TreeError::IsADirectory.into());
+            }
+            let op = Op::Unlink { parent, name: name.into(), time };
+            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
+        };
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+    }
+
+    /// Takes an empty directory away.
+    pub async fn rmdir(&self, caller: Caller, parent: NodeId, name: &[u8]) -> Result<(), TreeError> {
+        let plan = |state: &mut State, time: Time| {
+            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
+            if state.node(node)?.kind != NodeKind::Directory {
+                return Err(TreeError::NotADirectory.into());
+            }
+            if !state.is_empty(node)? {
+                return Err(TreeError::NotEmpty.into());
+            }
+            let op = Op::Rmdir { parent, name: name.into(), time };
+            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
+        };
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+    }
+}
+
+/// A node's attributes, and one hold more if it is asked for.
+fn told(state: &mut State, node: NodeId, hold: bool) -> Result<NodeAttr, TreeError> {
+    let inode = state.nodes.get_mut(&node).ok_or(TreeError::NotFound)?;
+    inode.held += u64::from(hold);
+    Ok(inode.attr(node))
+}
+
+/// Refuses what no file can be called.
+pub(super) fn check_name(name: &[u8]) -> Result<(), TreeError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(TreeError::NameTooLong);
+    }
+    match name {
+        b"" | b"." | b".." => Err(TreeError::Invalid("no name for a file")),
+        _ if name.contains(&b'/') || name.contains(&0) => {
+            Err(TreeError::Invalid("no name for a file"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Proves that a name is free, and that something may be made there.
+pub(super) fn free_name(state: &State, parent: NodeId, name: &[u8]) -> Step<()> {
+    if state.find(parent, name)?.is_some() {
+        return Err(TreeError::Exists.into());
+    }
+    if state.depth(parent) >= TREE_DEPTH_MAX {
+        return Err(TreeError::Limit(format!("directories deeper than {TREE_DEPTH_MAX}")).into());
+    }
+    Ok(())
+}
+
+fn make_op(
+    state: &State,
+    caller: Caller,
+    (parent, name): (NodeId, &[u8]),
+    (node, new): (NodeId, &New),
+    (mode, umask): (u32, u32),
+    time: Time,
+) -> Result<Make, TreeError> {
+    let above = state.node(parent)?;
+    let is_directory = *new == New::Directory;
+    let (mut mode, xattrs) = match new {
+        New::Symlink(_) => (0o777, Vec::new()),
+        New::File
+        | New::Directory
+        | New::Fifo
+        | New::Socket
+        | New::CharDevice(_)
+        | New::BlockDevice(_) => inherited(above, mode & 0o7777, umask, is_directory)?,
+    };
+    let mut gid = caller.gid;
+    if above.mode & SETGID != 0 {
+        gid = above.gid;
+        if is_directory {
+            mode |= SETGID;
+        }
+    }
+    let name: Name = name.into();
+    let (new, uid) = (new.clone(), caller.uid);
+    Ok(Make { parent, name, node, new, mode, uid, gid, time, xattrs })
+}
+
+/// A page of a listing, and the names on it that must be loaded first.
+fn page(
+    state: &State,
+    dir: NodeId,
+    cookie: u64,
+    limit: usize,
+) -> Step<(Vec<NodeEntry>, Vec<Name>)> {
+    let directory = state.directory(dir)?;
+    if directory.base.is_some() && !directory.complete {
+        return Err(Fault::Need(super::fault::Need::Listing(dir)));
+    }
+    let (mut entries, mut unloaded) = (Vec::new(), Vec::new());
+    // Equal hashes stand side by side; the two lowest bits count them.
+    let from = Key { hash: cookie & !3, name: Name::from([]) };
+    let (mut hash, mut rank) = (0, 0);
+    for (key, dentry) in directory.entries.range(from..) {
+        rank = if key.hash == hash { rank + 1 } else { 0 };
+        hash = key.hash;
+        let at = hash | (rank & 3);
+        if at <= cookie || dentry.to == To::Absent {
+            continue;
+        }
+        match dentry.to {
+            To::Node(node) => entries.push(NodeEntry {
+                cookie: at,
+                name: Bytes::copy_from_slice(&key.name),
+                attr: state.node(node)?.attr(node),
+            }),
+            To::Unloaded => unloaded.push(key.name.clone()),
+            To::Absent => {}
+        }
+        if entries.len() + unloaded.len() >= limit {
+            break;
+        }
+    }
+    Ok((entries, unloaded))
+}

@@ -1,0 +1,32 @@
+//! Why a step on the state did not finish: it lacks something, or must fail.
+
+use super::node::Name;
+use super::types::NodeId;
+use crate::tree::error::TreeError;
+
+/// What must be loaded before a step can be tried again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Need {
+    /// What a name leads to.
+    Entry(NodeId, Name),
+    /// All names of a directory.
+    Listing(NodeId),
+}
+
+/// Why a step did not finish.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// Load this and try again.
+    Need(Need),
+    /// It fails.
+    Error(TreeError),
+}
+
+impl From<TreeError> for Fault {
+    fn from(error: TreeError) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// The outcome of a step.
+pub(super) type Step<T> = Result<T, Fault>;

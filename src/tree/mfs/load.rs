@@ -1,0 +1,368 @@
+//! Loads what a step needs from the last checkpoint, without the lock.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+
+use super::Mfs;
+use super::fault::Need;
+use super::node::{Base, Body, Content, Dentry, Directory, Inode, Key, Name, Sealed, To};
+use super::state::State;
+use super::types::{NodeId, NodeKind, Time};
+use crate::block::Cid;
+use crate::config::{FETCHES_PER_REQUEST_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
+use crate::tree::error::TreeError;
+use crate::tree::posix::{key, record};
+use crate::unixfs::dir_build::DirTally;
+use crate::unixfs::node::DirEntry;
+use crate::unixfs::{Meta, MetaKind};
+
+/// A directory as the checkpoint has it, and which checkpoint that was.
+struct Sealing {
+    base: Option<Cid>,
+    posix: Option<Cid>,
+    epoch: u64,
+}
+
+/// A node that was read.
+struct Loaded {
+    number: NodeId,
+    inode: Inode,
+}
+
+impl Mfs {
+    /// Loads what a step said that it needs.
+    pub(super) async fn load(&self, need: &Need) -> Result<(), TreeError> {
+        match need {
+            Need::Entry(parent, name) => self.load_entry(*parent, name).await,
+            Need::Listing(node) => self.load_listing(*node).await,
+        }
+    }
+
+    /// Loads several names of a directory side by side.
+    pub(super) async fn load_entries(
+        &self,
+        parent: NodeId,
+        names: Vec<Name>,
+    ) -> Result<(), TreeError> {
+        stream::iter(names)
+            .map(|name| async move { self.load_entry(parent, &name).await })
+            .buffer_unordered(FETCHES_PER_REQUEST_MAX)
+            .try_collect()
+            .await
+    }
+
+    async fn load_entry(&self, parent: NodeId, name: &Name) -> Result<(), TreeError> {
+        let sealing = self.sealing(parent)?;
+        let entry = match &sealing.base {
+            Some(base) => self.reader.find(base, name).await?,
+            None => None,
+        };
+        let loaded = self.read_node(parent, name, entry, sealing.posix.as_ref()).await?;
+        let mut state = self.state.lock();
+        if state.epoch == sealing.epoch {
+            install(&mut state, parent, name, loaded);
+            self.trim(&mut state);
+        }
+        Ok(())
+    }
+
+    /// Loads the names of a directory, not what they lead to.
+    async fn load_listing(&self, node: NodeId) -> Result<(), TreeError> {
+        let sealing = self.sealing(node)?;
+        let mut names: BTreeSet<Bytes> = match &sealing.base {
+            Some(base) => self.reader.entries(base).await?.into_iter().map(|e| e.name).collect(),
+            None => BTreeSet::new(),
+        };
+        if let Some(posix) = &sealing.posix {
+            self.special_names(posix, node, &mut names).await?;
+        }
+        let mut state = self.state.lock();
+        if state.epoch != sealing.epoch {
+            return Ok(());
+        }
+        let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
+        if let Body::Directory(directory) = &mut inode.body {
+            for name in names {
+                let unloaded = || Dentry { to: To::Unloaded, changed: 0 };
+                directory.entries.entry(Key::new(&name)).or_insert_with(unloaded);
+            }
+            directory.complete = true;
+        }
+        Ok(())
+    }
+
+    /// Adds the names of a directory's special files, which UnixFS does not have.
+    async fn special_names(
+        &self,
+        posix: &Cid,
+        node: NodeId,
+        names: &mut BTreeSet<Bytes>,
+    ) -> Result<(), TreeError> {
+        let (mut from, until) = key::dentries(node.number());
+        loop {
+            let page = self.map.range(posix, &from, Some(&until), RECORDS_PAGE).await?;
+            for (at, value) in &page {
+                let dentry = record::Dentry::decode(value)?;
+                let special = match &dentry.body {
+                    record::DentryBody::Inline(posix) => posix.special.is_some(),
+                    record::DentryBody::Linked => true,
+                };
+                if let Some(key::Key::Dentry { name, .. }) = key::Key::decode(at)
+                    && special
+                {
+                    names.insert(Bytes::copy_from_slice(name));
+                }
+            }
+            match page.last() {
+                Some((last, _)) if page.len() == RECORDS_PAGE => {
+                    from = [&last[..], &[0]].concat();
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    fn sealing(&self, node: NodeId) -> Result<Sealing, TreeError> {
+        let state = self.state.lock();
+        let directory = state.directory(node)?;
+        Ok(Sealing {
+            base: directory.base.as_ref().map(|base| base.sealed.cid.get()),
+            posix: state.posix,
+            epoch: state.epoch,
+        })
+    }
+
+    /// Reads what a name leads to; `None` is proof that it leads nowhere.
+    async fn read_node(
+        &self,
+        parent: NodeId,
+        name: &Name,
+        entry: Option<DirEntry>,
+        posix: Option<&Cid>,
+    ) -> Result<Option<Loaded>, TreeError> {
+        let dentry = match posix {
+            Some(root) => self.map.get(root, &key::dentry(parent.number(), name)).await?,
+            None => None,
+        };
+        let dentry = dentry.map(|value| record::Dentry::decode(&value)).transpose()?;
+        let mut links = None;
+        let (number, known, tally) = match dentry {
+            Some(dentry) => {
+                let known = match dentry.body {
+                    record::DentryBody::Inline(known) => known,
+                    record::DentryBody::Linked => {
+                        let inode = self.linked(posix, dentry.node).await?;
+                        links = Some(inode.links);
+                        inode.posix
+                    }
+                };
+                let number = NodeId::from_number(dentry.node)
+                    .ok_or_else(|| TreeError::Unavailable("record with a bad number".into()))?;
+                (number, Some(known), dentry.tally)
+            }
+            None => (default_number(parent, name), None, None),
+        };
+        let special = known.as_ref().and_then(|known| known.special);
+        let mut inode = match (entry, special) {
+            (_, Some(special)) => special_inode(special),
+            (Some(entry), None) => {
+                let meta = self.reader.meta(&entry.cid).await?;
+                let target = match meta.kind {
+                    MetaKind::Symlink => self.reader.readlink(&entry.cid).await?,
+                    MetaKind::File | MetaKind::Directory => Bytes::new(),
+                };
+                let tally = tally.map(|tally| DirTally {
+                    entries: tally.entries,
+                    links_bytes: tally.links_bytes,
+                    names_bytes: tally.names_bytes,
+                });
+                self.content_inode(&entry, meta, target, tally)
+            }
+            (None, None) => return Ok(None),
+        };
+        inode.home = Some((parent, name.clone()));
+        if let Some(known) = known {
+            take_record(&mut inode, known);
+        }
+        if let Some(links) = links {
+            let links = links.into_iter().filter_map(|(parent, name)| {
+                Some((NodeId::from_number(parent)?, Name::from(name)))
+            });
+            let links: BTreeSet<_> = links.collect();
+            inode.nlink = links.len().max(1) as u32;
+            inode.links = Some(Box::new(links));
+        }
+        Ok(Some(Loaded { number, inode }))
+    }
+
+    async fn linked(&self, posix: Option<&Cid>, node: u64) -> Result<record::Inode, TreeError> {
+        let lost = || TreeError::Unavailable(format!("the record of linked node {node} is missing"));
+        let root = posix.ok_or_else(lost)?;
+        let value = self.map.get(root, &key::inode(node)).await?.ok_or_else(lost)?;
+        Ok(record::Inode::decode(&value)?)
+    }
+
+    /// A node of sealed content, with what is shown where nothing is recorded.
+    fn content_inode(
+        &self,
+        entry: &DirEntry,
+        meta: Meta,
+        target: Bytes,
+        tally: Option<DirTally>,
+    ) -> Inode {
+        let sealed = Sealed { cid: (&entry.cid).into(), tsize: entry.tsize.unwrap_or(0) };
+        let (kind, plain, body) = match meta.kind {
+            MetaKind::File => {
+                let content = Content::Whole { sealed, size: meta.size };
+                (NodeKind::File, 0o644, Body::File(content))
+            }
+            MetaKind::Directory => {
+                let base = Some(Base { sealed, tally });
+                let directory = Directory { base, ..Directory::default() };
+                (NodeKind::Directory, 0o755, Body::Directory(directory))
+            }
+            MetaKind::Symlink => {
+                let sealed = Some(sealed);
+                (NodeKind::Symlink, 0o777, Body::Symlink { target, sealed })
+            }
+        };
+        let mtime = meta.mtime.map_or(Time::default(), |t| Time {
+            sec: t.seconds,
+            nsec: t.nanoseconds,
+        });
+        Inode {
+            mode: meta.mode.unwrap_or(plain),
+            uid: self.options.uid,
+            gid: self.options.gid,
+            atime: mtime,
+            mtime,
+            ctime: mtime,
+            ..plain_inode(kind, body)
+        }
+    }
+
+    /// Drops clean nodes that nobody holds when there are too many.
+    fn trim(&self, state: &mut State) {
+        if state.nodes.len() < state.trim_at.max(NODES_LOADED_MAX) {
+            return;
+        }
+        while trim_leaves(state) > 0 {}
+        state.trim_at = state.nodes.len() + state.nodes.len() / 2;
+    }
+}
+
+/// Drops clean, unheld nodes that have no loaded node below; tells how many.
+fn trim_leaves(state: &mut State) -> usize {
+    let idle = |node: &NodeId, inode: &Inode| {
+        let bare = inode.directory().is_none_or(|directory| {
+            directory.entries.values().all(|d| !matches!(d.to, To::Node(_)) && d.changed == 0)
+        });
+        *node != NodeId::ROOT
+            && inode.held == 0
+            && inode.is_clean()
+            && inode.links.is_none()
+            && bare
+    };
+    let gone: Vec<NodeId> =
+        state.nodes.iter().filter(|(node, inode)| idle(node, inode)).map(|(n, _)| *n).collect();
+    for node in &gone {
+        let Some(inode) = state.nodes.remove(node) else { continue };
+        let Some((parent, name)) = inode.home else { continue };
+        let Some(parent) = state.nodes.get_mut(&parent) else { continue };
+        if let Body::Directory(directory) = &mut parent.body {
+            let key = Key::of(name);
+            if directory.complete {
+                directory.entries.insert(key, Dentry { to: To::Unloaded, changed: 0 });
+            } else {
+                directory.entries.remove(&key);
+            }
+        }
+    }
+    gone.len()
+}
+
+/// Puts what was read into the tree, if it still lacks it.
+fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Option<Loaded>) {
+    let key = Key::of(name.clone());
+    let Ok(directory) = state.directory(parent) else { return };
+    if directory.entries.get(&key).is_some_and(|d| d.to != To::Unloaded) {
+        return;
+    }
+    let to = match loaded {
+        None => To::Absent,
+        Some(Loaded { number, inode }) => {
+            let number = if inode.links.is_some() { number } else { free_number(state, number) };
+            state.nodes.entry(number).or_insert_with(|| Box::new(inode));
+            To::Node(number)
+        }
+    };
+    if let Some(parent) = state.nodes.get_mut(&parent)
+        && let Body::Directory(directory) = &mut parent.body
+    {
+        directory.entries.insert(key, Dentry { to, changed: 0 });
+    }
+}
+
+/// A number near `number` that no loaded node has.
+fn free_number(state: &State, mut number: NodeId) -> NodeId {
+    while state.nodes.contains_key(&number) {
+        number = NodeId::from_hash(number.number() + 1);
+    }
+    number
+}
+
+/// The number of content that was never made here: it follows from its place.
+fn default_number(parent: NodeId, name: &[u8]) -> NodeId {
+    let mut bytes = Vec::with_capacity(8 + name.len());
+    bytes.extend(parent.number().to_le_bytes());
+    bytes.extend(name);
+    // Not for security: a collision costs a probe.
+    NodeId::from_hash(fastmurmur3::hash(&bytes) as u64)
+}
+
+/// A node with nothing known of it but its kind and content.
+pub(super) fn plain_inode(kind: NodeKind, body: Body) -> Inode {
+    Inode {
+        kind,
+        mode: 0,
+        uid: 0,
+        gid: 0,
+        nlink: 1,
+        rdev: 0,
+        atime: Time::default(),
+        mtime: Time::default(),
+        ctime: Time::default(),
+        xattrs: None,
+        home: None,
+        links: None,
+        held: 0,
+        meta_changed: 0,
+        content_changed: 0,
+        body,
+    }
+}
+
+fn special_inode(special: record::Special) -> Inode {
+    let kind = match special {
+        record::Special::Fifo => NodeKind::Fifo,
+        record::Special::Socket => NodeKind::Socket,
+        record::Special::Char => NodeKind::CharDevice,
+        record::Special::Block => NodeKind::BlockDevice,
+    };
+    plain_inode(kind, Body::Special)
+}
+
+pub(super) fn take_record(inode: &mut Inode, known: record::Posix) {
+    inode.mode = known.mode;
+    inode.uid = known.uid;
+    inode.gid = known.gid;
+    inode.atime = known.atime;
+    inode.mtime = known.mtime;
+    inode.ctime = known.ctime;
+    inode.rdev = known.rdev as u32;
+    let xattrs = known.xattrs.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let xattrs: BTreeMap<Name, Bytes> = xattrs.collect();
+    inode.xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
+}

@@ -1,0 +1,66 @@
+//! Attributes: mode, owner, times, and the length through them.
+
+use super::content::without_privileges;
+use super::node::Inode;
+use super::op::{Attr, Op};
+use super::state::State;
+use super::types::{Caller, NodeAttr, NodeId, NodeKind, SetAttr, SetTime, Time};
+use super::xattr::acl_for_mode;
+use super::{Mfs, Plan};
+use crate::journal::Class;
+use crate::tree::error::TreeError;
+
+impl Mfs {
+    /// Sets attributes; a length needs a file. ACL and mode are kept in step.
+    pub async fn set_attr(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        set: SetAttr,
+    ) -> Result<NodeAttr, TreeError> {
+        if let Some(size) = set.size {
+            self.resize(caller, node, size, set.kill_privileges).await?;
+        }
+        let rest = SetAttr { size: None, kill_privileges: false, ..set };
+        if rest == SetAttr::default() {
+            return self.attr(node);
+        }
+        let plan = |state: &mut State, time: Time| {
+            let inode = state.node(node)?;
+            let op = Op::Attr(attr_op(inode, node, &rest, time)?);
+            Ok(Plan::of(state.path(node, None), op, ()))
+        };
+        let done = |state: &mut State, ()| state.node(node).map(|inode| inode.attr(node));
+        self.change(caller.origin, Class::Reserve, plan, done).await?
+    }
+}
+
+fn attr_op(inode: &Inode, node: NodeId, set: &SetAttr, now: Time) -> Result<Attr, TreeError> {
+    let time = |set: Option<SetTime>| {
+        set.map(|set| match set {
+            SetTime::Now => now,
+            SetTime::At(time) => time,
+        })
+    };
+    let mut mode = set.mode.map(|mode| mode & 0o7777);
+    let chown = set.uid.is_some() || set.gid.is_some();
+    if chown && inode.kind == NodeKind::File {
+        // Whoever becomes the owner must not get a program that runs as somebody else.
+        let killed = without_privileges(mode.unwrap_or(inode.mode));
+        mode = (mode.is_some() || killed != inode.mode).then_some(killed);
+    }
+    let acl = match mode {
+        Some(mode) => acl_for_mode(inode, mode)?,
+        None => None,
+    };
+    Ok(Attr {
+        node,
+        mode,
+        uid: set.uid,
+        gid: set.gid,
+        atime: time(set.atime),
+        mtime: time(set.mtime),
+        ctime: now,
+        acl,
+    })
+}

@@ -1,0 +1,147 @@
+//! CIDs at paths: a node that refers to content, whatever its size.
+//!
+//! Nothing is copied and nothing below the root block is fetched. Reading
+//! fetches on demand; what is written below keeps the rest shared.
+
+use bytes::Bytes;
+
+use super::apply::MOUNTED;
+use super::entries::{check_name, free_name};
+use super::node::{Body, Name};
+use super::op::{Mount, Op};
+use super::state::State;
+use super::types::{Caller, NodeAttr, NodeId, NodeKind, Time};
+use super::{Mfs, Plan};
+use crate::block::Cid;
+use crate::journal::Class;
+use crate::tree::error::TreeError;
+use crate::unixfs::MetaKind;
+
+/// What is mounted.
+struct Content {
+    cid: Cid,
+    kind: NodeKind,
+    size: u64,
+    tsize: u64,
+    target: Bytes,
+    mode: u32,
+    mtime: Time,
+}
+
+impl Mfs {
+    /// Makes a node under a free name that refers to `cid`. Needs its root block.
+    pub async fn mount(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &[u8],
+        cid: &Cid,
+    ) -> Result<NodeAttr, TreeError> {
+        check_name(name)?;
+        let content = self.content(cid).await?;
+        let plan = |state: &mut State, time: Time| {
+            free_name(state, parent, name)?;
+            let node = state.fresh();
+            let op = Op::Mount(content.mount((parent, name.into()), node, caller, time));
+            Ok(Plan::of(state.path(parent, Some(name)), op, node))
+        };
+        let done = |state: &mut State, node| state.node(node).map(|inode| inode.attr(node));
+        self.change(caller.origin, Class::Normal, plan, done).await?
+    }
+
+    /// Mounts the CID that `value` says at an empty directory or file, which
+    /// keeps its number, owner and mode.
+    pub(super) async fn mount_at_node(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        value: &[u8],
+    ) -> Result<(), TreeError> {
+        let text = std::str::from_utf8(value).unwrap_or_default();
+        let cid = Cid::try_from(text.trim().trim_start_matches("/ipfs/"))
+            .map_err(|_| TreeError::Invalid("the value of cidfs.mount is not a CID"))?;
+        let content = self.content(&cid).await?;
+        let plan = |state: &mut State, time: Time| {
+            let inode = state.node(node)?;
+            if inode.kind != content.kind {
+                return Err(TreeError::Invalid("the content is of another kind than the node").into());
+            }
+            let empty = match &inode.body {
+                Body::File(file) => file.size() == 0,
+                Body::Directory(_) => state.is_empty(node)?,
+                Body::Symlink { .. } | Body::Special => false,
+            };
+            if !empty {
+                return Err(TreeError::NotEmpty.into());
+            }
+            let at = inode.home.clone().ok_or(TreeError::Busy("the root of the tree"))?;
+            let op = Op::Mount(content.mount(at, node, caller, time));
+            Ok(Plan::of(state.path(node, None), op, ()))
+        };
+        self.change(caller.origin, Class::Normal, plan, |_, ()| ()).await
+    }
+
+    /// Takes a mounted CID away, with what was changed below it.
+    pub async fn unmount(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &[u8],
+    ) -> Result<(), TreeError> {
+        let plan = |state: &mut State, time: Time| {
+            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
+            if state.node(node)?.xattr(MOUNTED).is_none() {
+                return Err(TreeError::Invalid("no CID is mounted there").into());
+            }
+            let op = Op::Unmount { parent, name: name.into(), time };
+            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
+        };
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+    }
+
+    async fn content(&self, cid: &Cid) -> Result<Content, TreeError> {
+        let meta = self.reader.meta(cid).await?;
+        let (kind, plain) = match meta.kind {
+            MetaKind::File => (NodeKind::File, 0o644),
+            MetaKind::Directory => (NodeKind::Directory, 0o755),
+            MetaKind::Symlink => (NodeKind::Symlink, 0o777),
+        };
+        let target = match meta.kind {
+            MetaKind::Symlink => self.reader.readlink(cid).await?,
+            MetaKind::File | MetaKind::Directory => Bytes::new(),
+        };
+        let mtime = meta.mtime.map_or(Time::default(), |t| Time {
+            sec: t.seconds,
+            nsec: t.nanoseconds,
+        });
+        Ok(Content {
+            cid: *cid,
+            kind,
+            size: meta.size,
+            tsize: self.reader.tsize(cid).await?,
+            target,
+            mode: meta.mode.unwrap_or(plain),
+            mtime,
+        })
+    }
+}
+
+impl Content {
+    fn mount(&self, at: (NodeId, Name), node: NodeId, caller: Caller, time: Time) -> Mount {
+        Mount {
+            parent: at.0,
+            name: at.1,
+            node,
+            cid: self.cid,
+            kind: self.kind,
+            size: self.size,
+            tsize: self.tsize,
+            target: self.target.clone(),
+            mode: self.mode,
+            uid: caller.uid,
+            gid: caller.gid,
+            mtime: self.mtime,
+            time,
+        }
+    }
+}

@@ -1,0 +1,629 @@
+//! Changes as they are journaled: absolute values, so that to apply one
+//! needs no clock, no random number and no permission, and cannot fail.
+//!
+//! docs/TREE.md has the bytes. A payload begins with the paths that the
+//! change concerns, for people and for a recovery that finds nodes by them.
+
+use bytes::Bytes;
+
+use super::codec::{BadOp, Reader, Writer};
+use super::extents::{Data, Extent};
+use super::node::Name;
+use super::small_cid::SmallCid;
+use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
+use crate::block::Cid;
+
+/// A change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Op {
+    Make(Make),
+    Link { node: NodeId, parent: NodeId, name: Name, time: Time },
+    Unlink { parent: NodeId, name: Name, time: Time },
+    Rmdir { parent: NodeId, name: Name, time: Time },
+    Rename { from: (NodeId, Name), to: (NodeId, Name), mode: RenameMode, time: Time },
+    /// Bytes that are in the journal only.
+    Write { node: NodeId, offset: u64, stamp: Stamp, bytes: Bytes },
+    /// Whole chunks that are in packs already.
+    WriteBlocks { node: NodeId, offset: u64, stamp: Stamp, blocks: Vec<(Cid, u32)> },
+    Resize { node: NodeId, size: u64, stamp: Stamp },
+    Allocate { node: NodeId, what: Allocate, offset: u64, len: u64, stamp: Stamp },
+    /// Ranges that are shared with other content.
+    Share { node: NodeId, offset: u64, stamp: Stamp, ranges: Vec<Extent> },
+    Attr(Attr),
+    SetXattr { node: NodeId, name: Name, value: Bytes, mode: Option<u32>, time: Time },
+    RemoveXattr { node: NodeId, name: Name, time: Time },
+    Mount(Mount),
+    Unmount { parent: NodeId, name: Name, time: Time },
+    /// The commit object of a checkpoint, and the last change that is in it.
+    Checkpoint { commit: Cid, through: u64 },
+    /// A transaction of a client begins; its changes come with its commit.
+    Begin,
+    /// The changes of this transaction before it hold.
+    Commit,
+    /// The transaction is given up.
+    Rollback,
+    /// A staged change was refused; the text says which and why.
+    Failed { why: String },
+}
+
+/// A new node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Make {
+    pub(super) parent: NodeId,
+    pub(super) name: Name,
+    pub(super) node: NodeId,
+    pub(super) new: New,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) time: Time,
+    pub(super) xattrs: Vec<(Name, Bytes)>,
+}
+
+/// Attributes that are set; absent ones stay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Attr {
+    pub(super) node: NodeId,
+    pub(super) mode: Option<u32>,
+    pub(super) uid: Option<u32>,
+    pub(super) gid: Option<u32>,
+    pub(super) atime: Option<Time>,
+    pub(super) mtime: Option<Time>,
+    pub(super) ctime: Time,
+    /// The access ACL that goes with a new mode.
+    pub(super) acl: Option<Bytes>,
+}
+
+/// A CID at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Mount {
+    pub(super) parent: NodeId,
+    pub(super) name: Name,
+    pub(super) node: NodeId,
+    pub(super) cid: Cid,
+    pub(super) kind: NodeKind,
+    pub(super) size: u64,
+    pub(super) tsize: u64,
+    /// Target of a symbolic link.
+    pub(super) target: Bytes,
+    pub(super) mode: u32,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
+    pub(super) mtime: Time,
+    pub(super) time: Time,
+}
+
+/// What every change of a file's bytes sets: its times, and its mode where
+/// setuid or setgid is cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) time: Time,
+    pub(super) mode: Option<u32>,
+}
+
+/// Numbers of the kinds of frames.
+pub(super) mod kind {
+    pub(in crate::tree) const MAKE: u8 = 1;
+    pub(in crate::tree) const LINK: u8 = 2;
+    pub(in crate::tree) const UNLINK: u8 = 3;
+    pub(in crate::tree) const RMDIR: u8 = 4;
+    pub(in crate::tree) const RENAME: u8 = 5;
+    pub(in crate::tree) const WRITE: u8 = 6;
+    pub(in crate::tree) const WRITE_BLOCKS: u8 = 7;
+    pub(in crate::tree) const RESIZE: u8 = 8;
+    pub(in crate::tree) const ALLOCATE: u8 = 9;
+    pub(in crate::tree) const SHARE: u8 = 10;
+    pub(in crate::tree) const ATTR: u8 = 11;
+    pub(in crate::tree) const SET_XATTR: u8 = 12;
+    pub(in crate::tree) const REMOVE_XATTR: u8 = 13;
+    pub(in crate::tree) const MOUNT: u8 = 14;
+    pub(in crate::tree) const UNMOUNT: u8 = 15;
+    pub(in crate::tree) const CHECKPOINT: u8 = 16;
+    pub(in crate::tree) const BEGIN: u8 = 17;
+    pub(in crate::tree) const COMMIT: u8 = 18;
+    pub(in crate::tree) const ROLLBACK: u8 = 19;
+    pub(in crate::tree) const FAILED: u8 = 20;
+}
+
+/// A change with the paths that it concerns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Logged {
+    /// Path of the name or node; empty where it has none any more.
+    pub(super) path: Vec<u8>,
+    /// New path of a rename or link, else empty.
+    pub(super) to: Vec<u8>,
+    pub(super) op: Op,
+}
+
+impl Logged {
+    /// The kind of its frame.
+    pub(super) fn kind(&self) -> u8 {
+        match &self.op {
+            Op::Make(_) => kind::MAKE,
+            Op::Link { .. } => kind::LINK,
+            Op::Unlink { .. } => kind::UNLINK,
+            Op::Rmdir { .. } => kind::RMDIR,
+            Op::Rename { .. } => kind::RENAME,
+            Op::Write { .. } => kind::WRITE,
+            Op::WriteBlocks { .. } => kind::WRITE_BLOCKS,
+            Op::Resize { .. } => kind::RESIZE,
+            Op::Allocate { .. } => kind::ALLOCATE,
+            Op::Share { .. } => kind::SHARE,
+            Op::Attr(_) => kind::ATTR,
+            Op::SetXattr { .. } => kind::SET_XATTR,
+            Op::RemoveXattr { .. } => kind::REMOVE_XATTR,
+            Op::Mount(_) => kind::MOUNT,
+            Op::Unmount { .. } => kind::UNMOUNT,
+            Op::Checkpoint { .. } => kind::CHECKPOINT,
+            Op::Begin => kind::BEGIN,
+            Op::Commit => kind::COMMIT,
+            Op::Rollback => kind::ROLLBACK,
+            Op::Failed { .. } => kind::FAILED,
+        }
+    }
+
+    /// The payload of its frame.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Writer::with_room(self.room());
+        out.bytes(&self.path);
+        out.bytes(&self.to);
+        self.op.write(&mut out);
+        out.finish()
+    }
+
+    fn room(&self) -> usize {
+        let data = if let Op::Write { bytes, .. } = &self.op { bytes.len() } else { 0 };
+        self.path.len() + self.to.len() + data + 160
+    }
+
+    /// Decodes a frame of `kind`.
+    pub(super) fn decode(kind: u8, payload: &Bytes) -> Result<Self, BadOp> {
+        let mut input = Reader::new(payload);
+        let path = input.bytes()?.to_vec();
+        let to = input.bytes()?.to_vec();
+        let op = Op::read(kind, &mut input)?;
+        input.end()?;
+        Ok(Self { path, to, op })
+    }
+}
+
+impl Op {
+    fn write(&self, out: &mut Writer) {
+        match self {
+            Self::Make(make) => make.write(out),
+            Self::Link { node, parent, name, time } => {
+                out.node(*node);
+                out.entry(*parent, name);
+                out.time(*time);
+            }
+            Self::Unlink { parent, name, time }
+            | Self::Rmdir { parent, name, time }
+            | Self::Unmount { parent, name, time } => {
+                out.entry(*parent, name);
+                out.time(*time);
+            }
+            Self::Rename { from, to, mode, time } => {
+                out.entry(from.0, &from.1);
+                out.entry(to.0, &to.1);
+                out.u8(*mode as u8);
+                out.time(*time);
+            }
+            Self::Write { .. }
+            | Self::WriteBlocks { .. }
+            | Self::Resize { .. }
+            | Self::Allocate { .. }
+            | Self::Share { .. } => self.write_content(out),
+            Self::Attr(attr) => attr.write(out),
+            Self::SetXattr { node, name, value, mode, time } => {
+                out.node(*node);
+                out.bytes(name);
+                out.bytes(value);
+                out.maybe_u32(*mode);
+                out.time(*time);
+            }
+            Self::RemoveXattr { node, name, time } => {
+                out.node(*node);
+                out.bytes(name);
+                out.time(*time);
+            }
+            Self::Mount(mount) => mount.write(out),
+            Self::Checkpoint { commit, through } => {
+                out.bytes(&commit.to_bytes());
+                out.u64(*through);
+            }
+            Self::Begin | Self::Commit | Self::Rollback => {}
+            Self::Failed { why } => out.bytes(why.as_bytes()),
+        }
+    }
+
+    fn write_content(&self, out: &mut Writer) {
+        let head = |out: &mut Writer, node: &NodeId, offset: &u64, stamp: &Stamp| {
+            out.node(*node);
+            out.u64(*offset);
+            out.time(stamp.time);
+            out.maybe_u32(stamp.mode);
+        };
+        match self {
+            Self::Write { node, offset, stamp, bytes } => {
+                head(out, node, offset, stamp);
+                out.bytes(bytes);
+            }
+            Self::WriteBlocks { node, offset, stamp, blocks } => {
+                head(out, node, offset, stamp);
+                out.u32(blocks.len() as u32);
+                for (cid, len) in blocks {
+                    out.bytes(&cid.to_bytes());
+                    out.u32(*len);
+                }
+            }
+            Self::Resize { node, size, stamp } => head(out, node, size, stamp),
+            Self::Allocate { node, what, offset, len, stamp } => {
+                head(out, node, offset, stamp);
+                out.u64(*len);
+                out.u8(match what {
+                    Allocate::Reserve { keep_size } => u8::from(*keep_size),
+                    Allocate::Punch => 2,
+                    Allocate::Zero { keep_size } => 4 + u8::from(*keep_size),
+                });
+            }
+            Self::Share { node, offset, stamp, ranges } => {
+                head(out, node, offset, stamp);
+                out.u32(ranges.len() as u32);
+                for range in ranges {
+                    write_range(out, range);
+                }
+            }
+            Self::Make(_)
+            | Self::Link { .. }
+            | Self::Unlink { .. }
+            | Self::Rmdir { .. }
+            | Self::Rename { .. }
+            | Self::Attr(_)
+            | Self::SetXattr { .. }
+            | Self::RemoveXattr { .. }
+            | Self::Mount(_)
+            | Self::Unmount { .. }
+            | Self::Checkpoint { .. }
+            | Self::Begin
+            | Self::Commit
+            | Self::Rollback
+            | Self::Failed { .. } => {}
+        }
+    }
+
+    fn read(number: u8, input: &mut Reader) -> Result<Self, BadOp> {
+        Ok(match number {
+            kind::MAKE => Self::Make(Make::read(input)?),
+            kind::LINK => {
+                let node = input.node()?;
+                let (parent, name) = input.entry()?;
+                Self::Link { node, parent, name, time: input.time()? }
+            }
+            kind::UNLINK | kind::RMDIR | kind::UNMOUNT => {
+                let (parent, name) = input.entry()?;
+                let time = input.time()?;
+                match number {
+                    kind::UNLINK => Self::Unlink { parent, name, time },
+                    kind::RMDIR => Self::Rmdir { parent, name, time },
+                    _ => Self::Unmount { parent, name, time },
+                }
+            }
+            kind::RENAME => {
+                let (from, to) = (input.entry()?, input.entry()?);
+                let mode = match input.u8()? {
+                    0 => RenameMode::Replace,
+                    1 => RenameMode::NoReplace,
+                    2 => RenameMode::Exchange,
+                    _ => return Err(BadOp("mode of a rename")),
+                };
+                Self::Rename { from, to, mode, time: input.time()? }
+            }
+            kind::WRITE..=kind::SHARE => Self::read_content(number, input)?,
+            kind::ATTR => Self::Attr(Attr::read(input)?),
+            kind::SET_XATTR => Self::SetXattr {
+                node: input.node()?,
+                name: input.name()?,
+                value: input.bytes()?,
+                mode: input.maybe_u32()?,
+                time: input.time()?,
+            },
+            kind::REMOVE_XATTR => {
+                Self::RemoveXattr { node: input.node()?, name: input.name()?, time: input.time()? }
+            }
+            kind::MOUNT => Self::Mount(Mount::read(input)?),
+            kind::CHECKPOINT => Self::Checkpoint { commit: input.cid()?, through: input.u64()? },
+            kind::BEGIN => Self::Begin,
+            kind::COMMIT => Self::Commit,
+            kind::ROLLBACK => Self::Rollback,
+            kind::FAILED => {
+                let why = input.bytes()?;
+                Self::Failed { why: String::from_utf8_lossy(&why).into_owned() }
+            }
+            _ => return Err(BadOp("kind of change")),
+        })
+    }
+
+    fn read_content(number: u8, input: &mut Reader) -> Result<Self, BadOp> {
+        let (node, offset) = (input.node()?, input.u64()?);
+        let stamp = Stamp { time: input.time()?, mode: input.maybe_u32()? };
+        Ok(match number {
+            kind::WRITE => Self::Write { node, offset, stamp, bytes: input.bytes()? },
+            kind::WRITE_BLOCKS => {
+                let count = input.u32()?;
+                let mut blocks = Vec::new();
+                for _ in 0..count {
+                    blocks.push((input.cid()?, input.u32()?));
+                }
+                Self::WriteBlocks { node, offset, stamp, blocks }
+            }
+            kind::RESIZE => Self::Resize { node, size: offset, stamp },
+            kind::ALLOCATE => {
+                let len = input.u64()?;
+                let what = match input.u8()? {
+                    keep @ (0 | 1) => Allocate::Reserve { keep_size: keep == 1 },
+                    2 => Allocate::Punch,
+                    keep @ (4 | 5) => Allocate::Zero { keep_size: keep == 5 },
+                    _ => return Err(BadOp("kind of allocation")),
+                };
+                Self::Allocate { node, what, offset, len, stamp }
+            }
+            _ => {
+                let count = input.u32()?;
+                let mut ranges = Vec::new();
+                for _ in 0..count {
+                    ranges.push(read_range(input)?);
+                }
+                Self::Share { node, offset, stamp, ranges }
+            }
+        })
+    }
+}
+
+fn write_range(out: &mut Writer, range: &Extent) {
+    out.u64(range.len);
+    match &range.data {
+        Data::Hole => out.u8(0),
+        Data::Shared { cid, offset } => {
+            out.u8(1);
+            out.bytes(&cid.get().to_bytes());
+            out.u64(*offset);
+        }
+        Data::Bytes(bytes) => {
+            out.u8(2);
+            out.bytes(bytes);
+        }
+    }
+}
+
+fn read_range(input: &mut Reader) -> Result<Extent, BadOp> {
+    let len = input.u64()?;
+    let data = match input.u8()? {
+        0 => Data::Hole,
+        1 => Data::Shared { cid: SmallCid::from(&input.cid()?), offset: input.u64()? },
+        2 => {
+            let bytes = input.bytes()?;
+            if bytes.len() as u64 != len {
+                return Err(BadOp("length of a range"));
+            }
+            Data::Bytes(std::sync::Arc::new(bytes.to_vec()))
+        }
+        _ => return Err(BadOp("kind of range")),
+    };
+    Ok(Extent { len, data })
+}
+
+impl Make {
+    fn write(&self, out: &mut Writer) {
+        out.entry(self.parent, &self.name);
+        out.node(self.node);
+        let (kind, rdev, target): (_, u32, &[u8]) = match &self.new {
+            New::File => (NodeKind::File, 0, &[]),
+            New::Directory => (NodeKind::Directory, 0, &[]),
+            New::Symlink(target) => (NodeKind::Symlink, 0, target),
+            New::Fifo => (NodeKind::Fifo, 0, &[]),
+            New::Socket => (NodeKind::Socket, 0, &[]),
+            New::CharDevice(rdev) => (NodeKind::CharDevice, *rdev, &[]),
+            New::BlockDevice(rdev) => (NodeKind::BlockDevice, *rdev, &[]),
+        };
+        out.u8(kind as u8);
+        out.u32(rdev);
+        out.bytes(target);
+        for number in [self.mode, self.uid, self.gid] {
+            out.u32(number);
+        }
+        out.time(self.time);
+        out.u32(self.xattrs.len() as u32);
+        for (name, value) in &self.xattrs {
+            out.bytes(name);
+            out.bytes(value);
+        }
+    }
+
+    fn read(input: &mut Reader) -> Result<Self, BadOp> {
+        let (parent, name) = input.entry()?;
+        let node = input.node()?;
+        let kind = input.kind()?;
+        let (rdev, target) = (input.u32()?, input.bytes()?);
+        let new = match kind {
+            NodeKind::File => New::File,
+            NodeKind::Directory => New::Directory,
+            NodeKind::Symlink => New::Symlink(target),
+            NodeKind::Fifo => New::Fifo,
+            NodeKind::Socket => New::Socket,
+            NodeKind::CharDevice => New::CharDevice(rdev),
+            NodeKind::BlockDevice => New::BlockDevice(rdev),
+        };
+        let (mode, uid, gid) = (input.u32()?, input.u32()?, input.u32()?);
+        let time = input.time()?;
+        let mut xattrs = Vec::new();
+        for _ in 0..input.u32()? {
+            xattrs.push((input.name()?, input.bytes()?));
+        }
+        Ok(Self { parent, name, node, new, mode, uid, gid, time, xattrs })
+    }
+}
+
+impl Attr {
+    fn write(&self, out: &mut Writer) {
+        out.node(self.node);
+        for number in [self.mode, self.uid, self.gid] {
+            out.maybe_u32(number);
+        }
+        for time in [self.atime, self.mtime] {
+            out.u8(u8::from(time.is_some()));
+            out.time(time.unwrap_or_default());
+        }
+        out.time(self.ctime);
+        out.u8(u8::from(self.acl.is_some()));
+        out.bytes(self.acl.as_deref().unwrap_or_default());
+    }
+
+    fn read(input: &mut Reader) -> Result<Self, BadOp> {
+        let node = input.node()?;
+        let (mode, uid, gid) = (input.maybe_u32()?, input.maybe_u32()?, input.maybe_u32()?);
+        let mut maybe_time = || {
+            let there = input.u8()? != 0;
+            let time = input.time()?;
+            Ok(there.then_some(time))
+        };
+        let (atime, mtime) = (maybe_time()?, maybe_time()?);
+        let ctime = input.time()?;
+        let has_acl = input.u8()? != 0;
+        let acl = input.bytes()?;
+        let acl = has_acl.then_some(acl);
+        Ok(Self { node, mode, uid, gid, atime, mtime, ctime, acl })
+    }
+}
+
+impl Mount {
+    fn write(&self, out: &mut Writer) {
+        out.entry(self.parent, &self.name);
+        out.node(self.node);
+        out.bytes(&self.cid.to_bytes());
+        out.u8(self.kind as u8);
+        out.u64(self.size);
+        out.u64(self.tsize);
+        out.bytes(&self.target);
+        for number in [self.mode, self.uid, self.gid] {
+            out.u32(number);
+        }
+        out.time(self.mtime);
+        out.time(self.time);
+    }
+
+    fn read(input: &mut Reader) -> Result<Self, BadOp> {
+        let (parent, name) = input.entry()?;
+        Ok(Self {
+            parent,
+            name,
+            node: input.node()?,
+            cid: input.cid()?,
+            kind: input.kind()?,
+            size: input.u64()?,
+            tsize: input.u64()?,
+            target: input.bytes()?,
+            mode: input.u32()?,
+            uid: input.u32()?,
+            gid: input.u32()?,
+            mtime: input.time()?,
+            time: input.time()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Block, RAW, SHA2_256};
+
+    fn all() -> Vec<Op> {
+        let (node, parent, name): (_, _, Name) = (NodeId::counted(7), NodeId::ROOT, (*b"n\xff").into());
+        let time = Time { sec: -3, nsec: 999_999_999 };
+        let stamp = Stamp { time, mode: Some(0o755) };
+        let cid = *Block::seal(RAW, SHA2_256, "x".into()).unwrap().cid();
+        let make = |new| {
+            let xattrs = vec![(Name::from(*b"user.a"), Bytes::from("v"))];
+            let (parent, name) = (parent, name.clone());
+            Op::Make(Make { parent, name, node, new, mode: 0o4755, uid: 1, gid: 2, time, xattrs })
+        };
+        let entry = || (parent, name.clone());
+        let ranges = vec![
+            Extent { len: 5, data: Data::Hole },
+            Extent { len: 6, data: Data::Shared { cid: (&cid).into(), offset: 9 } },
+            Extent { len: 2, data: Data::Bytes(std::sync::Arc::new(b"ab".to_vec())) },
+        ];
+        vec![
+            make(New::File),
+            make(New::Directory),
+            make(New::Symlink("target".into())),
+            make(New::Fifo),
+            make(New::Socket),
+            make(New::CharDevice(259)),
+            make(New::BlockDevice(5)),
+            Op::Link { node, parent, name: name.clone(), time },
+            Op::Unlink { parent, name: name.clone(), time },
+            Op::Rmdir { parent, name: name.clone(), time },
+            Op::Rename { from: entry(), to: entry(), mode: RenameMode::Exchange, time },
+            Op::Write { node, offset: 9, stamp, bytes: "bytes".into() },
+            Op::WriteBlocks { node, offset: 1 << 20, stamp, blocks: vec![(cid, 77)] },
+            Op::Resize { node, size: 3, stamp },
+            Op::Allocate { node, what: Allocate::Zero { keep_size: true }, offset: 1, len: 2, stamp },
+            Op::Share { node, offset: 0, stamp, ranges },
+            Op::Attr(Attr {
+                node,
+                mode: Some(1),
+                uid: None,
+                gid: Some(3),
+                atime: Some(time),
+                mtime: None,
+                ctime: time,
+                acl: Some("acl".into()),
+            }),
+            Op::SetXattr { node, name: name.clone(), value: "v".into(), mode: None, time },
+            Op::RemoveXattr { node, name: name.clone(), time },
+            Op::Mount(Mount {
+                parent,
+                name: name.clone(),
+                node,
+                cid,
+                kind: NodeKind::File,
+                size: 1,
+                tsize: 2,
+                target: Bytes::new(),
+                mode: 0o644,
+                uid: 3,
+                gid: 4,
+                mtime: time,
+                time,
+            }),
+            Op::Unmount { parent, name: name.clone(), time },
+            Op::Checkpoint { commit: cid, through: 5 },
+            Op::Begin,
+            Op::Commit,
+            Op::Rollback,
+            Op::Failed { why: "conflict".into() },
+        ]
+    }
+
+    #[test]
+    fn every_change_survives_its_encoding() {
+        for op in all() {
+            let logged = Logged { path: b"/a/b".to_vec(), to: b"/c".to_vec(), op };
+            let payload = Bytes::from(logged.encode());
+            assert_eq!(Logged::decode(logged.kind(), &payload), Ok(logged));
+        }
+    }
+
+    #[test]
+    fn cut_or_longer_payloads_are_refused_and_nothing_panics() {
+        for op in all() {
+            let logged = Logged { path: vec![], to: vec![], op };
+            let payload = Bytes::from(logged.encode());
+            for end in 0..payload.len() {
+                assert!(Logged::decode(logged.kind(), &payload.slice(..end)).is_err());
+            }
+            let longer = Bytes::from([&payload[..], b"x"].concat());
+            assert!(Logged::decode(logged.kind(), &longer).is_err());
+        }
+    }
+}

@@ -1,0 +1,381 @@
+//! Opens the tree: the newest sound checkpoint, and the journal after it.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use parking_lot::{Mutex, RwLock};
+use serde::Serialize;
+
+use super::apply::apply;
+use super::background::Background;
+use super::checkpoint::Checkpointed;
+use super::checkpoint::records::{NEXT, ROOT_NAME};
+use super::fault::{Fault, Step};
+use super::load::plain_inode;
+use super::node::{Base, Body, Directory, Inode, Sealed};
+use super::op::{Logged, Op, kind};
+use super::state::State;
+use super::types::{NodeId, NodeKind};
+use super::{Mfs, MfsOptions, time_of};
+use crate::block::Cid;
+use crate::cache::Blocks;
+use crate::clock::Clock;
+use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
+use crate::disk::Disk;
+use crate::journal::{Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq};
+use crate::tree::error::TreeError;
+use crate::tree::posix::commit::Commit;
+use crate::tree::posix::record::{self, Number};
+use crate::tree::posix::{PosixMap, key};
+use crate::unixfs::dir_build::DirTally;
+
+/// What opening the tree found and did.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Recovery {
+    /// Sequence of the checkpoint that it began with; `None` for a new tree.
+    pub checkpoint: Option<u64>,
+    /// Segments of the journal.
+    pub segments: usize,
+    /// Journal entries after the checkpoint.
+    pub entries_seen: u64,
+    /// Of these, changes that were applied.
+    pub entries_applied: u64,
+    /// Changes of transactions that never ended.
+    pub rolled_back: u64,
+    /// Bytes at the end of the journal that a crash had left, and were kept aside.
+    pub torn_bytes: u64,
+    /// What else was wrong, in words.
+    pub errors: Vec<String>,
+}
+
+/// Where a tree is, and what it is made of.
+pub struct Parts {
+    /// Directory of the journal.
+    pub journal_dir: PathBuf,
+    /// The disk that it is on.
+    pub disk: Arc<dyn Disk>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// The blocks.
+    pub blocks: Arc<Blocks>,
+    /// Reads them as files and directories.
+    pub reader: Arc<crate::unixfs::Reader>,
+}
+
+impl Mfs {
+    /// Opens the tree of a repository and recovers it. Needs a runtime.
+    pub async fn open(parts: Parts, options: MfsOptions) -> Result<Arc<Self>, TreeError> {
+        let Parts { journal_dir, disk, clock, blocks, reader } = parts;
+        let map = PosixMap::new(Arc::clone(&blocks));
+        let mut recovery = Recovery::default();
+        let before = Reader::open(&journal_dir, Arc::clone(&disk));
+        let kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
+        let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
+        let synced = Arc::clone(&blocks);
+        let place = JournalPlace {
+            dir: journal_dir,
+            disk,
+            clock: Arc::clone(&clock),
+            before_sync: Arc::new(move || synced.sync().map_err(std::io::Error::other)),
+        };
+        let (journal, found) =
+            Journal::open(&place, JournalOptions::default(), from, &mut |_, _| {})?;
+        recovery.segments = found.segments;
+        recovery.torn_bytes = found.torn.as_ref().map_or(0, |torn| torn.bytes);
+        let damage = found.history.iter().chain(&found.damage);
+        recovery.errors.extend(damage.map(ToString::to_string));
+        let mut mfs = Self {
+            state: Mutex::default(),
+            journal,
+            blocks,
+            reader,
+            map,
+            clock,
+            options,
+            watchers: RwLock::default(),
+            checkpointing: tokio::sync::Mutex::default(),
+            kept: Mutex::new(kept),
+            recovery: Recovery::default(),
+            transactions: AtomicU64::new(0),
+            journaled_bytes: AtomicU64::new(0),
+            journaled_changes: AtomicU64::new(0),
+            background: Background::default(),
+        };
+        mfs.begin().await?;
+        mfs.replay(from, found.durable, &mut recovery).await?;
+        mfs.recovery = recovery;
+        let mfs = Arc::new(mfs);
+        let started = mfs.start(tokio::runtime::Handle::current());
+        started.map_err(|error| TreeError::Failed(error.to_string()))?;
+        Ok(mfs)
+    }
+
+    /// Makes the root as the checkpoint has it, or that of a new tree.
+    async fn begin(&self) -> Result<(), TreeError> {
+        let last = self.kept.lock().last().copied();
+        let now = time_of(self.clock.now());
+        let mut root = Inode {
+            mode: 0o755,
+            uid: self.options.uid,
+            gid: self.options.gid,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..plain_inode(NodeKind::Directory, Body::Special)
+        };
+        let mut directory = Directory { complete: last.is_none(), ..Directory::default() };
+        let mut next = 1;
+        if let Some(last) = last {
+            let mut tally = None;
+            if let Some(posix) = &last.posix {
+                let at = key::dentry(0, ROOT_NAME);
+                if let Some(value) = self.map.get(posix, &at).await? {
+                    let dentry = record::Dentry::decode(&value)?;
+                    tally = dentry.tally.map(|tally| DirTally {
+                        entries: tally.entries,
+                        links_bytes: tally.links_bytes,
+                        names_bytes: tally.names_bytes,
+                    });
+                    if let record::DentryBody::Inline(known) = dentry.body {
+                        super::load::take_record(&mut root, known);
+                    }
+                }
+                if let Some(value) = self.map.get(posix, &key::state(NEXT)).await? {
+                    next = Number::decode(&value)?.0;
+                }
+            }
+            let tsize = self.reader.tsize(&last.root).await?;
+            let sealed = Sealed { cid: (&last.root).into(), tsize };
+            directory.base = Some(Base { sealed, tally });
+        }
+        root.body = Body::Directory(directory);
+        let mut state = self.state.lock();
+        state.nodes.insert(NodeId::ROOT, Box::new(root));
+        state.posix = last.and_then(|last| last.posix);
+        state.epoch = u64::from(last.is_some());
+        state.next = next;
+        Ok(())
+    }
+
+    /// Applies what was committed after the checkpoint.
+    async fn replay(
+        &self,
+        from: Seq,
+        durable: Seq,
+        recovery: &mut Recovery,
+    ) -> Result<(), TreeError> {
+        let mut staged: HashMap<u64, Vec<(Seq, Logged)>> = HashMap::new();
+        for frame in self.journal.reader().frames(from)? {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(JournalError::Damaged(_)) => break,
+                Err(error) => return Err(error.into()),
+            };
+            if let Some(missing) = self.missing_block(&frame) {
+                if frame.head.seq > durable {
+                    // Its data did not survive; the order of what was acknowledged ends here.
+                    let torn = self.journal.cut_after(frame.head.seq.previous())?;
+                    recovery.torn_bytes += torn.bytes;
+                    break;
+                }
+                note(recovery, format!("entry {}: block {missing} is lost", frame.head.seq));
+            }
+            recovery.entries_seen += 1;
+            self.replay_frame(frame, &mut staged, recovery).await?;
+        }
+        recovery.rolled_back += staged.values().map(|ops| ops.len() as u64).sum::<u64>();
+        let applied = recovery.entries_applied;
+        self.journaled_changes.store(applied, std::sync::atomic::Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn replay_frame(
+        &self,
+        frame: Frame,
+        staged: &mut HashMap<u64, Vec<(Seq, Logged)>>,
+        recovery: &mut Recovery,
+    ) -> Result<(), TreeError> {
+        let (seq, tx) = (frame.head.seq, frame.head.tx.0);
+        self.transactions.fetch_max(tx, std::sync::atomic::Ordering::Relaxed);
+        let logged = match Logged::decode(frame.head.kind, &frame.payload) {
+            Ok(logged) => logged,
+            Err(error) => {
+                note(recovery, format!("entry {seq}: {error}"));
+                return Ok(());
+            }
+        };
+        match (&logged.op, tx) {
+            (Op::Commit, tx) => {
+                for (seq, logged) in staged.remove(&tx).unwrap_or_default() {
+                    self.replay_op(seq, &logged, recovery).await?;
+                }
+            }
+            (Op::Rollback, tx) => {
+                staged.remove(&tx);
+            }
+            (Op::Begin | Op::Failed { .. } | Op::Checkpoint { .. }, _) => {}
+            (_, 0) => self.replay_op(seq, &logged, recovery).await?,
+            (_, tx) => staged.entry(tx).or_default().push((seq, logged)),
+        }
+        Ok(())
+    }
+
+    async fn replay_op(
+        &self,
+        seq: Seq,
+        logged: &Logged,
+        recovery: &mut Recovery,
+    ) -> Result<(), TreeError> {
+        let chunk = self.options.chunk_bytes();
+        for _ in 0..PLAN_ROUNDS_MAX {
+            let need = {
+                let mut state = self.state.lock();
+                match ready(&state, &logged.op) {
+                    Ok(()) => {
+                        apply(&mut state, &logged.op, seq.0, chunk);
+                        recovery.entries_applied += 1;
+                        let full = state.unsealed_bytes > self.options.unsealed_bytes_max;
+                        drop(state);
+                        if full {
+                            self.relieve().await?;
+                        }
+                        return Ok(());
+                    }
+                    Err(Fault::Need(need)) => Some(need),
+                    Err(Fault::Error(_)) => None,
+                }
+            };
+            match need {
+                Some(need) => self.load(&need).await?,
+                None if self.load_path(&logged.path).await? | self.load_path(&logged.to).await? => {}
+                None => break,
+            }
+        }
+        if !logged.path.is_empty() {
+            let path = logged.path.escape_ascii();
+            note(recovery, format!("entry {seq}: {path} is not there"));
+        }
+        Ok(())
+    }
+
+    /// Loads the nodes on a path; true if there was one to load.
+    async fn load_path(&self, path: &[u8]) -> Result<bool, TreeError> {
+        let before = self.state.lock().nodes.len();
+        let mut at = NodeId::ROOT;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            match self.lookup(at, name, false).await {
+                Ok(attr) => at = attr.node,
+                Err(TreeError::NotFound | TreeError::NotADirectory) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.state.lock().nodes.len() > before)
+    }
+
+    /// A block that a frame names and that is not here.
+    fn missing_block(&self, frame: &Frame) -> Option<Cid> {
+        if frame.head.kind != kind::WRITE_BLOCKS {
+            return None;
+        }
+        let logged = Logged::decode(frame.head.kind, &frame.payload).ok()?;
+        let Op::WriteBlocks { blocks, .. } = logged.op else { return None };
+        blocks.into_iter().map(|(cid, _)| cid).find(|cid| !self.blocks.has_local(cid))
+    }
+}
+
+fn note(recovery: &mut Recovery, error: String) {
+    tracing::error!(error, "recovery");
+    if recovery.errors.len() < RECOVERY_ERRORS_MAX {
+        recovery.errors.push(error);
+    }
+}
+
+/// Proves that everything that a change touches is loaded.
+fn ready(state: &State, op: &Op) -> Step<()> {
+    let node = |node: &NodeId| state.node(*node).map(|_| ());
+    match op {
+        Op::Make(one) => {
+            state.directory(one.parent)?;
+        }
+        Op::Mount(one) => {
+            state.directory(one.parent)?;
+        }
+        Op::Link { node: linked, parent, .. } => {
+            node(linked)?;
+            state.directory(*parent)?;
+        }
+        Op::Unlink { parent, name, .. }
+        | Op::Rmdir { parent, name, .. }
+        | Op::Unmount { parent, name, .. } => {
+            state.find(*parent, name)?.ok_or(TreeError::NotFound)?;
+        }
+        Op::Rename { from, to, .. } => {
+            state.find(from.0, &from.1)?.ok_or(TreeError::NotFound)?;
+            state.find(to.0, &to.1)?;
+        }
+        Op::Write { node: at, .. }
+        | Op::WriteBlocks { node: at, .. }
+        | Op::Resize { node: at, .. }
+        | Op::Allocate { node: at, .. }
+        | Op::Share { node: at, .. }
+        | Op::SetXattr { node: at, .. }
+        | Op::RemoveXattr { node: at, .. } => node(at)?,
+        Op::Attr(attr) => node(&attr.node)?,
+        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {}
+    }
+    Ok(())
+}
+
+/// The newest checkpoints, oldest first, the last of them sound.
+fn kept_checkpoints(
+    journal: &Reader,
+    blocks: &Blocks,
+    options: &MfsOptions,
+    recovery: &mut Recovery,
+) -> Result<Vec<Checkpointed>, TreeError> {
+    let mut kept = Vec::new();
+    let mut before = Seq(u64::MAX);
+    while kept.len() < options.snapshots_kept.max(1) {
+        let wanted = |head: &crate::journal::FrameHead, _: &[u8]| {
+            head.kind == kind::CHECKPOINT && head.seq < before
+        };
+        let Some(frame) = journal.newest(wanted)? else { break };
+        before = frame.head.seq;
+        match read_checkpoint(&frame, blocks) {
+            Ok(one) => kept.push(one),
+            Err(why) => {
+                let text = format!("the checkpoint at entry {before} is not usable: {why}");
+                note(recovery, text);
+            }
+        }
+    }
+    kept.reverse();
+    recovery.checkpoint = kept.last().map(|last| last.sequence);
+    Ok(kept)
+}
+
+fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {
+    let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
+    let Op::Checkpoint { commit: cid, through } = logged.op else {
+        return Err("not a checkpoint".to_owned());
+    };
+    let block = blocks.get_local(&cid).map_err(|error| error.to_string())?;
+    let block = block.ok_or_else(|| format!("commit object {cid} is lost"))?;
+    let commit = Commit::decode(block.data()).map_err(|error| error.to_string())?;
+    for root in [Some(commit.root), commit.posix].into_iter().flatten() {
+        match blocks.get_local(&root) {
+            Ok(Some(_)) => {}
+            Ok(None) => return Err(format!("{root} is lost")),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
+    Ok(Checkpointed {
+        sequence: through,
+        time: commit.time,
+        commit: cid,
+        root: commit.root,
+        posix: commit.posix,
+    })
+}

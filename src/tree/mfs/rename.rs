@@ -1,0 +1,78 @@
+//! RENAME, with NOREPLACE and EXCHANGE.
+
+use super::entries::check_name;
+use super::fault::Step;
+use super::node::Name;
+use super::op::{Logged, Op};
+use super::state::State;
+use super::types::{Caller, NodeId, NodeKind, RenameMode, Time};
+use super::{Mfs, Plan};
+use crate::config::TREE_DEPTH_MAX;
+use crate::journal::Class;
+use crate::tree::error::TreeError;
+
+impl Mfs {
+    /// Moves a name, or makes two names change places.
+    pub async fn rename(
+        &self,
+        caller: Caller,
+        from: (NodeId, &[u8]),
+        to: (NodeId, &[u8]),
+        mode: RenameMode,
+    ) -> Result<(), TreeError> {
+        check_name(from.1)?;
+        check_name(to.1)?;
+        let plan = |state: &mut State, time: Time| {
+            if !may_move(state, from, to, mode)? {
+                return Ok(Plan::nothing(()));
+            }
+            let name = |at: (NodeId, &[u8])| (at.0, Name::from(at.1));
+            let logged = Logged {
+                path: state.path(from.0, Some(from.1)),
+                to: state.path(to.0, Some(to.1)),
+                op: Op::Rename { from: name(from), to: name(to), mode, time },
+            };
+            Ok(Plan { logged: vec![logged], told: () })
+        };
+        self.change(caller.origin, Class::Normal, plan, |_, ()| ()).await
+    }
+}
+
+/// Proves that a rename may happen; false where there is nothing to do.
+pub(super) fn may_move(
+    state: &State,
+    from: (NodeId, &[u8]),
+    to: (NodeId, &[u8]),
+    mode: RenameMode,
+) -> Step<bool> {
+    let node = state.find(from.0, from.1)?.ok_or(TreeError::NotFound)?;
+    let there = state.find(to.0, to.1)?;
+    let kind = state.node(node)?.kind;
+    if kind == NodeKind::Directory && state.is_under(to.0, node) {
+        return Err(TreeError::Invalid("a directory cannot be moved into itself").into());
+    }
+    if from.0 != to.0 && state.depth(to.0) >= TREE_DEPTH_MAX {
+        return Err(TreeError::Limit(format!("directories deeper than {TREE_DEPTH_MAX}")).into());
+    }
+    match (there, mode) {
+        (Some(_), RenameMode::NoReplace) => Err(TreeError::Exists.into()),
+        (None, RenameMode::Exchange) => Err(TreeError::NotFound.into()),
+        (None, RenameMode::Replace | RenameMode::NoReplace) => Ok(true),
+        (Some(other), RenameMode::Exchange) => {
+            if state.node(other)?.kind == NodeKind::Directory && state.is_under(from.0, other) {
+                return Err(TreeError::Invalid("a directory cannot be moved into itself").into());
+            }
+            Ok(other != node)
+        }
+        (Some(other), RenameMode::Replace) if other == node => Ok(false),
+        (Some(other), RenameMode::Replace) => {
+            let replaced = state.node(other)?.kind;
+            match (kind == NodeKind::Directory, replaced == NodeKind::Directory) {
+                (true, false) => Err(TreeError::NotADirectory.into()),
+                (false, true) => Err(TreeError::IsADirectory.into()),
+                (true, true) if !state.is_empty(other)? => Err(TreeError::NotEmpty.into()),
+                (true, true) | (false, false) => Ok(true),
+            }
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! Unsealed content becomes blocks.
+
+use bytes::Bytes;
+
+use super::Mfs;
+use super::content::store_failed;
+use super::extents::{Data, Extents};
+use super::node::{Body, Content, Inode, Sealed};
+use super::types::NodeId;
+use crate::block::{Block, BlockSink};
+use crate::cache::Tier;
+use crate::tree::error::TreeError;
+use crate::unixfs::UpdateError;
+use crate::unixfs::file_update::{NewExtent, seal_file};
+use crate::unixfs::layout::{Metadata, symlink_node};
+
+/// Takes blocks that belong to the tree.
+pub(super) struct OwnBlocks<'a>(pub(super) &'a crate::cache::Blocks);
+
+impl BlockSink for OwnBlocks<'_> {
+    fn put(&self, block: Block) -> std::io::Result<()> {
+        Ok(self.0.put(block, Tier::Own)?)
+    }
+}
+
+impl Mfs {
+    /// Makes blocks of a file's content.
+    pub(super) async fn seal_content(
+        &self,
+        content: &Content,
+        meta: &Metadata,
+    ) -> Result<Sealed, TreeError> {
+        if let Some(sealed) = content.sealed() {
+            return Ok(sealed.clone());
+        }
+        let extents = content.ranges();
+        if meta.is_empty()
+            && let Some(whole) = self.still_whole(&extents).await?
+        {
+            return Ok(whole);
+        }
+        let form = self.options.file_form();
+        let sink = OwnBlocks(&self.blocks);
+        let parts = parts(&extents);
+        let piece = seal_file(&self.reader, parts, &form, meta, &sink).await?;
+        Ok(Sealed { cid: (&piece.cid).into(), tsize: piece.tsize })
+    }
+
+    /// The content that a file shares as a whole, in whatever layout it has.
+    async fn still_whole(&self, extents: &Extents) -> Result<Option<Sealed>, TreeError> {
+        let mut ranges = extents.iter();
+        let (Some((_, only)), None) = (ranges.next(), ranges.next()) else { return Ok(None) };
+        let Data::Shared { cid, offset: 0 } = &only.data else { return Ok(None) };
+        let root = cid.get();
+        if self.reader.meta(&root).await?.size != only.len {
+            return Ok(None);
+        }
+        let tsize = self.reader.tsize(&root).await?;
+        Ok(Some(Sealed { cid: cid.clone(), tsize }))
+    }
+
+    /// Makes a symbolic link's block.
+    pub(super) fn seal_symlink(
+        &self,
+        target: &[u8],
+        meta: &Metadata,
+    ) -> Result<Sealed, TreeError> {
+        let node = symlink_node(target, meta.mtime);
+        let tsize = node.len() as u64;
+        let form = self.options.file_form();
+        let cid = form.store(crate::block::DAG_PB, node, &OwnBlocks(&self.blocks))?;
+        Ok(Sealed { cid: (&cid).into(), tsize })
+    }
+
+    /// Seals a file in place, unless it changes meanwhile.
+    pub(super) async fn seal_node(&self, node: NodeId) -> Result<(), TreeError> {
+        let (content, changed, meta) = {
+            let state = self.state.lock();
+            let Ok(inode) = state.node(node) else { return Ok(()) };
+            let Body::File(content) = &inode.body else { return Ok(()) };
+            (content.clone(), inode.content_changed, self.metadata(inode))
+        };
+        if content.sealed().is_some() {
+            return Ok(());
+        }
+        let sealed = self.seal_content(&content, &meta).await?;
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
+        if inode.content_changed == changed {
+            state.unsealed_bytes -= put_sealed(inode, &sealed);
+        }
+        Ok(())
+    }
+
+    /// Seals the files with the most unsealed bytes until there is room again.
+    pub(super) async fn relieve(&self) -> Result<(), TreeError> {
+        loop {
+            let fullest = {
+                let state = self.state.lock();
+                if state.unsealed_bytes <= self.options.unsealed_bytes_max / 2 {
+                    return Ok(());
+                }
+                let unsealed = |inode: &Inode| match &inode.body {
+                    Body::File(content) => content.unsealed_bytes(),
+                    Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
+                };
+                let fullest = state.nodes.iter().max_by_key(|(_, inode)| unsealed(inode));
+                fullest.filter(|(_, inode)| unsealed(inode) > 0).map(|(node, _)| *node)
+            };
+            let Some(node) = fullest else { return Ok(()) };
+            self.seal_node(node).await?;
+        }
+    }
+
+    /// What UnixFS nodes carry of a node's attributes.
+    pub(super) fn metadata(&self, inode: &Inode) -> Metadata {
+        if !self.options.store_metadata {
+            return Metadata::default();
+        }
+        Metadata {
+            mode: Some(inode.mode),
+            mtime: Some(crate::unixfs::data::Mtime {
+                seconds: inode.mtime.sec,
+                nanoseconds: inode.mtime.nsec,
+            }),
+        }
+    }
+}
+
+/// Notes that a file's content is sealed; gives how many bytes were not before.
+pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
+    let Body::File(content) = &mut inode.body else { return 0 };
+    let before = content.unsealed_bytes();
+    if let Content::Ranges { extents, sealed: known } = content {
+        if extents.data_bytes() == extents.size() {
+            let size = extents.size();
+            *content = Content::Whole { sealed: sealed.clone(), size };
+        } else {
+            **extents = extents.all_sealed(&sealed.cid);
+            *known = Some(sealed.clone());
+        }
+    }
+    before
+}
+
+fn parts(extents: &Extents) -> Vec<NewExtent> {
+    let part = |(_, extent): (u64, &super::extents::Extent)| match &extent.data {
+        Data::Hole => NewExtent::Hole(extent.len),
+        Data::Shared { cid, offset } => {
+            NewExtent::Shared { cid: cid.get(), offset: *offset, len: extent.len }
+        }
+        Data::Bytes(bytes) => NewExtent::Bytes(Bytes::copy_from_slice(bytes)),
+    };
+    extents.iter().map(part).collect()
+}
+
+impl From<UpdateError> for TreeError {
+    fn from(error: UpdateError) -> Self {
+        match error {
+            UpdateError::Read(error) => error.into(),
+            UpdateError::Store(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                Self::NoSpace(error.to_string())
+            }
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+/// Makes own blocks survive a power loss.
+pub(super) fn sync_blocks(blocks: &crate::cache::Blocks) -> Result<(), TreeError> {
+    blocks.sync().map_err(store_failed)
+}

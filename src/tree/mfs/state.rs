@@ -1,0 +1,217 @@
+//! The loaded part of the tree, behind one lock.
+//!
+//! Pure memory: a step that meets something that is not loaded ends with a
+//! [`Need`], and is tried again once that is there. Every change goes through
+//! the few methods here, so that a transaction can be taken back.
+
+use std::collections::HashMap;
+
+use super::fault::{Fault, Need, Step};
+use super::node::{Body, Dentry, Directory, Inode, Key, Name, To};
+use super::types::{NodeId, NodeKind};
+use crate::block::Cid;
+use crate::tree::error::TreeError;
+
+/// The loaded nodes and what the last checkpoint was.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) nodes: HashMap<NodeId, Box<Inode>>,
+    /// The records of the last checkpoint.
+    pub(super) posix: Option<Cid>,
+    /// Counts checkpoints, so that a load notices that one came between.
+    pub(super) epoch: u64,
+    /// Number of the next node that is made.
+    pub(super) next: u64,
+    /// Bytes of files that are in no block yet.
+    pub(super) unsealed_bytes: u64,
+    /// Nodes that differ from the checkpoint.
+    pub(super) dirty: std::collections::HashSet<NodeId>,
+    /// Numbers of directory records to drop at the next checkpoint.
+    pub(super) gone: std::collections::HashSet<NodeId>,
+    /// How many loaded nodes make clean ones be dropped.
+    pub(super) trim_at: usize,
+    /// Nodes as they were when the transaction under way began.
+    saved: Option<HashMap<NodeId, Option<Box<Inode>>>>,
+}
+
+impl State {
+    /// A node, to look at.
+    pub(super) fn node(&self, node: NodeId) -> Result<&Inode, TreeError> {
+        self.nodes.get(&node).map(|n| &**n).ok_or(TreeError::NotFound)
+    }
+
+    /// A node, to change.
+    pub(super) fn node_mut(&mut self, node: NodeId) -> Option<&mut Inode> {
+        self.save(node);
+        self.nodes.get_mut(&node).map(|n| &mut **n)
+    }
+
+    /// Adds a node.
+    pub(super) fn insert(&mut self, node: NodeId, inode: Inode) {
+        self.save(node);
+        self.nodes.insert(node, Box::new(inode));
+    }
+
+    /// Takes a node out.
+    pub(super) fn remove(&mut self, node: NodeId) {
+        self.save(node);
+        if let Some(inode) = self.nodes.remove(&node)
+            && let Body::File(content) = &inode.body
+        {
+            self.unsealed_bytes -= content.unsealed_bytes();
+        }
+        self.dirty.remove(&node);
+    }
+
+    fn save(&mut self, node: NodeId) {
+        if let Some(saved) = &mut self.saved {
+            let now = self.nodes.get(&node);
+            saved.entry(node).or_insert_with(|| now.cloned());
+        }
+    }
+
+    /// Begins a transaction that can be taken back.
+    pub(super) fn begin(&mut self) {
+        self.saved = Some(HashMap::new());
+    }
+
+    /// Keeps what the transaction did.
+    pub(super) fn keep(&mut self) {
+        self.saved = None;
+    }
+
+    /// Takes back what the transaction did. Holds that were taken meanwhile stay.
+    pub(super) fn take_back(&mut self) {
+        for (node, before) in self.saved.take().unwrap_or_default() {
+            let held = self.nodes.get(&node).map_or(0, |n| n.held);
+            match before {
+                Some(mut inode) => {
+                    inode.held = held;
+                    if inode.is_clean() {
+                        self.dirty.remove(&node);
+                    }
+                    self.nodes.insert(node, inode);
+                }
+                None => {
+                    self.nodes.remove(&node);
+                    self.dirty.remove(&node);
+                }
+            }
+        }
+        self.unsealed_bytes = self.count_unsealed();
+    }
+
+    fn count_unsealed(&self) -> u64 {
+        let bytes = |inode: &Inode| match &inode.body {
+            Body::File(content) => content.unsealed_bytes(),
+            Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
+        };
+        self.nodes.values().map(|inode| bytes(inode)).sum()
+    }
+
+    /// A directory that is still in the tree, to look at.
+    pub(super) fn directory(&self, node: NodeId) -> Result<&Directory, TreeError> {
+        let inode = self.node(node)?;
+        if inode.kind == NodeKind::Directory && inode.nlink == 0 {
+            return Err(TreeError::NotFound);
+        }
+        inode.directory().ok_or(TreeError::NotADirectory)
+    }
+
+    /// A directory, to change.
+    pub(super) fn directory_mut(&mut self, node: NodeId) -> Option<&mut Directory> {
+        match &mut self.node_mut(node)?.body {
+            Body::Directory(directory) => Some(directory),
+            Body::File(_) | Body::Symlink { .. } | Body::Special => None,
+        }
+    }
+
+    /// What a name leads to; `None` is proven.
+    pub(super) fn find(&self, parent: NodeId, name: &[u8]) -> Step<Option<NodeId>> {
+        let directory = self.directory(parent)?;
+        let key = Key::new(name);
+        match directory.entries.get(&key).map(|d| &d.to) {
+            Some(To::Node(node)) => Ok(Some(*node)),
+            Some(To::Absent) => Ok(None),
+            None if directory.complete || directory.base.is_none() => Ok(None),
+            Some(To::Unloaded) | None => Err(Fault::Need(Need::Entry(parent, key.name))),
+        }
+    }
+
+    /// Sets where a name leads.
+    pub(super) fn set_entry(&mut self, parent: NodeId, name: &Name, to: To, changed: u64) {
+        let Some(directory) = self.directory_mut(parent) else { return };
+        let key = Key::of(name.clone());
+        if to == To::Absent && directory.base.is_none() {
+            directory.entries.remove(&key);
+        } else {
+            directory.entries.insert(key, Dentry { to, changed });
+        }
+    }
+
+    /// Tells whether a directory has no entries.
+    pub(super) fn is_empty(&self, node: NodeId) -> Step<bool> {
+        let directory = self.directory(node)?;
+        if directory.entries.values().any(|d| d.to != To::Absent) {
+            return Ok(false);
+        }
+        if directory.base.is_some() && !directory.complete {
+            return Err(Fault::Need(Need::Listing(node)));
+        }
+        Ok(true)
+    }
+
+    /// Tells whether `below` is `above` or under it.
+    pub(super) fn is_under(&self, below: NodeId, above: NodeId) -> bool {
+        let mut at = below;
+        loop {
+            if at == above {
+                return true;
+            }
+            match self.nodes.get(&at).and_then(|n| n.home.as_ref()) {
+                Some((parent, _)) => at = *parent,
+                None => return false,
+            }
+        }
+    }
+
+    /// How deep a node lies; the root is 0.
+    pub(super) fn depth(&self, node: NodeId) -> usize {
+        let (mut at, mut depth) = (node, 0);
+        while let Some((parent, _)) = self.nodes.get(&at).and_then(|n| n.home.as_ref()) {
+            at = *parent;
+            depth += 1;
+        }
+        depth
+    }
+
+    /// The path of a node, or of a name in it, from the root of the tree.
+    pub(super) fn path(&self, node: NodeId, name: Option<&[u8]>) -> Vec<u8> {
+        let mut parts: Vec<&[u8]> = name.into_iter().collect();
+        let mut at = node;
+        while at != NodeId::ROOT {
+            match self.nodes.get(&at).and_then(|n| n.home.as_ref()) {
+                Some((parent, name)) => {
+                    parts.push(name);
+                    at = *parent;
+                }
+                // It was unlinked while it was open.
+                None => return Vec::new(),
+            }
+        }
+        let mut path = Vec::with_capacity(parts.iter().map(|p| p.len() + 1).sum());
+        for part in parts.iter().rev() {
+            path.push(b'/');
+            path.extend_from_slice(part);
+        }
+        if path.is_empty() {
+            path.push(b'/');
+        }
+        path
+    }
+
+    /// A number for a new node.
+    pub(super) fn fresh(&self) -> NodeId {
+        NodeId::counted(self.next)
+    }
+}
