@@ -225,3 +225,36 @@ pub const SMALL_FILE_BYTES_MAX: usize = 1 << 20;
 pub const IMPORTS_AHEAD_MAX: usize = 1024;
 /// Chunks of one file that an import has under way for each thread.
 pub const CHUNKS_AHEAD_PER_THREAD: usize = 2;
+
+// Journal.
+
+/// Longest frame of the journal, 1 MiB with its head. A longer payload is refused.
+pub const JOURNAL_FRAME_BYTES_MAX: usize = 1 << 20;
+/// Most bytes of frames in one append, 16 MiB. More is refused.
+pub const JOURNAL_APPEND_BYTES_MAX: usize = 16 << 20;
+/// Length at which a segment is full and the next one begins, by default.
+pub const JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
+/// Space kept back for what makes room on a full disk, by default. Other
+/// appends find the disk full before they touch it.
+pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
+/// Disk space that is set aside at a time, 16 MiB.
+pub const JOURNAL_ROOM_BYTES: u64 = 16 << 20;
+/// Age at which a segment before the checkpoint is dropped, by default.
+pub const JOURNAL_RETAIN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Bytes of journal beyond which segments before the checkpoint are dropped, by default.
+pub const JOURNAL_RETAIN_BYTES: u64 = 1 << 30;
+/// Bytes of torn tails that are kept aside. Over it the oldest are removed.
+pub const JOURNAL_TORN_BYTES_MAX: u64 = 64 << 20;
+/// Appends up to this length are copied together; of longer ones only the heads are.
+pub const JOURNAL_COPY_BYTES_MAX: usize = 16 << 10;
+/// Bytes of a segment that are read at a time.
+pub const JOURNAL_READ_BYTES: usize = 256 << 10;
+/// Bytes that a search for whole frames behind damage may checksum in vain in
+/// one segment, 4 GiB. Then the rest of the segment counts as damaged.
+pub const JOURNAL_SEARCH_BYTES_MAX: u64 = 4 << 30;
+/// Distance between the places of a segment that a reader remembers.
+pub const JOURNAL_INDEX_STRIDE_BYTES: u64 = 64 << 10;
+/// Segments of which a reader remembers places. The least recently used is forgotten.
+pub const JOURNAL_INDEXES_KEPT: usize = 32;
+/// Most bytes of payload in one page of frames; a page of more ends early.
+pub const JOURNAL_PAGE_BYTES_MAX: usize = 16 << 20;

@@ -73,6 +73,13 @@ pub trait DiskFile: Send + Sync {
     /// Cuts the file off; for taking back an append that went wrong.
     fn cut(&self, len: u64) -> io::Result<()>;
 
+    /// Sets disk space aside so that the file can grow to `len`; its length
+    /// stays. A full disk is found here and not by an append.
+    ///
+    /// Where the filesystem cannot set space aside, this only tells whether
+    /// there is room now.
+    fn reserve(&self, len: u64) -> io::Result<()>;
+
     /// Makes what was appended survive a power loss.
     fn sync(&self) -> io::Result<()>;
 }
@@ -232,6 +239,22 @@ impl DiskFile for RealFile {
 
     fn cut(&self, len: u64) -> io::Result<()> {
         self.0.set_len(len)
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
+        use rustix::io::Errno;
+        match rustix::io::retry_on_intr(|| fallocate(&self.0, FallocateFlags::KEEP_SIZE, 0, len)) {
+            // Of filesystems: they never heard of it, or not of this flag.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            other => return Ok(other?),
+        }
+        let stat = fstatvfs(&self.0)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free < len.saturating_sub(self.len()?) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        Ok(())
     }
 
     fn sync(&self) -> io::Result<()> {

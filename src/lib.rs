@@ -17,6 +17,8 @@ pub mod cache;
 
 pub mod unixfs;
 
+pub mod journal;
+
 pub mod tree;
 
 pub mod fs;

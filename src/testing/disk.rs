@@ -23,6 +23,8 @@ pub enum Op {
     Sync,
     /// A file is cut off.
     Cut,
+    /// Space is set aside for a file.
+    Reserve,
     /// A file is renamed, removed, or a directory is synced.
     Name,
 }
@@ -230,6 +232,11 @@ impl DiskFile for FaultFile {
     fn cut(&self, len: u64) -> io::Result<()> {
         self.disk.meet(Op::Cut, &self.path)?;
         self.inner.cut(len)
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.disk.meet(Op::Reserve, &self.path)?;
+        self.inner.reserve(len)
     }
 
     fn sync(&self) -> io::Result<()> {

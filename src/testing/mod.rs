@@ -4,4 +4,5 @@
 pub mod dag;
 pub mod disk;
 pub mod http;
+pub mod sim_disk;
 pub mod source;

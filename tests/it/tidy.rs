@@ -16,6 +16,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("source", &[]),
     ("cache", &["source"]),
     ("unixfs", &["cache"]),
+    ("journal", &[]),
     ("tree", &["unixfs", "cache"]),
     ("fs", &["tree"]),
     ("control", &["tree", "unixfs", "cache"]),

@@ -1,0 +1,286 @@
+//! What a crash has left is made a journal again. Only this file cuts segments
+//! off that it did not write itself.
+//!
+//! The frames are read in order up to the first place that is no frame. What
+//! follows is searched for whole frames too: each says how far the journal was
+//! known to survive a power loss when it was written. If the break is behind
+//! all of that, it is what a crash leaves, and is cut off. If not, something
+//! has damaged what was safe, and nothing is touched.
+
+use std::sync::Arc;
+
+use super::aside;
+use super::error::{Damage, JournalError};
+use super::frame::{FrameHead, Place, Seq};
+use super::reader;
+use super::segment::{Folder, SEGMENT_HEAD_BYTES, SegmentFile, decode_head, name_of};
+use super::walk::{Event, Walk};
+use super::writer::Known;
+use crate::disk::{DiskFile, read_exact_at};
+
+/// What was found when a journal was opened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Segments.
+    pub segments: usize,
+    /// The oldest frame that may be there; the next one if there are none.
+    pub first: Seq,
+    /// The last frame.
+    pub last: Seq,
+    /// The last frame that was known to survive a power loss.
+    pub durable: Seq,
+    /// Frames that were read and are whole, from where recovery began.
+    pub frames: u64,
+    /// Damage before the frame that was asked for. It stops nothing.
+    pub history: Vec<Damage>,
+    /// What a crash had left at the end, and was cut off.
+    pub torn: Option<Torn>,
+    /// Damage to what was safe. The journal is read-only.
+    pub damage: Option<Damage>,
+}
+
+/// What was cut off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Torn {
+    /// The last frame that stayed.
+    pub after: Seq,
+    /// Why it ends there; `None` if the caller wanted it.
+    pub why: Option<Damage>,
+    /// Bytes that were cut off.
+    pub bytes: u64,
+    /// Whole frames among them.
+    pub frames: u64,
+    /// The files in which they are kept, in the journal's directory.
+    pub kept: Vec<String>,
+}
+
+/// A journal as it is after recovery.
+pub(super) struct State {
+    pub(super) segments: Vec<Known>,
+    /// The segment to append to, and its length.
+    pub(super) tail: Option<(Seq, Arc<dyn DiskFile>, u64)>,
+    /// Earlier segments with frames that may not survive a power loss yet.
+    pub(super) unsynced: Vec<Arc<dyn DiskFile>>,
+    pub(super) next_seq: Seq,
+}
+
+/// Where the whole frames end.
+struct End {
+    /// Where the frame after the last would be.
+    place: Place,
+    next_seq: Seq,
+    durable: Seq,
+    why: Option<Damage>,
+    /// Whole frames behind the break.
+    frames_behind: u64,
+    unreadable: bool,
+}
+
+/// Recovers. Frames from `from` on are shown to `visit`, in order, as far as
+/// they are whole.
+pub(super) fn recover(
+    folder: &Folder,
+    from: Seq,
+    visit: &mut dyn FnMut(&FrameHead, &[u8]),
+) -> Result<(Recovered, State), JournalError> {
+    let segments = list(folder)?;
+    let mut report = Recovered::default();
+    let end = read(folder, &segments, from, &mut report, visit)?;
+    report.durable = end.durable;
+    report.last = end.next_seq.previous();
+    let segments = match end.why {
+        None => without_empty(folder, segments)?,
+        Some(why) if why.fault.is_of_the_disk() || end.unreadable || report.last < end.durable => {
+            report.damage = Some(why);
+            segments
+        }
+        Some(why) => {
+            let (torn, segments) = cut(folder, segments, end.place, end.next_seq)?;
+            report.torn = Some(Torn {
+                why: Some(why),
+                frames: end.frames_behind,
+                ..torn
+            });
+            without_empty(folder, segments)?
+        }
+    };
+    report.segments = segments.len();
+    report.first = segments.first().map_or(end.next_seq, |s| s.first);
+    let state = state(folder, &segments, &report)?;
+    Ok((report, state))
+}
+
+fn list(folder: &Folder) -> Result<Vec<SegmentFile>, JournalError> {
+    folder.segments().map_err(JournalError::io(&folder.dir))
+}
+
+/// Reads up to the break, and then the rest for its marks of durability.
+fn read(
+    folder: &Folder,
+    segments: &[SegmentFile],
+    from: Seq,
+    report: &mut Recovered,
+    visit: &mut dyn FnMut(&FrameHead, &[u8]),
+) -> Result<End, JournalError> {
+    let start = reader::segment_of(segments, from);
+    let some = segments.iter().skip(start).copied();
+    let mut walk = Walk::new(folder.clone(), some, None)?;
+    let mut end = End {
+        place: walk.place,
+        next_seq: walk.expected(),
+        durable: Seq(0),
+        why: None,
+        frames_behind: 0,
+        unreadable: false,
+    };
+    while let Some(event) = walk.step()? {
+        match event {
+            Event::Frame(_) if end.why.is_some() => end.frames_behind += 1,
+            Event::Frame(head) => {
+                report.frames += 1;
+                if head.seq >= from {
+                    visit(&head, walk.payload());
+                }
+                end.next_seq = walk.expected();
+                end.place = walk.at();
+            }
+            Event::Damage(damage) if end.why.is_some() => drop(damage),
+            Event::Damage(damage) => {
+                let before_from = damage.resumes.is_some_and(|resumes| resumes <= from);
+                if before_from {
+                    report.history.push(damage);
+                } else {
+                    end.place = Place {
+                        segment: damage.segment,
+                        offset: damage.offset,
+                    };
+                    end.why = Some(damage);
+                }
+            }
+        }
+    }
+    end.durable = walk.durable;
+    end.unreadable = walk.unreadable;
+    Ok(end)
+}
+
+/// Cuts off everything from a place on. Done again after a crash, it does the
+/// same: the place is found again whichever of its steps have reached the disk.
+fn cut(
+    folder: &Folder,
+    mut segments: Vec<SegmentFile>,
+    place: Place,
+    next_seq: Seq,
+) -> Result<(Torn, Vec<SegmentFile>), JournalError> {
+    let mut torn = Torn {
+        after: next_seq.previous(),
+        why: None,
+        bytes: 0,
+        frames: 0,
+        kept: Vec::new(),
+    };
+    // The newest goes first, so that what is left is always a beginning.
+    while let Some(last) = segments.pop() {
+        let inside = last.first == place.segment && place.offset > SEGMENT_HEAD_BYTES as u64;
+        if last.first < place.segment || inside {
+            segments.push(last);
+            break;
+        }
+        torn.bytes += last.bytes;
+        torn.kept.extend(aside::keep_segment(folder, last)?);
+    }
+    if let Some(last) = segments.last_mut()
+        && last.first == place.segment
+        && last.bytes > place.offset
+    {
+        let path = folder.path(&name_of(last.first));
+        let file = folder.open(last.first).map_err(JournalError::io(&path))?;
+        torn.bytes += last.bytes - place.offset;
+        let kept = aside::keep_tail(folder, &*file, place.offset, last.bytes, next_seq)?;
+        torn.kept.extend(kept);
+        folder.sync().map_err(JournalError::io(&folder.dir))?;
+        let cut = file.cut(place.offset).and_then(|()| file.sync());
+        cut.map_err(JournalError::io(&path))?;
+        last.bytes = place.offset;
+    }
+    folder.sync().map_err(JournalError::io(&folder.dir))?;
+    Ok((torn, segments))
+}
+
+/// Removes segments that were begun and never written to.
+fn without_empty(
+    folder: &Folder,
+    segments: Vec<SegmentFile>,
+) -> Result<Vec<SegmentFile>, JournalError> {
+    let (empty, rest): (Vec<_>, Vec<_>) = segments.into_iter().partition(|s| s.bytes == 0);
+    for segment in empty {
+        aside::keep_segment(folder, segment)?;
+    }
+    Ok(rest)
+}
+
+fn state(
+    folder: &Folder,
+    segments: &[SegmentFile],
+    report: &Recovered,
+) -> Result<State, JournalError> {
+    let mut state = State {
+        segments: Vec::new(),
+        tail: None,
+        unsynced: Vec::new(),
+        next_seq: report.last.next(),
+    };
+    for (place, segment) in segments.iter().enumerate() {
+        let path = folder.path(&name_of(segment.first));
+        let file = folder.open(segment.first).map_err(JournalError::io(path))?;
+        state.segments.push(Known {
+            first: segment.first,
+            begun_ns: begun_ns(&*file, segment.first),
+            bytes: segment.bytes,
+        });
+        match segments.get(place + 1) {
+            None => state.tail = Some((segment.first, file, segment.bytes)),
+            Some(next) if next.first > report.durable.next() => state.unsynced.push(file),
+            Some(_) => {}
+        }
+    }
+    Ok(state)
+}
+
+/// When a segment was begun; the end of time if it cannot be told, so that the
+/// segment does not count as old.
+fn begun_ns(file: &dyn DiskFile, first: Seq) -> u64 {
+    let mut head = [0; SEGMENT_HEAD_BYTES];
+    let read = read_exact_at(file, &mut head, 0).ok();
+    let head = read.and_then(|()| decode_head(&head, first).ok());
+    head.map_or(u64::MAX, |head| head.begun_ns)
+}
+
+/// Cuts off all frames after one; for a caller whose data they refer to is gone.
+pub(super) fn cut_after(
+    folder: &Folder,
+    after: Seq,
+    durable: Seq,
+) -> Result<(Torn, State), JournalError> {
+    let segments = list(folder)?;
+    let start = reader::segment_of(&segments, after.next());
+    let some = segments.iter().skip(start).copied();
+    let mut walk = Walk::new(folder.clone(), some, None)?;
+    let mut place = walk.place;
+    let mut frames = 0;
+    while let Some(event) = walk.step()? {
+        match event {
+            Event::Frame(head) if head.seq <= after => place = walk.at(),
+            Event::Frame(_) => frames += 1,
+            Event::Damage(damage) => return Err(JournalError::Damaged(Arc::new(damage))),
+        }
+    }
+    let (torn, segments) = cut(folder, segments, place, after.next())?;
+    let report = Recovered {
+        last: after,
+        durable,
+        ..Recovered::default()
+    };
+    let state = state(folder, &segments, &report)?;
+    Ok((Torn { frames, ..torn }, state))
+}

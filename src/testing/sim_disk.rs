@@ -1,0 +1,448 @@
+//! A disk in memory that loses power and is killed.
+//!
+//! What was synced survives a [`crash`](SimDisk::crash). Of what was not, any
+//! part may: of a file's bytes each sector by itself, behind a length that may
+//! be any length that the file has had since; of names each creation, renaming
+//! and removal by itself. Directories are there once they were made. After a
+//! [`kill`](SimDisk::kill) all of it is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+
+use crate::disk::{Disk, DiskEntry, DiskFile};
+
+/// What a disk writes as a whole.
+const SECTOR_BYTES: usize = 512;
+
+/// A disk in memory. Clones are the same disk.
+#[derive(Clone, Default)]
+pub struct SimDisk {
+    state: Arc<Mutex<State>>,
+}
+
+/// How often something was done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct SimCounts {
+    /// All that changes something or makes a change last.
+    pub changes: u64,
+    /// Appends to files.
+    pub appends: u64,
+    /// Syncs of files.
+    pub syncs: u64,
+    /// Syncs of directories.
+    pub dir_syncs: u64,
+}
+
+#[derive(Default)]
+struct State {
+    /// Names as they are now.
+    names: BTreeMap<PathBuf, FileId>,
+    dirs: BTreeSet<PathBuf>,
+    files: Vec<SimFileState>,
+    /// Changes to names that a power loss may take back, in order.
+    unsynced_names: Vec<NameChange>,
+    /// Names as they were synced.
+    synced_names: BTreeMap<PathBuf, FileId>,
+    counts: SimCounts,
+    stop_at: Option<u64>,
+    bytes_max: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct FileId(usize);
+
+#[derive(Clone, Default)]
+struct SimFileState {
+    bytes: Vec<u8>,
+    synced: Vec<u8>,
+    /// The shortest and the longest that it was since it was synced.
+    len_min: usize,
+    len_max: usize,
+    /// Space that was set aside beyond the bytes.
+    reserved: u64,
+}
+
+impl SimFileState {
+    fn space(&self) -> u64 {
+        self.reserved.max(self.bytes.len() as u64)
+    }
+
+    fn settle(&mut self) {
+        self.synced = self.bytes.clone();
+        self.len_min = self.bytes.len();
+        self.len_max = self.bytes.len();
+    }
+}
+
+#[derive(Debug, Clone)]
+enum NameChange {
+    Put(PathBuf, FileId),
+    Gone(PathBuf),
+    /// From, to: both at once, as a journaling filesystem does it.
+    Move(PathBuf, PathBuf, FileId),
+}
+
+impl NameChange {
+    fn apply(&self, names: &mut BTreeMap<PathBuf, FileId>) {
+        match self {
+            Self::Put(path, id) => drop(names.insert(path.clone(), *id)),
+            Self::Gone(path) => drop(names.remove(path)),
+            Self::Move(from, to, id) => {
+                names.remove(from);
+                names.insert(to.clone(), *id);
+            }
+        }
+    }
+
+    fn is_in(&self, dir: &Path) -> bool {
+        let (Self::Put(path, _) | Self::Gone(path) | Self::Move(_, path, _)) = self;
+        path.parent() == Some(dir)
+    }
+}
+
+impl State {
+    /// Counts a change, or fails if the disk is to stop there.
+    fn change(&mut self) -> io::Result<()> {
+        if self.stop_at.is_some_and(|stop| self.counts.changes >= stop) {
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
+        self.counts.changes += 1;
+        Ok(())
+    }
+
+    fn id(&self, path: &Path) -> io::Result<FileId> {
+        let id = self.names.get(path).copied();
+        id.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn file(&mut self, id: FileId) -> io::Result<&mut SimFileState> {
+        let file = self.files.get_mut(id.0);
+        file.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    fn free(&self) -> u64 {
+        let Some(bytes_max) = self.bytes_max else {
+            return u64::MAX;
+        };
+        let named = self.names.values().filter_map(|id| self.files.get(id.0));
+        bytes_max.saturating_sub(named.map(SimFileState::space).sum())
+    }
+
+    fn rename_one(&mut self, change: NameChange) {
+        change.apply(&mut self.names);
+        self.unsynced_names.push(change);
+    }
+}
+
+impl SimDisk {
+    /// Makes an empty disk without an end.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How often something was done so far.
+    pub fn counts(&self) -> SimCounts {
+        self.state.lock().counts
+    }
+
+    /// After so many changes, counted from the beginning, every further one
+    /// fails. None takes it back.
+    pub fn stop_at(&self, changes: Option<u64>) {
+        self.state.lock().stop_at = changes;
+    }
+
+    /// Sets how many bytes the disk holds, with space that is set aside.
+    pub fn set_bytes_max(&self, bytes_max: Option<u64>) {
+        self.state.lock().bytes_max = bytes_max;
+    }
+
+    /// Changes a byte of a file: damage.
+    pub fn flip(&self, path: &Path, offset: usize) -> io::Result<()> {
+        let mut state = self.state.lock();
+        let id = state.id(path)?;
+        let file = state.file(id)?;
+        for bytes in [&mut file.bytes, &mut file.synced] {
+            if let Some(byte) = bytes.get_mut(offset) {
+                *byte ^= 0x10;
+            }
+        }
+        Ok(())
+    }
+
+    /// The disk as the next process finds it when this one is killed: all that
+    /// was done is there. This disk stops.
+    pub fn kill(&self) -> Self {
+        let mut state = self.state.lock();
+        state.stop_at = Some(0);
+        let next = State {
+            names: state.names.clone(),
+            dirs: state.dirs.clone(),
+            files: state.files.clone(),
+            unsynced_names: state.unsynced_names.clone(),
+            synced_names: state.synced_names.clone(),
+            bytes_max: state.bytes_max,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(next)),
+        }
+    }
+
+    /// The disk as it may be after a power loss, one of many. This disk stops.
+    pub fn crash(&self, seed: u64) -> Self {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let mut state = self.state.lock();
+        state.stop_at = Some(0);
+        let mut names = state.synced_names.clone();
+        // Some crashes keep all names and some none, so that neither is rare.
+        let odds = [0.0, 0.5, 0.5, 1.0][rng.random_range(0..4)];
+        for change in &state.unsynced_names {
+            if rng.random_bool(odds) {
+                change.apply(&mut names);
+            }
+        }
+        let mut files = state.files.clone();
+        for file in &mut files {
+            file.bytes = after_power_loss(file, &mut rng);
+            file.reserved = 0;
+            file.settle();
+        }
+        let next = State {
+            synced_names: names.clone(),
+            names,
+            dirs: state.dirs.clone(),
+            files,
+            bytes_max: state.bytes_max,
+            ..State::default()
+        };
+        Self {
+            state: Arc::new(Mutex::new(next)),
+        }
+    }
+
+    fn handle(&self, id: FileId) -> Arc<dyn DiskFile> {
+        Arc::new(SimFile {
+            disk: self.clone(),
+            id,
+        })
+    }
+}
+
+/// What a file may have: bytes that were synced, and of the others any sectors.
+fn after_power_loss(file: &SimFileState, rng: &mut StdRng) -> Vec<u8> {
+    let kept = file.synced.len().min(file.len_min);
+    let longest = file.len_max.max(file.synced.len());
+    let len = match rng.random_range(0..4) {
+        0 => kept,
+        1 => file.bytes.len().max(kept),
+        _ => rng.random_range(kept..=longest),
+    };
+    let odds = [0.0, 0.5, 0.9, 1.0][rng.random_range(0..4)];
+    let mut out = vec![0; len];
+    for start in (0..len).step_by(SECTOR_BYTES) {
+        let end = (start + SECTOR_BYTES).min(len);
+        let written = rng.random_bool(odds);
+        // A sector that was being written may be so in part.
+        let torn = rng.random_bool(0.1).then(|| rng.random_range(start..=end));
+        for at in start..end {
+            let new = written && torn.is_none_or(|torn| at < torn);
+            let byte = if at < kept || !new {
+                file.synced.get(at).filter(|_| at < kept || !new)
+            } else {
+                file.bytes.get(at)
+            };
+            if let (Some(byte), Some(place)) = (byte, out.get_mut(at)) {
+                *place = *byte;
+            }
+        }
+    }
+    out
+}
+
+impl Disk for SimDisk {
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.state.lock();
+        state.change()?;
+        if state.names.contains_key(path) {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        let parent = path.parent().unwrap_or(Path::new(""));
+        if !state.dirs.contains(parent) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let id = FileId(state.files.len());
+        state.files.push(SimFileState::default());
+        state.rename_one(NameChange::Put(path.to_owned(), id));
+        drop(state);
+        Ok(self.handle(id))
+    }
+
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let id = self.state.lock().id(path)?;
+        Ok(self.handle(id))
+    }
+
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        let mut state = self.state.lock();
+        let id = state.id(path)?;
+        let bytes = state.file(id)?.bytes.clone();
+        if bytes.len() > bytes_max {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DiskEntry>> {
+        let state = self.state.lock();
+        if !state.dirs.contains(dir) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let inside = state.names.iter().filter(|(p, _)| p.parent() == Some(dir));
+        let entry = |(path, id): (&PathBuf, &FileId)| {
+            Some(DiskEntry {
+                name: path.file_name()?.to_owned(),
+                len: state.files.get(id.0)?.bytes.len() as u64,
+            })
+        };
+        Ok(inside.filter_map(entry).collect())
+    }
+
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.dirs.contains(dir) {
+            return Ok(());
+        }
+        state.change()?;
+        for above in dir.ancestors() {
+            state.dirs.insert(above.to_owned());
+        }
+        Ok(())
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.change()?;
+        let id = state.id(from)?;
+        state.rename_one(NameChange::Move(from.to_owned(), to.to_owned(), id));
+        Ok(())
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.change()?;
+        state.id(path)?;
+        state.rename_one(NameChange::Gone(path.to_owned()));
+        Ok(())
+    }
+
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.change()?;
+        let inside: Vec<_> = state
+            .names
+            .keys()
+            .filter(|p| p.starts_with(dir))
+            .cloned()
+            .collect();
+        for path in inside {
+            state.rename_one(NameChange::Gone(path));
+        }
+        state.dirs.retain(|known| !known.starts_with(dir));
+        Ok(())
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.change()?;
+        state.counts.dir_syncs += 1;
+        let changes = std::mem::take(&mut state.unsynced_names);
+        let (synced, rest): (Vec<_>, Vec<_>) = changes.into_iter().partition(|c| c.is_in(dir));
+        for change in synced {
+            change.apply(&mut state.synced_names);
+        }
+        state.unsynced_names = rest;
+        Ok(())
+    }
+
+    fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
+        Ok(self.state.lock().free())
+    }
+}
+
+struct SimFile {
+    disk: SimDisk,
+    id: FileId,
+}
+
+impl DiskFile for SimFile {
+    fn append(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut state = self.disk.state.lock();
+        state.change()?;
+        state.counts.appends += 1;
+        let free = state.free();
+        let file = state.file(self.id)?;
+        let room = (file.space() - file.bytes.len() as u64).saturating_add(free);
+        let wanted: usize = parts.iter().map(|part| part.len()).sum();
+        let taken = wanted.min(usize::try_from(room).unwrap_or(usize::MAX));
+        if taken == 0 && wanted > 0 {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let end = file.bytes.len() + taken;
+        for part in parts {
+            file.bytes.extend_from_slice(part);
+        }
+        file.bytes.truncate(end);
+        file.len_max = file.len_max.max(end);
+        Ok(taken)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let mut state = self.disk.state.lock();
+        let file = state.file(self.id)?;
+        let rest = file.bytes.get(offset as usize..).unwrap_or_default();
+        let count = rest.len().min(out.len());
+        let (read, _) = out.split_at_mut(count);
+        read.copy_from_slice(rest.get(..count).unwrap_or_default());
+        Ok(count)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.state.lock().file(self.id)?.bytes.len() as u64)
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.change()?;
+        let file = state.file(self.id)?;
+        file.bytes.resize(len as usize, 0);
+        file.reserved = 0;
+        file.len_min = file.len_min.min(len as usize);
+        Ok(())
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.change()?;
+        let free = state.free();
+        let file = state.file(self.id)?;
+        if len.saturating_sub(file.space()) > free {
+            return Err(io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        file.reserved = file.reserved.max(len);
+        Ok(())
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.change()?;
+        state.counts.syncs += 1;
+        state.file(self.id)?.settle();
+        Ok(())
+    }
+}
