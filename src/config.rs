@@ -225,3 +225,8 @@ pub const SMALL_FILE_BYTES_MAX: usize = 1 << 20;
 pub const IMPORTS_AHEAD_MAX: usize = 1024;
 /// Chunks of one file that an import has under way for each thread.
 pub const CHUNKS_AHEAD_PER_THREAD: usize = 2;
+
+// Changes of files and directories.
+
+/// Lengths of leaves of zeros whose hashes are kept; the least recently used are forgotten.
+pub const ZERO_LEAVES_KEPT_MAX: usize = 64;
