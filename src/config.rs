@@ -258,3 +258,7 @@ pub const JOURNAL_INDEX_STRIDE_BYTES: u64 = 64 << 10;
 pub const JOURNAL_INDEXES_KEPT: usize = 32;
 /// Most bytes of payload in one page of frames; a page of more ends early.
 pub const JOURNAL_PAGE_BYTES_MAX: usize = 16 << 20;
+// Changes of files and directories.
+
+/// Lengths of leaves of zeros whose hashes are kept; the least recently used are forgotten.
+pub const ZERO_LEAVES_KEPT_MAX: usize = 64;

@@ -36,9 +36,9 @@ pub(super) async fn find(
             }
         };
         match shard.find(hash, depth) {
-            Some(Slot::Shard(child)) => at = *child,
+            Some(Slot::Shard { cid, .. }) => at = *cid,
             Some(Slot::Entry(entry)) => return Ok((entry.name == name).then(|| entry.clone())),
-            Some(Slot::Hidden) | None => return Ok(None),
+            Some(Slot::Hidden(_)) | None => return Ok(None),
         }
     }
     Err(ReadError::malformed(&at, Malformed::TooDeep))
@@ -72,8 +72,8 @@ pub(super) async fn entries(nodes: &Nodes, cid: &Cid) -> Result<Vec<DirEntry>, R
             for slot in shard.slots() {
                 match slot {
                     Slot::Entry(entry) => found.push(entry.clone()),
-                    Slot::Shard(child) => next.push(*child),
-                    Slot::Hidden => {}
+                    Slot::Shard { cid, .. } => next.push(*cid),
+                    Slot::Hidden(_) => {}
                 }
             }
             // A shard that links to itself many times over must not fill the memory.

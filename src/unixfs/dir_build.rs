@@ -10,7 +10,9 @@ use super::dag_pb::{bytes_field_len, link_field_len, write_data, write_link};
 use super::data::{Kind, UnixFs};
 use super::hamt_build::{self, HamtTooDeep};
 use super::layout::Metadata;
+use super::profile::Profile;
 use crate::block::Cid;
+use crate::config::{HAMT_FANOUT_PLAIN, HAMT_THRESHOLD_BYTES};
 
 /// An entry of a directory under construction, packed: a million of them
 /// should cost no more memory than they must.
@@ -50,7 +52,7 @@ impl NewEntry {
     }
 
     /// Bytes that the entry takes in a basic directory's block.
-    fn block_bytes(&self) -> usize {
+    pub fn block_bytes(&self) -> usize {
         link_field_len(self.cid_bytes().len(), self.name().len(), self.tsize)
     }
 }
@@ -78,6 +80,70 @@ pub struct DirRules {
     pub links_max: Option<usize>,
     /// Children of a HAMT's node: a power of two from 8 to 1024.
     pub fanout: u32,
+}
+
+impl From<Profile> for DirRules {
+    fn from(profile: Profile) -> Self {
+        Self {
+            estimate: match profile {
+                Profile::UnixfsV1_2025 => SizeEstimate::Block,
+                Profile::UnixfsV0_2015 => SizeEstimate::Links,
+            },
+            threshold_bytes: HAMT_THRESHOLD_BYTES,
+            links_max: None,
+            fanout: HAMT_FANOUT_PLAIN as u32,
+        }
+    }
+}
+
+/// What the form of a directory depends on, added up over its entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct DirTally {
+    /// How many there are.
+    pub entries: u64,
+    /// Bytes that they take in a basic directory's block.
+    pub links_bytes: u64,
+    /// Bytes of their names and CIDs.
+    pub names_bytes: u64,
+}
+
+impl DirTally {
+    /// Adds up entries with different names.
+    pub fn of<'a>(entries: impl IntoIterator<Item = &'a NewEntry>) -> Self {
+        let mut tally = Self::default();
+        entries.into_iter().for_each(|entry| tally.add(entry));
+        tally
+    }
+
+    /// Counts an entry in.
+    pub fn add(&mut self, entry: &NewEntry) {
+        self.entries = self.entries.saturating_add(1);
+        self.links_bytes = self.links_bytes.saturating_add(entry.block_bytes() as u64);
+        self.names_bytes = self.names_bytes.saturating_add(entry.bytes.len() as u64);
+    }
+
+    /// Takes an entry out that was counted in.
+    pub fn remove(&mut self, entry: &NewEntry) {
+        self.entries = self.entries.saturating_sub(1);
+        self.links_bytes = self.links_bytes.saturating_sub(entry.block_bytes() as u64);
+        self.names_bytes = self.names_bytes.saturating_sub(entry.bytes.len() as u64);
+    }
+
+    /// Whether a directory of these entries is a HAMT.
+    pub fn is_sharded(&self, rules: &DirRules, meta: &Metadata) -> bool {
+        if rules.links_max.is_some_and(|max| self.entries > max as u64) {
+            return true;
+        }
+        let estimate = match rules.estimate {
+            SizeEstimate::Disabled => return false,
+            SizeEstimate::Links => self.names_bytes,
+            SizeEstimate::Block => {
+                let data = bytes_field_len(message(meta).encode().len()) as u64;
+                self.links_bytes.saturating_add(data)
+            }
+        };
+        estimate > rules.threshold_bytes
+    }
 }
 
 /// A finished directory.
@@ -116,18 +182,7 @@ pub fn build<E: From<HamtTooDeep>>(
 
 /// Whether a directory of these entries is a HAMT.
 pub fn is_sharded(entries: &[NewEntry], rules: &DirRules, meta: &Metadata) -> bool {
-    if rules.links_max.is_some_and(|max| entries.len() > max) {
-        return true;
-    }
-    let links = |bytes: fn(&NewEntry) -> usize| entries.iter().map(bytes).sum::<usize>();
-    let estimate = match rules.estimate {
-        SizeEstimate::Disabled => return false,
-        SizeEstimate::Links => links(|e| e.bytes.len()),
-        SizeEstimate::Block => {
-            links(NewEntry::block_bytes) + bytes_field_len(message(meta).encode().len())
-        }
-    };
-    estimate as u64 > rules.threshold_bytes
+    DirTally::of(entries).is_sharded(rules, meta)
 }
 
 fn tsize_of(entries: &[NewEntry]) -> u64 {

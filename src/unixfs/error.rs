@@ -1,6 +1,9 @@
 //! Why bytes are not a UnixFS node, and why a read failed.
 
-use crate::block::Cid;
+use std::io;
+
+use super::hamt_build::HamtTooDeep;
+use crate::block::{BlockError, Cid};
 use crate::cache::CacheError;
 
 /// Why a read of a file or directory failed.
@@ -35,6 +38,39 @@ impl ReadError {
             why,
         }
     }
+}
+
+/// Why a changed file or directory could not be made. Blocks without a root
+/// may be left behind, which garbage collection takes.
+#[derive(Debug, thiserror::Error)]
+pub enum UpdateError {
+    /// What is there already cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// A block cannot be made.
+    #[error(transparent)]
+    Block(#[from] BlockError),
+    /// The sink did not take a block.
+    #[error("block not stored: {0}")]
+    Store(#[source] io::Error),
+    /// Names of a directory have the same hash.
+    #[error(transparent)]
+    TooDeep(#[from] HamtTooDeep),
+    /// A range goes beyond the end of the file that it is of.
+    #[error("{len} bytes at {offset} are not in {cid}, which has {size}")]
+    Range {
+        /// The file.
+        cid: Box<Cid>,
+        /// Where the range begins.
+        offset: u64,
+        /// Its length.
+        len: u64,
+        /// Bytes of the file.
+        size: u64,
+    },
+    /// The file would be longer than an offset can say.
+    #[error("file is larger than an offset can say")]
+    TooLarge,
 }
 
 /// Why bytes are not a UnixFS node. The caller knows the CID.

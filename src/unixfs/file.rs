@@ -50,9 +50,40 @@ pub(super) async fn read(
     };
     let mut level = Vec::new();
     expand(file, &want, out, &mut level)?;
+    fill(nodes, root, level, out).await?;
+    Ok(len)
+}
+
+/// Fills `out` from a part of a file, which holds `declared` bytes as its parent says.
+///
+/// `out` must not go beyond the part.
+pub(super) async fn read_part(
+    nodes: &Nodes,
+    part: &Cid,
+    declared: u64,
+    offset: u64,
+    out: &mut [u8],
+) -> Result<(), ReadError> {
+    let want = Want {
+        cid: *part,
+        declared: Some(declared),
+        from: offset,
+        at: 0,
+        len: out.len(),
+    };
+    fill(nodes, part, vec![want], out).await
+}
+
+/// Reads level after level until nothing is wanted any more.
+async fn fill(
+    nodes: &Nodes,
+    root: &Cid,
+    mut level: Vec<Want>,
+    out: &mut [u8],
+) -> Result<(), ReadError> {
     for _ in 0..DAG_DEPTH_MAX {
         if level.is_empty() {
-            return Ok(len);
+            return Ok(());
         }
         level = descend(nodes, level, out).await?;
     }

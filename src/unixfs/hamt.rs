@@ -30,9 +30,14 @@ pub enum Slot {
     /// An entry.
     Entry(DirEntry),
     /// A shard of its own.
-    Shard(Cid),
+    Shard {
+        /// Its root.
+        cid: Cid,
+        /// Size of the DAG below as its maker says. Untrusted.
+        tsize: Option<u64>,
+    },
     /// An entry that cannot be shown.
-    Hidden,
+    Hidden(DirEntry),
 }
 
 impl Shard {
@@ -70,6 +75,16 @@ impl Shard {
     /// What the slots hold, in their order.
     pub fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.slots.iter().map(|(_, content)| content)
+    }
+
+    /// The slots that are taken, with their numbers, in order.
+    pub fn numbered(&self) -> &[(u32, Slot)] {
+        &self.slots
+    }
+
+    /// Children per node.
+    pub fn fanout(&self) -> u64 {
+        self.fanout
     }
 
     /// The slot for a hash at `depth` (0 at the root); `None` if it is empty
@@ -116,16 +131,20 @@ fn slot(link: Link, width: usize) -> Result<(u32, Slot), Malformed> {
     let digits = std::str::from_utf8(prefix).map_err(|_| bad.clone())?;
     let number = u32::from_str_radix(digits, 16).map_err(|_| bad)?;
     let rest: Bytes = name.slice(width..);
-    let content = if rest.is_empty() {
-        Slot::Shard(link.cid)
-    } else if showable(&rest) {
-        Slot::Entry(DirEntry {
-            name: rest,
-            cid: link.cid,
-            tsize: link.tsize,
-        })
+    let (cid, tsize) = (link.cid, link.tsize);
+    if rest.is_empty() {
+        return Ok((number, Slot::Shard { cid, tsize }));
+    }
+    let shown = showable(&rest);
+    let entry = DirEntry {
+        name: rest,
+        cid,
+        tsize,
+    };
+    let content = if shown {
+        Slot::Entry(entry)
     } else {
-        Slot::Hidden
+        Slot::Hidden(entry)
     };
     Ok((number, content))
 }

@@ -19,7 +19,8 @@ use crate::block::Cid;
 #[error("directory cannot be sharded: two names have the same hash")]
 pub struct HamtTooDeep;
 
-type Hashed<'a> = (u64, &'a NewEntry);
+/// An entry with the hash of its name.
+pub(super) type Hashed<'a> = (u64, &'a NewEntry);
 
 /// Builds a HAMT of entries with different names.
 ///
@@ -30,13 +31,8 @@ pub fn build<E: From<HamtTooDeep>>(
     meta: &Metadata,
     seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,
 ) -> Result<BuiltDir, E> {
-    let mut hashed: Vec<Hashed<'_>> = entries.iter().map(|e| (hash(e.name()), e)).collect();
-    hashed.sort_unstable_by_key(|(hash, _)| *hash);
-    let shape = Shape {
-        fanout,
-        width: prefix_width(fanout.into()),
-    };
-    let (cid, tsize) = shape.shard(&hashed, 0, meta, seal)?;
+    let shape = Shape::new(fanout);
+    let (cid, tsize) = shape.shard(&hashed(entries), 0, meta, seal)?;
     Ok(BuiltDir {
         cid,
         tsize,
@@ -44,20 +40,39 @@ pub fn build<E: From<HamtTooDeep>>(
     })
 }
 
-struct Shape {
+/// Hashes names and orders the entries by that.
+pub(super) fn hashed(entries: &[NewEntry]) -> Vec<Hashed<'_>> {
+    let mut hashed: Vec<_> = entries.iter().map(|e| (hash(e.name()), e)).collect();
+    hashed.sort_unstable_by_key(|(hash, _)| *hash);
+    hashed
+}
+
+/// How shards of a fanout are made.
+pub(super) struct Shape {
     fanout: u32,
     /// Hex digits of a slot's number.
     width: usize,
 }
 
 /// A slot that is taken.
-enum Child<'a> {
+pub(super) enum Child<'a> {
+    /// An entry.
     Entry(&'a NewEntry),
+    /// A shard of its own; the CID is encoded.
     Shard { cid: Vec<u8>, tsize: u64 },
 }
 
 impl Shape {
-    fn shard<E: From<HamtTooDeep>>(
+    /// `fanout` is a power of two from 8 to 1024.
+    pub(super) fn new(fanout: u32) -> Self {
+        Self {
+            fanout,
+            width: prefix_width(fanout.into()),
+        }
+    }
+
+    /// Seals a shard of entries that are ordered by hash, and all below it.
+    pub(super) fn shard<E: From<HamtTooDeep>>(
         &self,
         entries: &[Hashed<'_>],
         depth: usize,
@@ -82,7 +97,17 @@ impl Shape {
             };
             children.push((number, child));
         }
-        let node = self.node(&children, meta);
+        self.seal(&children, meta, seal)
+    }
+
+    /// Seals one shard; gives its CID and the bytes of all blocks in and below it.
+    pub(super) fn seal<E>(
+        &self,
+        children: &[(u32, Child<'_>)],
+        meta: &Metadata,
+        seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,
+    ) -> Result<(Cid, u64), E> {
+        let node = self.node(children, meta);
         let below = children
             .iter()
             .fold(0, |sum: u64, (_, c)| sum.saturating_add(c.parts().2));
@@ -90,21 +115,31 @@ impl Shape {
         Ok((seal(node)?, tsize))
     }
 
-    fn node(&self, children: &[(u32, Child<'_>)], meta: &Metadata) -> Bytes {
+    /// The UnixFS message of a shard whose slots of these numbers are taken.
+    pub(super) fn message(&self, numbers: impl Iterator<Item = u32>, meta: &Metadata) -> Bytes {
         let message = UnixFs {
-            data: Some(self.bitfield(children)),
+            data: Some(self.bitfield(numbers)),
             hash_type: Some(MURMUR3_X64_64),
             fanout: Some(self.fanout.into()),
             mode: meta.mode,
             mtime: meta.mtime,
             ..UnixFs::new(Kind::HamtShard)
         };
-        let data = message.encode();
+        message.encode()
+    }
+
+    /// Bytes that a link takes in a shard.
+    pub(super) fn link_bytes(&self, cid_len: usize, name_len: usize, tsize: u64) -> usize {
+        link_field_len(cid_len, self.width + name_len, tsize)
+    }
+
+    fn node(&self, children: &[(u32, Child<'_>)], meta: &Metadata) -> Bytes {
+        let data = self.message(children.iter().map(|(number, _)| *number), meta);
         let links: usize = children
             .iter()
             .map(|(_, child)| {
                 let (cid, name, tsize) = child.parts();
-                link_field_len(cid.len(), self.width + name.len(), tsize)
+                self.link_bytes(cid.len(), name.len(), tsize)
             })
             .sum();
         let mut out = Vec::with_capacity(links + bytes_field_len(data.len()));
@@ -118,9 +153,9 @@ impl Shape {
     }
 
     /// A big-endian number with a bit for each slot taken, without leading zeros.
-    fn bitfield(&self, children: &[(u32, Child<'_>)]) -> Bytes {
+    fn bitfield(&self, numbers: impl Iterator<Item = u32>) -> Bytes {
         let mut bits = vec![0u8; (self.fanout / 8) as usize];
-        for (number, _) in children {
+        for number in numbers {
             let from_end = (number / 8) as usize;
             if let Some(byte) = bits.iter_mut().rev().nth(from_end) {
                 *byte |= 1 << (number % 8);
@@ -177,8 +212,8 @@ mod tests {
         for slot in Shard::decode(node.links, &message).unwrap().slots() {
             match slot {
                 Slot::Entry(entry) => assert!(found.insert(entry.name.to_vec())),
-                Slot::Shard(child) => names(store, child, depth + 1, found),
-                Slot::Hidden => panic!("hidden"),
+                Slot::Shard { cid, .. } => names(store, cid, depth + 1, found),
+                Slot::Hidden(_) => panic!("hidden"),
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Reads every layout that exists (balanced, trickle, raw and dag-pb leaves,
 //! inline data, basic and HAMT directories, symlinks, mode and mtime) and
-//! builds what `ipfs add` builds. Decoding and layout are pure functions of
+//! builds what `ipfs add` builds. What is there already can be changed at a cost
+//! that follows the change (`dir_update`, `file_update`). Decoding and layout are pure functions of
 //! bytes; blocks come from `cache` and go to a [`crate::block::BlockSink`].
 //! Does not know sources, the journal or inodes.
 
@@ -12,10 +13,13 @@ pub mod dag_pb;
 pub mod data;
 mod dir;
 pub mod dir_build;
+pub mod dir_update;
 mod error;
 mod file;
+pub mod file_update;
 pub mod hamt;
 pub mod hamt_build;
+mod hamt_update;
 pub mod layout;
 pub mod links;
 pub mod node;
@@ -24,5 +28,5 @@ pub mod profile;
 mod reader;
 pub mod walk;
 
-pub use error::{Malformed, ReadError};
+pub use error::{Malformed, ReadError, UpdateError};
 pub use reader::{Meta, MetaKind, Reader};

@@ -24,6 +24,8 @@ pub struct Node {
     pub mode: Option<u32>,
     /// Modification time, where stored.
     pub mtime: Option<Mtime>,
+    /// Bytes of its block.
+    pub block_bytes: usize,
     /// Memory that the node keeps alive, in bytes, roughly.
     pub weight_bytes: usize,
 }
@@ -59,6 +61,9 @@ pub struct Part {
     pub cid: Cid,
     /// Where it ends in this node's file.
     pub end: u64,
+    /// Size of the DAG below as its maker says; that of the content where he
+    /// does not. Untrusted.
+    pub tsize: u64,
 }
 
 /// A directory entry as the blocks say it.
@@ -77,6 +82,8 @@ pub struct DirEntry {
 pub struct Directory {
     /// The entries that can be shown, in the order of the block.
     pub entries: Vec<DirEntry>,
+    /// Those that cannot.
+    pub hidden: Vec<DirEntry>,
     by_name: OnceLock<HashMap<Bytes, usize>>,
 }
 
@@ -117,6 +124,7 @@ impl Node {
             body,
             mode,
             mtime,
+            block_bytes: block.len(),
             weight_bytes,
         })
     }
@@ -139,7 +147,11 @@ fn file(links: Vec<Link>, unixfs: UnixFs) -> Result<File, Malformed> {
             declared,
             parts: u64::MAX,
         })?;
-        parts.push(Part { cid: link.cid, end });
+        parts.push(Part {
+            cid: link.cid,
+            end,
+            tsize: link.tsize.unwrap_or(size),
+        });
     }
     if end != declared {
         return Err(Malformed::FileSize {
@@ -160,17 +172,18 @@ fn file(links: Vec<Link>, unixfs: UnixFs) -> Result<File, Malformed> {
 
 fn directory(links: Vec<Link>) -> Directory {
     let mut seen = std::collections::HashSet::with_capacity(links.len());
-    let entries = links
+    let (entries, hidden) = links
         .into_iter()
         .map(|l| DirEntry {
             name: l.name.unwrap_or_default(),
             cid: l.cid,
             tsize: l.tsize,
         })
-        .filter(|e| showable(&e.name) && seen.insert(e.name.clone()))
-        .collect();
+        .filter(|e| seen.insert(e.name.clone()))
+        .partition(|e| showable(&e.name));
     Directory {
         entries,
+        hidden,
         by_name: OnceLock::new(),
     }
 }

@@ -63,6 +63,11 @@ impl Reader {
         self.nodes.blocks()
     }
 
+    /// Decoded nodes.
+    pub(super) fn nodes(&self) -> &Nodes {
+        &self.nodes
+    }
+
     /// Tells what a CID is.
     pub async fn meta(&self, cid: &Cid) -> Result<Meta, ReadError> {
         if let Some(meta) = self.meta_local(cid)? {

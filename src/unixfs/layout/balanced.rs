@@ -31,6 +31,35 @@ impl Balanced {
         self.push_at(0, piece, seal)
     }
 
+    /// Adds a finished tree as a child of `level + 1`, where a chunk has level 0.
+    ///
+    /// Lower levels that are open are closed first. Where they hold whole nodes,
+    /// and `piece` is a full tree of its level, the result is the one that
+    /// pushing its chunks gives. Otherwise nodes with fewer links than could
+    /// be arise; one that would have a single link is left out.
+    pub fn push_tree<E>(
+        &mut self,
+        level: usize,
+        piece: Piece,
+        seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,
+    ) -> Result<(), E> {
+        for below in 0..level.min(self.levels.len()) {
+            let open = self.levels.get_mut(below).map(std::mem::take);
+            match open.unwrap_or_default().as_slice() {
+                [] => {}
+                [only] => self.push_at(below + 1, *only, seal)?,
+                children => {
+                    let node = seal_node(children, &Metadata::default(), seal)?;
+                    self.push_at(below + 1, node, seal)?;
+                }
+            }
+        }
+        if self.levels.len() < level {
+            self.levels.resize_with(level, Vec::new);
+        }
+        self.push_at(level, piece, seal)
+    }
+
     fn push_at<E>(
         &mut self,
         from: usize,
@@ -65,7 +94,8 @@ impl Balanced {
             let open = std::mem::take(level);
             let top = at + 1 == self.levels.len();
             match open.as_slice() {
-                [only] if top && at == 0 => return Ok(Some(*only)),
+                [] => {}
+                [only] if top => return Ok(Some(*only)),
                 children if top => return seal_node(children, meta, seal).map(Some),
                 children => {
                     let piece = seal_node(children, &Metadata::default(), seal)?;
@@ -111,6 +141,60 @@ mod tests {
         assert_eq!(shape(7, 2), "[[[..][..]][[..][.]]]");
         assert_eq!(shape(9, 3), "[[...][...][...]]");
         assert_eq!(shape(10, 3), "[[[...][...][...]][[.]]]");
+    }
+
+    /// A full tree of `level`, made by pushing its leaves.
+    fn full(store: &mut Store, level: u32, from: u64, links_max: usize) -> Piece {
+        let count = (links_max as u64).pow(level);
+        let leaves = (from..from + count).map(leaf);
+        let meta = Metadata::default();
+        let root = balanced(leaves, links_max, &meta, &mut |n| store.seal(n));
+        root.unwrap().unwrap()
+    }
+
+    #[test]
+    fn full_trees_pushed_whole_give_what_their_leaves_give() {
+        for links_max in [2usize, 3, 4] {
+            for leaves in 1..100u64 {
+                let mut store = Store::default();
+                let mut tree = Balanced::new(links_max);
+                let mut at = 0;
+                while at < leaves {
+                    let fits = |l: &u32| {
+                        let size = (links_max as u64).pow(*l);
+                        at % size == 0 && at + size <= leaves
+                    };
+                    let level = (0..7).rev().find(fits).unwrap();
+                    let piece = full(&mut store, level, at, links_max);
+                    tree.push_tree(level as usize, piece, &mut |n| store.seal(n))
+                        .unwrap();
+                    at += piece.size / 8;
+                }
+                let meta = Metadata::default();
+                let whole = tree.finish(&meta, &mut |n| store.seal(n)).unwrap();
+                let by_leaves = balanced((0..leaves).map(leaf), links_max, &meta, &mut |n| {
+                    store.seal(n)
+                });
+                assert_eq!(whole, by_leaves.unwrap(), "{leaves} of {links_max}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_tree_that_comes_before_lower_levels_are_full_closes_them() {
+        let mut store = Store::default();
+        let mut tree = Balanced::new(4);
+        for number in 0..3 {
+            tree.push(leaf(number), &mut |n| store.seal(n)).unwrap();
+        }
+        let piece = full(&mut store, 1, 10, 4);
+        tree.push_tree(1, piece, &mut |n| store.seal(n)).unwrap();
+        tree.push(leaf(20), &mut |n| store.seal(n)).unwrap();
+        tree.push_tree(1, piece, &mut |n| store.seal(n)).unwrap();
+        let root = tree.finish(&Metadata::default(), &mut |n| store.seal(n));
+        let root = root.unwrap().unwrap();
+        assert_eq!(store.shape(&root.cid), "[[...][....].[....]]");
+        assert_eq!(root.size, 12 * 8);
     }
 
     #[test]

@@ -99,7 +99,7 @@ pub fn balanced<E>(
 }
 
 /// Encodes and seals a node over `children`.
-fn seal_node<E>(
+pub(super) fn seal_node<E>(
     children: &[Piece],
     meta: &Metadata,
     seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,

@@ -1,0 +1,74 @@
+//! Finds the leaves of files, for those who change them leaf by leaf.
+
+use crate::block::{Cid, DAG_PB};
+use crate::config::DAG_DEPTH_MAX;
+use crate::unixfs::error::{Malformed, ReadError};
+use crate::unixfs::node::Body;
+use crate::unixfs::reader::Reader;
+
+/// A leaf of a file, and the bytes of the file that it holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeafSpan {
+    /// Its first byte.
+    pub start: u64,
+    /// The byte after its last.
+    pub end: u64,
+    /// The leaf; where a node holds bytes and links, that node.
+    pub cid: Cid,
+    /// Whether the file ends with it.
+    pub last: bool,
+}
+
+/// Finds the leaf that covers `offset`, by the sizes that nodes declare: a raw
+/// leaf is not read. At or beyond the end it is the last leaf.
+pub async fn leaf_at(reader: &Reader, cid: &Cid, offset: u64) -> Result<LeafSpan, ReadError> {
+    let mut leaf = LeafSpan {
+        start: 0,
+        end: 0,
+        cid: *cid,
+        last: true,
+    };
+    let mut wanted = 0;
+    if cid.codec() != DAG_PB {
+        leaf.end = reader.meta(cid).await?.size;
+        return Ok(leaf);
+    }
+    for depth in 0..DAG_DEPTH_MAX {
+        let node = reader.nodes().get(&leaf.cid).await?;
+        let Body::File(file) = &node.body else {
+            return Err(match depth {
+                0 => ReadError::NotAFile,
+                _ => ReadError::malformed(&leaf.cid, Malformed::Kind("a file's part is no file")),
+            });
+        };
+        if depth == 0 {
+            leaf.end = file.size;
+            wanted = offset.min(file.size.saturating_sub(1));
+        }
+        let declared = leaf.end - leaf.start;
+        if declared != file.size {
+            let found = file.size;
+            let why = Malformed::ChildSize { declared, found };
+            return Err(ReadError::malformed(&leaf.cid, why));
+        }
+        let inline = file.inline.len() as u64;
+        let within = wanted - leaf.start;
+        let at = file.parts.partition_point(|part| part.end <= within);
+        let Some(part) = file.parts.get(at).filter(|_| within >= inline) else {
+            leaf.last &= inline == file.size;
+            leaf.end = leaf.start + inline;
+            return Ok(leaf);
+        };
+        let before = at.checked_sub(1).and_then(|i| file.parts.get(i));
+        leaf = LeafSpan {
+            start: leaf.start + before.map_or(inline, |part| part.end),
+            end: leaf.start + part.end,
+            cid: part.cid,
+            last: leaf.last && part.end == file.size,
+        };
+        if part.cid.codec() != DAG_PB {
+            return Ok(leaf);
+        }
+    }
+    Err(ReadError::malformed(cid, Malformed::TooDeep))
+}
