@@ -225,3 +225,25 @@ pub const SMALL_FILE_BYTES_MAX: usize = 1 << 20;
 pub const IMPORTS_AHEAD_MAX: usize = 1024;
 /// Chunks of one file that an import has under way for each thread.
 pub const CHUNKS_AHEAD_PER_THREAD: usize = 2;
+
+// The posix DAG.
+
+/// Longest key of the posix map, 4 KiB. A longer one is refused.
+pub const POSIX_KEY_BYTES_MAX: usize = 4 << 10;
+/// Longest value of the posix map, 128 KiB. A longer one is refused.
+pub const POSIX_VALUE_BYTES_MAX: usize = 128 << 10;
+/// Largest block of the posix map, 256 KiB. A larger one is malformed; none is made.
+pub const POSIX_NODE_BYTES_MAX: usize = 256 << 10;
+/// Highest level of a block of the posix map. A higher one is malformed; 8
+/// entries a block, the fewest, would be 2^72 of them.
+pub const POSIX_LEVEL_MAX: u8 = 24;
+/// Memory for decoded blocks of the posix map, 16 MiB. The oldest are dropped.
+pub const POSIX_NODES_BYTES_MAX: usize = 16 << 20;
+/// Extended attributes of one node, names, values and 16 bytes for each, 80
+/// KiB: one of the longest that Linux passes on and a few more. More is ENOSPC.
+pub const POSIX_XATTRS_BYTES_MAX: usize = 80 << 10;
+/// Names of one hard-linked node and 16 bytes for each, 40 KiB: 1,000 names of
+/// 24 bytes. More is EMLINK.
+pub const POSIX_LINKS_BYTES_MAX: usize = 40 << 10;
+/// Longest commit object, 4 KiB. A longer one is malformed.
+pub const COMMIT_BYTES_MAX: usize = 4 << 10;
