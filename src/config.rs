@@ -262,3 +262,67 @@ pub const JOURNAL_PAGE_BYTES_MAX: usize = 16 << 20;
 
 /// Lengths of leaves of zeros whose hashes are kept; the least recently used are forgotten.
 pub const ZERO_LEAVES_KEPT_MAX: usize = 64;
+
+// The posix DAG.
+
+/// Longest key of the posix map, 4 KiB. A longer one is refused.
+pub const POSIX_KEY_BYTES_MAX: usize = 4 << 10;
+/// Longest value of the posix map, 128 KiB. A longer one is refused.
+pub const POSIX_VALUE_BYTES_MAX: usize = 128 << 10;
+/// Largest block of the posix map, 256 KiB. A larger one is malformed; none is made.
+pub const POSIX_NODE_BYTES_MAX: usize = 256 << 10;
+/// Highest level of a block of the posix map. A higher one is malformed; 8
+/// entries a block, the fewest, would be 2^72 of them.
+pub const POSIX_LEVEL_MAX: u8 = 24;
+/// Memory for decoded blocks of the posix map, 16 MiB. The oldest are dropped.
+pub const POSIX_NODES_BYTES_MAX: usize = 16 << 20;
+/// Extended attributes of one node, names, values and 16 bytes for each, 80
+/// KiB: one of the longest that Linux passes on and a few more. More is ENOSPC.
+pub const POSIX_XATTRS_BYTES_MAX: usize = 80 << 10;
+/// Names of one hard-linked node and 16 bytes for each, 40 KiB: 1,000 names of
+/// 24 bytes. More is EMLINK.
+pub const POSIX_LINKS_BYTES_MAX: usize = 40 << 10;
+/// Longest commit object, 4 KiB. A longer one is malformed.
+pub const COMMIT_BYTES_MAX: usize = 4 << 10;
+
+// The writable tree.
+
+/// Longest file, 1 EiB. Beyond it: EFBIG.
+pub const FILE_BYTES_MAX: u64 = 1 << 60;
+/// Names that one node may have; one more: EMLINK.
+pub const LINKS_MAX: u32 = 65_000;
+/// Longest target of a symbolic link (PATH_MAX without its end). Beyond it: ENAMETOOLONG.
+pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Deepest directory; nothing can be made below it.
+pub const TREE_DEPTH_MAX: usize = 4096;
+/// Longest value of an extended attribute, 64 KiB. Beyond it: E2BIG.
+pub const XATTR_BYTES_MAX: usize = 64 << 10;
+/// Names and values of all attributes of a node, 96 KiB. Beyond it: ENOSPC.
+pub const XATTRS_BYTES_MAX: usize = 96 << 10;
+/// Bytes of a write that one journal entry holds; more are several entries.
+pub const INLINE_BYTES_MAX: usize = 512 << 10;
+/// Ranges that one entry of a copy names; more are several entries.
+pub const SHARED_RANGES_MAX: usize = 4096;
+/// Bytes of files that wait in memory for their chunks to fill, 256 MiB by
+/// default. Over it, who writes seals the fullest files.
+pub const UNSEALED_BYTES_MAX: u64 = 256 << 20;
+/// Oldest change that a power loss may take, without fsync, by default.
+pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time between checkpoints while there are changes, by default.
+pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
+/// Journal bytes between checkpoints, 256 MiB by default.
+pub const CHECKPOINT_BYTES: u64 = 256 << 20;
+/// Changes between checkpoints, by default.
+pub const CHECKPOINT_CHANGES: u64 = 500_000;
+/// Pause after a checkpoint that failed.
+pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
+/// Checkpoints that are kept as snapshots, by default.
+pub const SNAPSHOTS_KEPT: usize = 16;
+/// How often a step is tried while what it needs is loaded. Then: EBUSY.
+pub const PLAN_ROUNDS_MAX: usize = 10_000;
+/// Clean nodes in memory beyond which those that nobody holds are dropped.
+pub const NODES_LOADED_MAX: usize = 200_000;
+/// Records that are read at a time.
+pub const RECORDS_PAGE: usize = 1024;
+/// Errors that a recovery names; more are only logged.
+pub const RECOVERY_ERRORS_MAX: usize = 1000;

@@ -6,10 +6,12 @@
 //! time that its record says. Absence is only ever reported when it is proven.
 //! Does not know the kernel, the tiers of the cache, or any source.
 
+pub mod acl;
 mod error;
 pub mod mfs;
 mod names;
 mod node;
+pub mod posix;
 mod resolve;
 
 pub use error::TreeError;

@@ -10,6 +10,8 @@ mod control_http;
 mod control_world;
 mod hostile;
 mod names;
+mod posix_hostile;
+mod posix_map;
 mod source_fixtures;
 mod source_gateway;
 mod source_kubo;
