@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use super::dag_pb::PbNode;
 use super::data::Mtime;
 use super::error::{Malformed, ReadError};
 use super::node::{Body, DirEntry, Node};
 use super::nodes::Nodes;
 use super::{dir, file};
-use crate::block::{CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
+use crate::block::{Block, CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
 use crate::cache::Blocks;
 use crate::config::{FETCH_DEADLINE, NODES_BYTES_MAX};
 
@@ -66,6 +67,26 @@ impl Reader {
     /// Decoded nodes.
     pub(super) fn nodes(&self) -> &Nodes {
         &self.nodes
+    }
+
+    /// Gives a block from wherever it is, within the deadline.
+    pub async fn block(&self, cid: &Cid) -> Result<Block, ReadError> {
+        match self.nodes.local_block(cid)? {
+            Some(block) => Ok(block),
+            None => self.nodes.fetch(cid).await,
+        }
+    }
+
+    /// Bytes of all blocks of a DAG, as its root and the links in it say.
+    pub async fn tsize(&self, cid: &Cid) -> Result<u64, ReadError> {
+        let block = self.block(cid).await?;
+        let own = block.data().len() as u64;
+        if cid.codec() != DAG_PB {
+            return Ok(own);
+        }
+        let node = PbNode::decode(block.data()).map_err(|e| ReadError::malformed(cid, e))?;
+        let below = node.links.iter().map(|link| link.tsize.unwrap_or(0));
+        Ok(below.fold(own, u64::saturating_add))
     }
 
     /// Tells what a CID is.

@@ -31,6 +31,7 @@ mod op;
 mod open;
 mod options;
 mod rename;
+mod seal;
 mod small_cid;
 mod state;
 mod types;

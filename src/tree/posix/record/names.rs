@@ -11,6 +11,8 @@ pub struct Tally {
     pub entries: u64,
     /// What they add up to where a basic directory's size is estimated.
     pub links_bytes: u64,
+    /// Bytes of their names and CIDs, the other way to estimate it.
+    pub names_bytes: u64,
 }
 
 /// Where a dentry's attributes are.
@@ -43,9 +45,10 @@ impl Dentry {
         fields.field("n").uint(self.node);
         if let Some(tally) = self.tally {
             let writer = fields.field("t");
-            writer.array(2);
+            writer.array(3);
             writer.uint(tally.entries);
             writer.uint(tally.links_bytes);
+            writer.uint(tally.names_bytes);
         }
         fields.record()
     }
@@ -59,10 +62,11 @@ impl Dentry {
                 b"b" => posix = Some(Posix::read(&mut reader)?),
                 b"n" => node = Some(reader.uint()?),
                 b"t" => {
-                    reader.tuple(2, "a tally")?;
+                    reader.tuple(3, "a tally")?;
                     tally = Some(Tally {
                         entries: reader.uint()?,
                         links_bytes: reader.uint()?,
+                        names_bytes: reader.uint()?,
                     });
                 }
                 other => return Err(unknown(other)),

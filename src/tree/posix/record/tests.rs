@@ -43,7 +43,7 @@ prop_compose! {
         Dentry {
             node,
             body: posix.map_or(DentryBody::Linked, DentryBody::Inline),
-            tally: tally.map(|(entries, links_bytes)| Tally { entries, links_bytes }),
+            tally: tally.map(|(entries, links_bytes)| Tally { entries, links_bytes, names_bytes: 9 }),
         }
     }
 }
@@ -126,6 +126,7 @@ fn a_record_has_the_bytes_that_the_documents_say() {
         tally: Some(Tally {
             entries: 3,
             links_bytes: 4,
+            names_bytes: 5,
         }),
     };
     assert_eq!(linked.encode(), b"\x82\x01\xa2\x61n\x05\x61t\x82\x03\x04");
