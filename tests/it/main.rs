@@ -9,6 +9,8 @@ mod cli_support;
 mod control_http;
 mod control_world;
 mod hostile;
+mod mfs_support;
+mod mfs_tree;
 mod names;
 mod posix_hostile;
 mod posix_map;

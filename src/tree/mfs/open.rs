@@ -15,16 +15,16 @@ use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Step};
 use super::load::plain_inode;
 use super::node::{Base, Body, Directory, Inode, Sealed};
-use super::op::{Logged, Op, kind};
+use super::op::{Attr, Logged, Op, kind};
 use super::state::State;
-use super::types::{NodeId, NodeKind};
+use super::types::{NodeId, NodeKind, Time};
 use super::{Mfs, MfsOptions, time_of};
 use crate::block::Cid;
 use crate::cache::Blocks;
 use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
-use crate::journal::{Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq};
+use crate::journal::{Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
 use crate::tree::posix::record::{self, Number};
@@ -105,6 +105,9 @@ impl Mfs {
         };
         mfs.begin().await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
+        if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
+            mfs.found(mfs.now())?;
+        }
         mfs.recovery = recovery;
         let mfs = Arc::new(mfs);
         let started = mfs.start(tokio::runtime::Handle::current());
@@ -157,6 +160,27 @@ impl Mfs {
         state.epoch = u64::from(last.is_some());
         state.next = next;
         Ok(())
+    }
+
+    /// Journals the root of a new tree, so that it is the same after a restart.
+    fn found(&self, now: Time) -> Result<(), TreeError> {
+        let attr = Attr {
+            node: NodeId::ROOT,
+            mode: Some(0o755),
+            uid: Some(self.options.uid),
+            gid: Some(self.options.gid),
+            atime: Some(now),
+            mtime: Some(now),
+            ctime: now,
+            acl: None,
+        };
+        let logged = Logged { path: b"/".to_vec(), to: Vec::new(), op: Op::Attr(attr) };
+        match self.perform(&mut self.state.lock(), Class::Normal, &[logged]) {
+            Ok(_) => Ok(()),
+            // Damaged, or on a full disk: it is served as it is.
+            Err(TreeError::ReadOnly(_) | TreeError::NoSpace(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Applies what was committed after the checkpoint.
