@@ -225,3 +225,16 @@ pub const SMALL_FILE_BYTES_MAX: usize = 1 << 20;
 pub const IMPORTS_AHEAD_MAX: usize = 1024;
 /// Chunks of one file that an import has under way for each thread.
 pub const CHUNKS_AHEAD_PER_THREAD: usize = 2;
+
+/// Entries of a directory of the writable tree that one call lists.
+pub const MFS_LIST_BATCH: usize = 256;
+/// Changes by others that wait to be told to the kernel. Over it they are
+/// forgotten one by one, and the kernel drops all that it keeps of the tree.
+pub const NOTICES_MAX: usize = 256 << 10;
+/// When the kernel is told a second time to drop what changed: an answer from
+/// before the change may have reached it after the first time.
+pub const NOTICE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long unmounting waits for a notice that is under way.
+pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
+/// Most bytes of one copy_file_range: what a reply can count, in whole pages.
+pub const COPY_BYTES_MAX: u64 = 0x7fff_f000;

@@ -16,7 +16,24 @@ impl From<TreeError> for OperationError {
             TreeError::IsADirectory
             | TreeError::NotALink
             | TreeError::NameTooLong
-            | TreeError::BadPath(_) => Self::invalid(message),
+            | TreeError::BadPath(_)
+            | TreeError::Invalid(_)
+            | TreeError::OtherNamespace
+            | TreeError::NoSuchPosition => Self::invalid(message),
+            TreeError::NoAttribute => Self::not_found(message),
+            TreeError::Exists | TreeError::NotEmpty | TreeError::Busy(_) => {
+                Self::new(ErrorKind::Busy, message)
+            }
+            TreeError::NotPermitted(_) | TreeError::ReadOnly(_) => {
+                Self::new(ErrorKind::Denied, message)
+            }
+            TreeError::NoSpace(_) => Self::new(ErrorKind::NoSpace, message),
+            TreeError::TooLarge
+            | TreeError::TooManyLinks
+            | TreeError::Limit(_)
+            | TreeError::AttributeTooLarge => Self::new(ErrorKind::TooLarge, message),
+            TreeError::Unsupported(_) => Self::new(ErrorKind::Unsupported, message),
+            TreeError::Failed(_) => Self::internal(message),
             TreeError::Timeout(_) => Self::new(ErrorKind::Timeout, message).hint(FETCH_HINT),
             TreeError::Unavailable(_) => {
                 Self::new(ErrorKind::Unavailable, message).hint(FETCH_HINT)

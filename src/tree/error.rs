@@ -75,6 +75,9 @@ pub enum TreeError {
     /// No data, or no hole, from there on.
     #[error("no such position")]
     NoSuchPosition,
+    /// What is in one namespace was to become part of another.
+    #[error("not within one namespace")]
+    OtherNamespace,
     /// It is in use.
     #[error("busy: {0}")]
     Busy(&'static str),
