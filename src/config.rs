@@ -326,3 +326,16 @@ pub const NODES_LOADED_MAX: usize = 200_000;
 pub const RECORDS_PAGE: usize = 1024;
 /// Errors that a recovery names; more are only logged.
 pub const RECOVERY_ERRORS_MAX: usize = 1000;
+
+/// Entries of a directory of the writable tree that one call lists.
+pub const MFS_LIST_BATCH: usize = 256;
+/// Changes by others that wait to be told to the kernel. Over it they are
+/// forgotten one by one, and the kernel drops all that it keeps of the tree.
+pub const NOTICES_MAX: usize = 256 << 10;
+/// When the kernel is told a second time to drop what changed: an answer from
+/// before the change may have reached it after the first time.
+pub const NOTICE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long unmounting waits for a notice that is under way.
+pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
+/// Most bytes of one copy_file_range: what a reply can count, in whole pages.
+pub const COPY_BYTES_MAX: u64 = 0x7fff_f000;

@@ -32,7 +32,7 @@ In /etc/fstab (through mount.cidfs):
 pub(super) struct Mount {
     /// What to mount, if two are given; then where
     ///
-    /// What: /ipfs/<cid>[/path], /ipns/<name>[/path], or / for all namespaces (the default).
+    /// What: /ipfs/<cid>[/path], /ipns/<name>[/path], /mfs[/path], or / for all namespaces (the default).
     #[arg(value_names = ["SOURCE] [DIR"], num_args = 1..=2, required = true)]
     pub(super) places: Vec<String>,
     /// Stay in the foreground
@@ -40,7 +40,7 @@ pub(super) struct Mount {
     pub(super) foreground: bool,
     /// Mount options, separated by commas
     ///
-    /// allow_other, allow_root, ro, uid=, gid=, umask=, fmask=, dmask=, exec_files, noexec, …
+    /// allow_other, allow_root, ro, rw, suid, dev, uid=, gid=, umask=, fmask=, dmask=, exec_files, noexec, …
     #[arg(short, long, value_name = "OPTS")]
     pub(super) options: Vec<String>,
     /// A source of blocks beside those of config.toml; may be repeated
@@ -52,7 +52,7 @@ pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
     let request = request(&args)?;
     let sources: Vec<String> = args.sources.iter().map(|spec| absolute(spec)).collect();
     // Refused here, where the message reaches the user whatever runs where.
-    fs::MountOptions::parse(&request.options)
+    fs::MountOptions::parse_for(&request.source, &request.options)
         .map_err(|error| OperationError::invalid(error.to_string()))?;
     if args.foreground {
         return in_foreground(common, sources, request).await;
@@ -91,7 +91,8 @@ fn request(args: &Mount) -> Result<MountRequest, Failure> {
         _ => return Err(OperationError::invalid("give one or two places").into()),
     };
     if !source.starts_with('/') {
-        let message = format!("{source:?} is neither /ipfs/<cid>, nor /ipns/<name>, nor /");
+        let message =
+            format!("{source:?} is neither /ipfs/<cid>, nor /ipns/<name>, nor /mfs, nor /");
         return Err(OperationError::invalid(message).into());
     }
     let dir = mount_point(Path::new(dir))?;

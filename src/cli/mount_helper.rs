@@ -41,8 +41,9 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
                     break;
                 }
                 'v' => common.verbose = common.verbose.saturating_add(1),
-                // Sloppy, no mtab, read-only, read-write: nothing changes for us.
-                's' | 'n' | 'r' | 'w' => {}
+                // Sloppy, no mtab, read-write where possible: nothing changes for us.
+                's' | 'n' | 'w' => {}
+                'r' => words.options.push("ro".to_owned()),
                 // A dry run.
                 'f' => words.dry_run = true,
                 _ => return Err(usage(&format!("unknown flag -{flag}"))),

@@ -2,27 +2,29 @@
 //!
 //! Stored modes and times stand in the headers; that they are stored, not
 //! defaults, and their fractions of a second are in the extended headers
-//! [`STORED_MODE`] and `mtime`, which other programs may ignore.
+//! [`STORED_MODE`] and `mtime`, which other programs may ignore. Pipes,
+//! sockets and devices of the writable tree are left out, and said so.
 
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tar::{Builder, EntryType, Header};
 use tokio::runtime::Handle;
 
 use super::channel::{ChannelWriter, stream_of};
 use super::{ByteStream, ErrorKind, OperationError};
 use crate::config::{CAT_CHUNK_BYTES, PATH_BYTES_MAX};
-use crate::tree::{Attr, Kind, Node, Tree};
+use crate::tree::{Attr, Kind, Located, Node, Tree, TreeError};
 use crate::unixfs::data::Mtime;
 
 /// Extended header with the mode in octal, where the content says one.
 pub const STORED_MODE: &str = "CIDFS.mode";
 
 /// Gives the archive of `node`, whose first entry is called `name`.
-pub(super) fn stream(tree: Arc<Tree>, node: Node, name: String) -> ByteStream {
+pub(super) fn stream(tree: Arc<Tree>, node: Located, name: String) -> ByteStream {
     let runtime = Handle::current();
     stream_of(move |out| {
         let mut walk = Walk {
@@ -44,28 +46,48 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     /// Writes a node and all below it, parents first.
-    fn all(&mut self, node: Node, path: PathBuf) -> Result<(), OperationError> {
-        let mut open = vec![(node, path)];
-        while let Some((node, path)) = open.pop() {
+    fn all(&mut self, node: Located, path: PathBuf) -> Result<(), OperationError> {
+        let mut open = vec![(Next::Known(node), path)];
+        while let Some((next, path)) = open.pop() {
             if path.as_os_str().len() > PATH_BYTES_MAX {
                 let message = format!("a path is longer than {PATH_BYTES_MAX} bytes");
                 return Err(OperationError::new(ErrorKind::TooLarge, message));
             }
-            self.one(&node, &path, &mut open)
-                .map_err(|error| error.context(path.display()))?;
+            let done = match self.take(next) {
+                Ok(Some(node)) => self.one(&node, &path, &mut open),
+                Ok(None) => Ok(()),
+                Err(error) => Err(error.into()),
+            };
+            done.map_err(|error| error.context(path.display()))?;
         }
         Ok(())
     }
 
+    /// `None` for an entry that was removed since its directory was listed.
+    fn take(&self, next: Next) -> Result<Option<Located>, TreeError> {
+        match next {
+            Next::Known(node) => Ok(Some(node)),
+            Next::Named(parent, name) => {
+                match self.runtime.block_on(self.tree.locate_in(&parent, &name)) {
+                    Err(TreeError::NotFound) => Ok(None),
+                    found => found.map(Some),
+                }
+            }
+        }
+    }
+
     fn one(
         &mut self,
-        node: &Node,
+        node: &Located,
         path: &Path,
-        open: &mut Vec<(Node, PathBuf)>,
+        open: &mut Vec<(Next, PathBuf)>,
     ) -> Result<(), OperationError> {
         let attr = self.runtime.block_on(self.tree.attr(node))?;
+        let Some(mut header) = header(&attr) else {
+            tracing::warn!(path = %path.display(), kind = ?attr.kind, "left out of an archive");
+            return Ok(());
+        };
         self.extended(&attr)?;
-        let mut header = header(&attr);
         match attr.kind {
             Kind::Directory => {
                 self.archive.append_data(&mut header, path, io::empty())?;
@@ -73,7 +95,11 @@ impl Walk<'_> {
                 // Taken from the end: the first entry comes first.
                 for entry in listing.entries.iter().rev() {
                     let name = std::ffi::OsStr::from_bytes(&entry.name);
-                    open.push((entry.node.clone(), path.join(name)));
+                    let next = match &entry.node {
+                        Node::Mfs(_) => Next::Named(node.clone(), entry.name.clone()),
+                        known => Next::Known(self.tree.keep(known.clone())?),
+                    };
+                    open.push((next, path.join(name)));
                 }
             }
             Kind::Symlink => {
@@ -81,7 +107,8 @@ impl Walk<'_> {
                 let target = Path::new(std::ffi::OsStr::from_bytes(&target));
                 self.archive.append_link(&mut header, path, target)?;
             }
-            Kind::File => {
+            // What has no header is left out above.
+            Kind::File | Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
                 let file = FileReader {
                     tree: &self.tree,
                     runtime: &self.runtime,
@@ -114,19 +141,21 @@ impl Walk<'_> {
     }
 }
 
-fn header(attr: &Attr) -> Header {
+/// `None` for what no content can be.
+fn header(attr: &Attr) -> Option<Header> {
     let mut header = Header::new_gnu();
     let (kind, default_mode, size) = match attr.kind {
         Kind::File => (EntryType::Regular, 0o644, attr.size),
         Kind::Directory => (EntryType::Directory, 0o755, 0),
         Kind::Symlink => (EntryType::Symlink, 0o777, 0),
+        Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => return None,
     };
     header.set_entry_type(kind);
     header.set_mode(attr.mode.map_or(default_mode, |mode| mode & 0o7777));
     header.set_size(size);
     let seconds = attr.mtime.map_or(0, |mtime| mtime.seconds);
     header.set_mtime(u64::try_from(seconds).unwrap_or(0));
-    header
+    Some(header)
 }
 
 /// Writes a time as seconds with a fraction.
@@ -156,6 +185,15 @@ pub fn parse_time(text: &str) -> Option<Mtime> {
         seconds: i64::try_from(nanoseconds.div_euclid(1_000_000_000)).ok()?,
         nanoseconds: u32::try_from(nanoseconds.rem_euclid(1_000_000_000)).ok()?,
     })
+}
+
+/// What is still to be written.
+enum Next {
+    /// A node that stays as it is.
+    Known(Located),
+    /// An entry of a directory of the writable tree: what has this name when
+    /// its turn comes, so that a long walk holds no more than it must.
+    Named(Located, Bytes),
 }
 
 /// A file as a stream of exactly its size.

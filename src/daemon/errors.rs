@@ -27,6 +27,7 @@ impl From<MountError> for OperationError {
     fn from(error: MountError) -> Self {
         let message = error.to_string();
         match error {
+            MountError::Root(error) => Self::from(error),
             MountError::Mounted(_) => Self::new(ErrorKind::Busy, message),
             MountError::Dir { error, .. } | MountError::Refused { error, .. } => Self {
                 message,

@@ -25,7 +25,7 @@ impl Mounter for KernelMounter {
     async fn mount(&self, request: &MountRequest) -> Result<Arc<dyn Mounted>, OperationError> {
         let deadline = self.deadline.as_secs();
         let words = format!("deadline={deadline},{},{}", self.options, request.options);
-        let mut options = fs::MountOptions::parse(&words)
+        let mut options = fs::MountOptions::parse_for(&request.source, &words)
             .map_err(|error| OperationError::invalid(error.to_string()))?;
         options.space_of = Some(self.repo.clone());
         let root = self

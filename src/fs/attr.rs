@@ -1,8 +1,10 @@
 //! What `stat` shows of a node.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::options::MountOptions;
+use super::time;
+use crate::tree::mfs::{NodeAttr, Time};
 use crate::tree::{Attr, Kind};
 
 /// What `stat` shows.
@@ -10,18 +12,28 @@ use crate::tree::{Attr, Kind};
 pub struct Stat {
     /// Inode number.
     pub ino: u64,
-    /// File, directory or symbolic link.
+    /// What kind of thing it is.
     pub kind: Kind,
     /// Bytes.
     pub size: u64,
+    /// 512-byte blocks, cached here or not.
+    pub blocks: u64,
     /// Permission bits.
     pub mode: u16,
     /// Owner.
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Modification time, also shown as access and change time.
+    /// Names that lead to it.
+    pub nlink: u32,
+    /// Device number of a device.
+    pub rdev: u32,
+    /// Access time; of what is immutable the modification time, like `ctime`.
+    pub atime: SystemTime,
+    /// Modification time.
     pub mtime: SystemTime,
+    /// Change time.
+    pub ctime: SystemTime,
 }
 
 impl Stat {
@@ -30,7 +42,7 @@ impl Stat {
     pub(super) fn new(ino: u64, attr: &Attr, options: &MountOptions) -> Self {
         let stored = attr.mode.map(|m| (m & 0o7777) as u16);
         let mode = match attr.kind {
-            Kind::File => {
+            Kind::File | Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {
                 let plain = if options.executable { 0o555 } else { 0o444 };
                 stored.unwrap_or(plain) & !options.fmask
             }
@@ -43,33 +55,50 @@ impl Stat {
         } else {
             mode & !0o222
         };
+        let mtime = attr.mtime.map_or(SystemTime::UNIX_EPOCH, |t| {
+            time::shown(Time {
+                sec: t.seconds,
+                nsec: t.nanoseconds,
+            })
+        });
         Self {
             ino,
             kind: attr.kind,
             size: attr.size,
+            blocks: attr.size.div_ceil(512),
             mode,
             uid: options.uid,
             gid: options.gid,
-            mtime: attr
-                .mtime
-                .map_or(SystemTime::UNIX_EPOCH, |t| time(t.seconds, t.nanoseconds)),
+            nlink: 1,
+            rdev: 0,
+            atime: mtime,
+            mtime,
+            ctime: mtime,
         }
     }
 
-    /// 512-byte blocks, cached here or not.
-    pub fn blocks(&self) -> u64 {
-        self.size.div_ceil(512)
+    /// Shows a node of the writable tree, which knows all of it itself.
+    pub(super) fn of_node(ino: u64, attr: &NodeAttr) -> Self {
+        Self {
+            ino,
+            kind: attr.kind,
+            size: attr.size,
+            blocks: attr.blocks,
+            mode: (attr.mode & 0o7777) as u16,
+            uid: attr.uid,
+            gid: attr.gid,
+            nlink: attr.nlink,
+            rdev: attr.rdev,
+            atime: time::shown(attr.atime),
+            mtime: time::shown(attr.mtime),
+            ctime: time::shown(attr.ctime),
+        }
     }
-}
 
-/// Clamped to what a time can hold: the seconds come from outside.
-fn time(seconds: i64, nanoseconds: u32) -> SystemTime {
-    let whole = Duration::from_secs(seconds.unsigned_abs());
-    let base = if seconds >= 0 {
-        SystemTime::UNIX_EPOCH.checked_add(whole)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_sub(whole)
-    };
-    base.and_then(|t| t.checked_add(Duration::from_nanos(u64::from(nanoseconds))))
-        .unwrap_or(SystemTime::UNIX_EPOCH)
+    /// Shows that something below changed at `changed`, if it is later.
+    pub(super) fn changed(mut self, changed: SystemTime) -> Self {
+        self.mtime = self.mtime.max(changed);
+        self.ctime = self.ctime.max(changed);
+        self
+    }
 }

@@ -117,7 +117,11 @@ mod tests {
 
     #[test]
     fn reporting_changes_no_number() {
-        for error in [TreeError::Exists, TreeError::Failed("x".into()), TreeError::NotEmpty] {
+        for error in [
+            TreeError::Exists,
+            TreeError::Failed("x".into()),
+            TreeError::NotEmpty,
+        ] {
             assert_eq!(report("test", &error), Errno::from(&error));
         }
     }

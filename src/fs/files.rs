@@ -8,8 +8,13 @@ use parking_lot::Mutex;
 
 use super::attr::Stat;
 use super::buffers::Buffers;
-use super::inodes::Inodes;
+use super::inodes::{Inodes, ROOT};
+use super::nodes::Nodes;
+use super::notices::Notices;
 use super::options::MountOptions;
+use super::watch::{self, Watch};
+use crate::config::NAME_BYTES_MAX;
+use crate::tree::mfs::{Mfs, NodeAttr, NodeId, Origin};
 use crate::tree::{Attr, Node, Tree, TreeError};
 
 /// The file system of one mount. Cheap to clone.
@@ -24,6 +29,11 @@ pub(super) struct Shared {
     pub(super) inodes: Inodes,
     pub(super) options: MountOptions,
     pub(super) buffers: Buffers,
+    /// The writable tree, where the mount shows it.
+    nodes: Option<Nodes>,
+    pub(super) notices: Arc<Notices>,
+    /// The door that this mount is.
+    origin: Origin,
     /// Hash of each namespace's listing, and when it last changed.
     changed: Mutex<HashMap<Node, (u128, SystemTime)>>,
 }
@@ -47,20 +57,56 @@ pub(super) const FOR_EVER: Duration = Duration::from_secs(50 * 365 * 86_400);
 const NAMESPACE_TTL: Duration = Duration::from_secs(1);
 
 impl Files {
-    /// Makes the file system of a mount whose root is `root`.
-    pub fn new(tree: Arc<Tree>, root: Node, options: MountOptions) -> Self {
+    /// Makes the file system of a mount whose root is `root`; `NotFound`
+    /// where that is of the writable tree and went in the meantime.
+    pub fn new(tree: Arc<Tree>, root: Node, options: MountOptions) -> Result<Self, TreeError> {
+        let shown = tree.mfs().filter(|_| shows_writable(&tree, &root));
+        let nodes = match shown {
+            Some(mfs) => Some(Nodes::new(Arc::clone(mfs), &root)?),
+            None => None,
+        };
+        let origin = watch::origin();
+        let notices = Arc::new(Notices::default());
+        if let Some(nodes) = &nodes {
+            let (known, notices) = (nodes.known().clone(), Arc::clone(&notices));
+            let watch = Watch {
+                origin,
+                known,
+                notices,
+            };
+            nodes.mfs().watch(Arc::new(watch));
+        }
         let inodes = Inodes::new(root);
         let buffers = Buffers::default();
         let changed = Mutex::default();
-        Self {
+        Ok(Self {
             shared: Arc::new(Shared {
                 tree,
                 inodes,
                 options,
                 buffers,
+                nodes,
+                notices,
+                origin,
                 changed,
             }),
-        }
+        })
+    }
+
+    /// Whether the mount shows the writable tree, or part of it.
+    pub fn shows_writable(&self) -> bool {
+        self.shared.nodes.is_some()
+    }
+
+    /// The door that this mount is.
+    pub fn origin(&self) -> Origin {
+        self.shared.origin
+    }
+
+    /// The inode numbers that the kernel may know, of the writable tree.
+    pub(super) fn known(&self) -> impl Fn() -> Vec<u64> + Send + 'static {
+        let known = self.shared.nodes.as_ref().map(|n| n.known().clone());
+        move || known.as_ref().map(|k| k.all()).unwrap_or_default()
     }
 
     /// The options of the mount.
@@ -70,18 +116,86 @@ impl Files {
 
     /// How many inodes the kernel refers to.
     pub fn inodes(&self) -> usize {
-        self.shared.inodes.len()
+        let writable = self.shared.nodes.as_ref().map_or(0, Nodes::len);
+        self.shared.inodes.len() + writable
     }
 
     /// Takes back what the kernel no longer refers to.
     pub fn forget(&self, ino: u64, lookups: u64) {
-        self.shared.inodes.forget(ino, lookups);
+        match (NodeId::from_number(ino), &self.shared.nodes) {
+            (Some(node), Some(nodes)) => nodes.forget(node, lookups),
+            _ => self.shared.inodes.forget(ino, lookups),
+        }
+    }
+
+    /// How long the kernel may take a name that was not found for absent.
+    pub fn absent_ttl(&self, parent: u64) -> Duration {
+        match self.shared.node(parent) {
+            // It may come without notice.
+            Err(_) | Ok(Node::Snapshots | Node::Name(_)) => Duration::ZERO,
+            Ok(Node::Top | Node::Ipfs | Node::Ipns | Node::Object(_) | Node::Mfs(_)) => FOR_EVER,
+        }
+    }
+}
+
+/// Whether a mount of `root` shows the writable tree.
+pub(super) fn shows_writable(tree: &Tree, root: &Node) -> bool {
+    match root {
+        Node::Top => tree.mfs().is_some(),
+        Node::Mfs(_) => true,
+        Node::Ipfs | Node::Ipns | Node::Name(_) | Node::Object(_) | Node::Snapshots => false,
     }
 }
 
 impl Shared {
     pub(super) fn node(&self, ino: u64) -> Result<Node, TreeError> {
+        if let Some(node) = NodeId::from_number(ino) {
+            return Ok(Node::Mfs(node));
+        }
         self.inodes.node(ino).ok_or(TreeError::NotFound)
+    }
+
+    /// The nodes of the writable tree.
+    pub(super) fn nodes(&self) -> Result<&Nodes, TreeError> {
+        self.nodes.as_ref().ok_or(TreeError::NotFound)
+    }
+
+    /// The writable node of an inode; what is immutable is read-only.
+    pub(super) fn writable(&self, ino: u64) -> Result<(&Arc<Mfs>, NodeId), TreeError> {
+        match self.node(ino)? {
+            Node::Mfs(node) => Ok((self.nodes()?.mfs(), node)),
+            Node::Top
+            | Node::Ipfs
+            | Node::Ipns
+            | Node::Name(_)
+            | Node::Object(_)
+            | Node::Snapshots => Err(TreeError::ReadOnly("content never changes".into())),
+        }
+    }
+
+    /// A writable node as the kernel is told of it. It keeps that until it is
+    /// told otherwise: it knows what it changed itself, and is given notice of
+    /// the rest.
+    pub(super) fn tell_node(&self, attr: &NodeAttr) -> Result<Told, TreeError> {
+        let ino = self.nodes()?.known().number(attr.node);
+        Ok(Told {
+            stat: Stat::of_node(ino, attr),
+            ttl: FOR_EVER,
+            attr_ttl: FOR_EVER,
+        })
+    }
+
+    /// The inode of `..` of a directory.
+    pub(super) fn parent(&self, ino: u64) -> u64 {
+        let (Some(node), Some(nodes)) = (NodeId::from_number(ino), &self.nodes) else {
+            return self.inodes.parent(ino);
+        };
+        match nodes.mfs().parent(node) {
+            // Above the writable tree is the root of the mount.
+            _ if node == NodeId::ROOT => ROOT,
+            Some(parent) => nodes.known().number(parent),
+            None => ino,
+        }
     }
 
     pub(super) fn stat(&self, ino: u64, attr: &Attr) -> Stat {
@@ -92,8 +206,8 @@ impl Shared {
     pub(super) fn attr_ttl(&self, node: &Node) -> Duration {
         match node {
             // Not zero: every path goes through them, and each step would ask.
-            Node::Ipfs | Node::Ipns | Node::Name(_) => NAMESPACE_TTL,
-            Node::Top | Node::Object(_) => FOR_EVER,
+            Node::Ipfs | Node::Ipns | Node::Name(_) | Node::Snapshots => NAMESPACE_TTL,
+            Node::Top | Node::Object(_) | Node::Mfs(_) => FOR_EVER,
         }
     }
 
@@ -101,7 +215,8 @@ impl Shared {
     pub(super) fn listed_ttl(&self, parent: &Node) -> Duration {
         match parent {
             Node::Ipns | Node::Name(_) => Duration::ZERO,
-            Node::Top | Node::Ipfs | Node::Object(_) => FOR_EVER,
+            Node::Snapshots => NAMESPACE_TTL,
+            Node::Top | Node::Ipfs | Node::Object(_) | Node::Mfs(_) => FOR_EVER,
         }
     }
 
@@ -109,7 +224,7 @@ impl Shared {
     /// listing last changed: the kernel keeps a listing as long as that stays.
     pub(super) async fn attr(&self, node: &Node) -> Result<(Attr, SystemTime), TreeError> {
         let attr = self.tree.attr(node).await?;
-        if !matches!(node, Node::Ipfs | Node::Ipns) {
+        if !matches!(node, Node::Ipfs | Node::Ipns | Node::Snapshots) {
             return Ok((attr, SystemTime::UNIX_EPOCH));
         }
         let listing = self.tree.list(node).await?;
@@ -128,4 +243,12 @@ impl Shared {
         }
         Ok((attr, known.1))
     }
+}
+
+/// Refuses a name that no directory can have.
+pub(super) fn check_name(name: &[u8]) -> Result<(), TreeError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(TreeError::NameTooLong);
+    }
+    Ok(())
 }

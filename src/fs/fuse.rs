@@ -1,24 +1,28 @@
-//! The kernel's side: decodes, calls [`Files`], replies. With `session.rs`
-//! the only place that knows the FUSE library.
+//! The kernel's side: decodes, calls [`Files`], replies. With `reply.rs` and
+//! `session.rs` the only place that knows the FUSE library.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::time::{Duration, SystemTime};
+use std::path::Path;
+use std::time::SystemTime;
 
+use bytes::Bytes;
 use fuser::{
-    AccessFlags, Errno as FuseErrno, FileAttr, FileHandle, FileType, Filesystem, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno as FuseErrno, FileAttr, FileHandle,
+    Filesystem, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags,
+    RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request,
+    TimeOrNow, WriteFlags,
 };
 use tokio::runtime::Handle;
 
-use super::attr::Stat;
-use super::errno::{Errno, report};
-use super::files::{FOR_EVER, Files};
-use super::ops::{Listed, XattrError, statfs};
-use super::wait::serve;
+use super::errno::report;
+use super::files::Files;
+use super::ops::statfs;
+use super::wait::{self, Terms, serve};
+use super::{decode, reply, time};
 use crate::config::{NAME_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_GRACE, REQUESTS_AHEAD_MAX};
-use crate::tree::Kind;
+use crate::tree::mfs::{Caller, New, SetAttr, SetTime};
 
 /// A mount's file system as the FUSE library wants it.
 pub(super) struct Adapter {
@@ -31,65 +35,77 @@ impl Adapter {
         Self { files, runtime }
     }
 
-    fn terms(&self, doing: &'static str, req: &Request) -> (&'static str, u32, Duration) {
-        (
+    fn terms(&self, doing: &'static str, req: &Request) -> Terms {
+        Terms {
             doing,
-            req.pid(),
-            self.files.options().deadline + REQUEST_GRACE,
-        )
-    }
-}
-
-impl From<Errno> for FuseErrno {
-    fn from(errno: Errno) -> Self {
-        Self::from_i32(errno.0)
-    }
-}
-
-impl From<&Stat> for FileAttr {
-    fn from(stat: &Stat) -> Self {
-        Self {
-            ino: INodeNo(stat.ino),
-            size: stat.size,
-            blocks: stat.blocks(),
-            atime: stat.mtime,
-            mtime: stat.mtime,
-            ctime: stat.mtime,
-            crtime: SystemTime::UNIX_EPOCH,
-            kind: file_type(stat.kind),
-            perm: stat.mode,
-            nlink: 1,
-            uid: stat.uid,
-            gid: stat.gid,
-            rdev: 0,
-            blksize: REQUEST_BYTES_MAX,
-            flags: 0,
+            pid: req.pid(),
+            deadline: self.files.options().deadline + REQUEST_GRACE,
         }
     }
-}
 
-fn file_type(kind: Kind) -> FileType {
-    match kind {
-        Kind::File => FileType::RegularFile,
-        Kind::Directory => FileType::Directory,
-        Kind::Symlink => FileType::Symlink,
+    fn files(&self) -> Files {
+        self.files.clone()
     }
-}
 
-impl Filesystem for Adapter {
-    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
-        let wanted = [
+    fn caller(&self, req: &Request) -> Caller {
+        Caller {
+            uid: req.uid(),
+            gid: req.gid(),
+            origin: self.files.origin(),
+        }
+    }
+
+    /// Makes safe what was acknowledged, on a thread that may block: one that
+    /// answers requests would hold up what has nothing to do with the disk.
+    fn sync(&self, ino: INodeNo, reply: ReplyEmpty) {
+        let files = self.files();
+        self.runtime.spawn_blocking(move || {
+            let outcome = files.sync(ino.0).map_err(|error| report("fsync", &error));
+            reply::done(reply)(outcome);
+        });
+    }
+
+    fn capabilities(&self) -> Vec<InitFlags> {
+        let mut wanted = vec![
             InitFlags::FUSE_ASYNC_READ,
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_CACHE_SYMLINKS,
             InitFlags::FUSE_NO_OPEN_SUPPORT,
             InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-            // Listings of the namespaces change: their times are asked for.
-            InitFlags::FUSE_AUTO_INVAL_DATA,
             InitFlags::FUSE_HANDLE_KILLPRIV_V2,
         ];
-        for flag in wanted {
+        if self.files.shows_writable() {
+            wanted.extend([
+                // What others change, the kernel is told; by the time of a file
+                // it would drop the pages after each of its own writes.
+                InitFlags::FUSE_EXPLICIT_INVAL_DATA,
+                InitFlags::FUSE_POSIX_ACL,
+                // Default ACLs come before the umask, which is ours to apply.
+                InitFlags::FUSE_DONT_MASK,
+            ]);
+        } else {
+            // Listings of the namespaces change: their times are asked for.
+            wanted.push(InitFlags::FUSE_AUTO_INVAL_DATA);
+        }
+        wanted
+    }
+}
+
+fn bytes(name: &OsStr) -> Vec<u8> {
+    name.as_bytes().to_vec()
+}
+
+fn set_time(time: TimeOrNow) -> SetTime {
+    match time {
+        TimeOrNow::Now => SetTime::Now,
+        TimeOrNow::SpecificTime(time) => SetTime::At(time::asked(time)),
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> std::io::Result<()> {
+        for flag in self.capabilities() {
             if let Err(missing) = config.add_capabilities(flag) {
                 tracing::debug!(?missing, "the kernel lacks a capability");
             }
@@ -111,25 +127,10 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let work = self
-            .files
-            .clone()
-            .lookup(parent.0, name.as_bytes().to_vec());
-        let attr_of_absent = absent();
-        serve(
-            &self.runtime,
-            self.terms("lookup", req),
-            work,
-            move |outcome| match outcome {
-                Ok(told) => {
-                    let attr = FileAttr::from(&told.stat);
-                    reply.entry_with_ttls(&told.attr_ttl, &told.ttl, &attr, Generation(0));
-                }
-                // Inode 0 is a negative entry, kept like any other: it is proven.
-                Err(Errno(libc::ENOENT)) => reply.entry(&FOR_EVER, &attr_of_absent, Generation(0)),
-                Err(errno) => reply.error(errno.into()),
-            },
-        );
+        let work = self.files().lookup(parent.0, bytes(name));
+        let absent = self.files.absent_ttl(parent.0);
+        let reply = reply::found(reply, absent);
+        serve(&self.runtime, self.terms("lookup", req), work, reply);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -137,29 +138,159 @@ impl Filesystem for Adapter {
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        let work = self.files.clone().getattr(ino.0);
-        serve(
-            &self.runtime,
-            self.terms("getattr", req),
-            work,
-            move |outcome| match outcome {
-                Ok(told) => reply.attr(&told.attr_ttl, &FileAttr::from(&told.stat)),
-                Err(errno) => reply.error(errno.into()),
-            },
-        );
+        let work = self.files().getattr(ino.0);
+        let reply = reply::attr(reply);
+        serve(&self.runtime, self.terms("getattr", req), work, reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let set = SetAttr {
+            mode: mode.map(|mode| mode & 0o7777),
+            uid,
+            gid,
+            size,
+            atime: atime.map(set_time),
+            mtime: mtime.map(set_time),
+            kill_privileges: false,
+        };
+        let work = self.files().setattr(self.caller(req), ino.0, set);
+        let reply = reply::attr(reply);
+        serve(&self.runtime, self.terms("setattr", req), work, reply);
     }
 
     fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
-        let work = self.files.clone().readlink(ino.0);
-        serve(
-            &self.runtime,
-            self.terms("readlink", req),
-            work,
-            move |outcome| match outcome {
-                Ok(target) => reply.data(&target),
-                Err(errno) => reply.error(errno.into()),
-            },
-        );
+        let work = self.files().readlink(ino.0);
+        let reply = reply::data(reply);
+        serve(&self.runtime, self.terms("readlink", req), work, reply);
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let new = match decode::new_node(mode, rdev) {
+            Ok(new) => new,
+            Err(error) => return reply.error(report("mknod", &error).into()),
+        };
+        let (caller, place) = (self.caller(req), (parent.0, bytes(name)));
+        let work = self.files().make(caller, place, new, (mode, umask));
+        let reply = reply::entry(reply);
+        serve(&self.runtime, self.terms("mknod", req), work, reply);
+    }
+
+    fn mkdir(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        reply: ReplyEntry,
+    ) {
+        let (caller, place) = (self.caller(req), (parent.0, bytes(name)));
+        let work = self
+            .files()
+            .make(caller, place, New::Directory, (mode, umask));
+        let reply = reply::entry(reply);
+        serve(&self.runtime, self.terms("mkdir", req), work, reply);
+    }
+
+    fn symlink(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        link_name: &OsStr,
+        target: &Path,
+        reply: ReplyEntry,
+    ) {
+        let (caller, place) = (self.caller(req), (parent.0, bytes(link_name)));
+        let new = New::Symlink(Bytes::copy_from_slice(target.as_os_str().as_bytes()));
+        let work = self.files().make(caller, place, new, (0o777, 0));
+        let reply = reply::entry(reply);
+        serve(&self.runtime, self.terms("symlink", req), work, reply);
+    }
+
+    fn link(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        newparent: INodeNo,
+        newname: &OsStr,
+        reply: ReplyEntry,
+    ) {
+        let (caller, place) = (self.caller(req), (newparent.0, bytes(newname)));
+        let work = self.files().link(caller, ino.0, place);
+        let reply = reply::entry(reply);
+        serve(&self.runtime, self.terms("link", req), work, reply);
+    }
+
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = self.files().unlink(self.caller(req), parent.0, bytes(name));
+        let reply = reply::done(reply);
+        serve(&self.runtime, self.terms("unlink", req), work, reply);
+    }
+
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = self.files().rmdir(self.caller(req), parent.0, bytes(name));
+        let reply = reply::done(reply);
+        serve(&self.runtime, self.terms("rmdir", req), work, reply);
+    }
+
+    fn rename(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match decode::rename_mode(flags.bits()) {
+            Ok(mode) => mode,
+            Err(error) => return reply.error(report("rename", &error).into()),
+        };
+        let (from, to) = ((parent.0, bytes(name)), (newparent.0, bytes(newname)));
+        let work = self.files().rename(self.caller(req), from, to, mode);
+        let reply = reply::done(reply);
+        serve(&self.runtime, self.terms("rename", req), work, reply);
+    }
+
+    fn create(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        // It would open too. The kernel makes the file by MKNOD from now on.
+        reply.error(FuseErrno::ENOSYS);
     }
 
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
@@ -193,16 +324,123 @@ impl Filesystem for Adapter {
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        let work = self.files.clone().read(ino.0, offset, size);
+        let work = self.files().read(ino.0, offset, size);
+        let reply = reply::data(reply);
+        serve(&self.runtime, self.terms("read", req), work, reply);
+    }
+
+    fn write(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let (caller, at) = (self.caller(req), (ino.0, offset));
+        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let reply = reply::written(reply);
+        // The bytes are lent by the library: they are copied only to wait.
+        let tried = self.files.write(caller, at, data, kill);
+        if let Some(outcome) = wait::at_once(&self.runtime, "write", tried) {
+            return reply(outcome.map(|written| written as u64));
+        }
+        let (files, data) = (self.files(), data.to_vec());
+        let work = async move {
+            let written = files.write(caller, at, &data, kill).await?;
+            Ok(written as u64)
+        };
+        serve(&self.runtime, self.terms("write", req), work, reply);
+    }
+
+    fn fallocate(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let what = match decode::allocate(mode) {
+            Ok(what) => what,
+            Err(error) => return reply.error(report("fallocate", &error).into()),
+        };
+        let range = (offset, length);
+        let work = self.files().allocate(self.caller(req), ino.0, what, range);
+        let reply = reply::done(reply);
+        serve(&self.runtime, self.terms("fallocate", req), work, reply);
+    }
+
+    fn lseek(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        let what = match decode::seek(whence) {
+            Ok(what) => what,
+            Err(error) => return reply.error(report("lseek", &error).into()),
+        };
+        let work = self.files().seek(ino.0, offset, what);
         serve(
             &self.runtime,
-            self.terms("read", req),
+            self.terms("lseek", req),
             work,
             move |outcome| match outcome {
-                Ok(bytes) => reply.data(&bytes),
+                Ok(found) => reply.offset(found),
                 Err(errno) => reply.error(errno.into()),
             },
         );
+    }
+
+    fn copy_file_range(
+        &self,
+        req: &Request,
+        ino_in: INodeNo,
+        _fh_in: FileHandle,
+        offset_in: u64,
+        ino_out: INodeNo,
+        _fh_out: FileHandle,
+        offset_out: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
+        let work = self.files().copy_range(self.caller(req), from, to, len);
+        let reply = reply::written(reply);
+        serve(&self.runtime, self.terms("copy", req), work, reply);
+    }
+
+    fn fsync(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.sync(ino, reply);
+    }
+
+    fn fsyncdir(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _datasync: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.sync(ino, reply);
     }
 
     fn readdir(
@@ -213,7 +451,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let work = self.files.clone().readdir(ino.0, offset);
+        let work = self.files().readdir(ino.0, offset, false);
         serve(
             &self.runtime,
             self.terms("readdir", req),
@@ -223,12 +461,10 @@ impl Filesystem for Adapter {
                     Ok(batch) => batch,
                     Err(errno) => return reply.error(errno.into()),
                 };
-                for Listed {
-                    cookie, name, told, ..
-                } in &batch
-                {
-                    let (ino, kind) = (INodeNo(told.stat.ino), file_type(told.stat.kind));
-                    if reply.add(ino, *cookie, kind, OsStr::from_bytes(name)) {
+                for listed in &batch {
+                    let stat = &listed.told.stat;
+                    let (ino, kind) = (INodeNo(stat.ino), reply::file_type(stat.kind));
+                    if reply.add(ino, listed.cookie, kind, OsStr::from_bytes(&listed.name)) {
                         break;
                     }
                 }
@@ -245,8 +481,8 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        let files = self.files.clone();
-        let work = self.files.clone().readdir(ino.0, offset);
+        let files = self.files();
+        let work = self.files().readdir(ino.0, offset, true);
         serve(
             &self.runtime,
             self.terms("readdir", req),
@@ -256,15 +492,13 @@ impl Filesystem for Adapter {
                     Ok(batch) => batch,
                     Err(errno) => return reply.error(errno.into()),
                 };
-                for listed in &batch {
-                    let Listed {
-                        cookie, name, told, ..
-                    } = listed;
+                for listed in batch {
+                    let told = &listed.told;
                     // The library takes one time for the name and for the attributes.
                     let ttl = told.ttl.min(told.attr_ttl);
                     let attr = FileAttr::from(&told.stat);
-                    let name = OsStr::from_bytes(name);
-                    if reply.add(attr.ino, *cookie, name, &ttl, &attr, Generation(0)) {
+                    let name = OsStr::from_bytes(&listed.name);
+                    if reply.add(attr.ino, listed.cookie, name, &ttl, &attr, Generation(0)) {
                         break;
                     }
                     files.told(ino.0, listed);
@@ -289,46 +523,63 @@ impl Filesystem for Adapter {
         );
     }
 
-    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let work = self.files.clone().getxattr(ino.0, name.as_bytes().to_vec());
-        serve(
-            &self.runtime,
-            self.terms("getxattr", req),
-            work,
-            move |outcome| match outcome {
-                Ok(Ok(value)) if size == 0 => reply.size(value.len() as u32),
-                Ok(Ok(value)) if value.len() > size as usize => reply.error(FuseErrno::ERANGE),
-                Ok(Ok(value)) => reply.data(value.as_bytes()),
-                Ok(Err(XattrError::Absent)) => reply.error(FuseErrno::ENODATA),
-                Ok(Err(XattrError::Tree(error))) => reply.error(report("getxattr", &error).into()),
-                Err(errno) => reply.error(errno.into()),
-            },
-        );
+    fn setxattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = match decode::xattr_mode(flags) {
+            Ok(mode) => mode,
+            Err(error) => return reply.error(report("setxattr", &error).into()),
+        };
+        let (caller, pair) = (self.caller(req), (bytes(name), value.to_vec()));
+        let work = self.files().setxattr(caller, ino.0, pair, mode);
+        let reply = reply::done(reply);
+        serve(&self.runtime, self.terms("setxattr", req), work, reply);
     }
 
-    fn listxattr(&self, _req: &Request, _ino: INodeNo, size: u32, reply: ReplyXattr) {
-        if size == 0 {
-            reply.size(0)
-        } else {
-            reply.data(&[])
-        }
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let work = self.files().getxattr(ino.0, bytes(name));
+        let reply = reply::xattr(reply, size);
+        serve(&self.runtime, self.terms("getxattr", req), work, reply);
+    }
+
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let names = self.files.listxattr(self.caller(req), ino.0);
+        let names = names.map_err(|error| report("listxattr", &error));
+        reply::xattr(reply, size)(names.map(Bytes::from));
+    }
+
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let work = self
+            .files()
+            .removexattr(self.caller(req), ino.0, bytes(name));
+        let reply = reply::done(reply);
+        serve(&self.runtime, self.terms("removexattr", req), work, reply);
     }
 
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         // Permissions are the kernel's to check.
         reply.error(FuseErrno::ENOSYS);
     }
-}
 
-/// What a negative entry carries: inode 0 and nothing.
-fn absent() -> FileAttr {
-    FileAttr::from(&Stat {
-        ino: 0,
-        kind: Kind::File,
-        size: 0,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        mtime: SystemTime::UNIX_EPOCH,
-    })
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        // What `lsattr` and the like are told by a file system without flags.
+        reply.error(FuseErrno::ENOTTY);
+    }
 }

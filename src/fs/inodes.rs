@@ -3,6 +3,7 @@
 //! A file or link is one inode per CID wherever it appears, so its pages are
 //! cached once; a directory is one per path, so that its parent is its own.
 //! The table holds what the kernel refers to and no more: a FORGET drops it.
+//! Nodes of the writable tree have numbers of their own and are not in it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,8 +17,9 @@ use crate::tree::{Kind, Node};
 pub(super) const ROOT: u64 = 1;
 /// Numbers below this are never given by hash.
 const FIRST: u64 = 1 << 10;
-/// Numbers stay positive for programs that read them as signed.
-const MASK: u64 = (1 << 63) - 1;
+/// Numbers stay positive for programs that read them as signed, and apart
+/// from those of the writable tree, which have bit 62 set.
+const MASK: u64 = (1 << 62) - 1;
 
 /// Who an inode is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -128,7 +130,7 @@ impl Table {
             match self.by_number.get(&ino) {
                 None => return (ino, false),
                 Some(inode) if inode.identity == *identity => return (ino, true),
-                // A collision of 63-bit hashes: the next number.
+                // A collision of 62-bit hashes: the next number.
                 Some(_) => ino = ((ino + 1) & MASK).max(FIRST),
             }
         }
@@ -157,7 +159,7 @@ fn number(identity: &Identity) -> u64 {
             match node {
                 Node::Object(cid) => bytes.extend(cid.to_bytes()),
                 Node::Name(name) => bytes.extend(Arc::as_ref(name).as_bytes()),
-                Node::Top | Node::Ipfs | Node::Ipns => {}
+                Node::Top | Node::Ipfs | Node::Ipns | Node::Mfs(_) | Node::Snapshots => {}
             }
         }
     }
@@ -169,6 +171,7 @@ fn number(identity: &Identity) -> u64 {
 mod tests {
     use super::*;
     use crate::block::{Block, RAW, SHA2_256};
+    use crate::tree::mfs::NodeId;
 
     fn object(data: &'static [u8]) -> Node {
         Node::Object(*Block::seal(RAW, SHA2_256, data.into()).unwrap().cid())
@@ -192,6 +195,8 @@ mod tests {
         let again = Inodes::new(Node::Top).remember(ROOT, b"a", &object(b"x"), Kind::File);
         assert_eq!(first, again);
         assert!((FIRST..=MASK).contains(&first));
+        assert!(NodeId::from_number(first).is_none());
+        assert!(NodeId::from_number(MASK).is_none());
     }
 
     #[test]

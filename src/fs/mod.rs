@@ -6,24 +6,31 @@
 //! that took the request; what must be fetched waits in a task of its own, so
 //! a slow block blocks only its reader, and nobody longer than the deadline.
 //! No state hangs on an open file: OPEN and OPENDIR are answered ENOSYS once,
-//! and then cost the daemon nothing. Keeps nothing that a crash could lose.
+//! and then cost the daemon nothing. What the kernel keeps of the writable
+//! tree it keeps until it is given notice. Keeps nothing that a crash could lose.
 
 mod attr;
 mod buffers;
+mod decode;
 mod errno;
 mod files;
 mod fuse;
 mod inodes;
 mod mountinfo;
+mod nodes;
+mod notices;
 mod ops;
 mod options;
+mod reply;
 mod session;
+mod time;
 mod unmount;
 mod wait;
+mod watch;
 
 pub use errno::Errno;
 pub use files::Files;
 pub use mountinfo::{MountEntry, find_mount, is_stale, our_mounts};
-pub use options::{MountOptions, OptionError};
+pub use options::{Access, MountOptions, OptionError};
 pub use session::{Mount, MountError, mount};
 pub use unmount::{Holder, UnmountError, holders, unmount};

@@ -22,6 +22,8 @@ pub struct MountOptions {
     pub dmask: u16,
     /// Files without a stored mode are executable (`exec_files`).
     pub executable: bool,
+    /// `ro` or `rw`, whichever was said last: writable where the source is.
+    pub access: Option<Access>,
     /// Words for the kernel: `noexec`, `nosuid`, `nodev`, `suid`, `dev`, `noatime` ….
     pub kernel: Vec<KernelFlag>,
     /// Readahead of the mount in bytes (`readahead=`), where this process may set it.
@@ -34,6 +36,15 @@ pub struct MountOptions {
     pub fsname: String,
     /// Directory whose file system `statfs` describes: the repository.
     pub space_of: Option<PathBuf>,
+}
+
+/// Whether a mount is to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `ro`: nothing of it.
+    ReadOnly,
+    /// `rw`: what can be; refused where nothing can.
+    Write,
 }
 
 /// A flag that the kernel takes.
@@ -87,6 +98,7 @@ impl Default for MountOptions {
             fmask: 0,
             dmask: 0,
             executable: false,
+            access: None,
             kernel: Vec::new(),
             readahead_bytes: READAHEAD_BYTES,
             deadline: FETCH_DEADLINE,
@@ -97,7 +109,33 @@ impl Default for MountOptions {
     }
 }
 
+impl KernelFlag {
+    /// What a flag is about: of two about the same only one can hold.
+    fn subject(self) -> &'static str {
+        match self {
+            Self::Exec | Self::NoExec => "exec",
+            Self::Suid | Self::NoSuid => "suid",
+            Self::Dev | Self::NoDev => "dev",
+            Self::Atime | Self::NoAtime => "atime",
+            Self::Sync | Self::Async => "sync",
+            Self::DirSync => "dirsync",
+        }
+    }
+}
+
 impl MountOptions {
+    /// Reads what is said for a mount of `source`, and refuses `rw` where all
+    /// of that is immutable.
+    pub fn parse_for(source: &str, words: &str) -> Result<Self, OptionError> {
+        let options = Self::parse(words)?;
+        let first = source.split('/').find(|part| !part.is_empty());
+        let writable = matches!(first, None | Some("mfs"));
+        if options.access == Some(Access::Write) && !writable {
+            return Err(OptionError::ReadOnly("rw".into()));
+        }
+        Ok(options)
+    }
+
     /// Reads comma-separated words over the defaults. Words that concern
     /// `mount` and init alone (`x-…`, `nofail`, `_netdev`, `user` …) are kept
     /// from the kernel.
@@ -121,9 +159,16 @@ impl MountOptions {
                 self.executable |= word == "exec_files";
                 return Ok(());
             }
+            "ro" | "rw" => {
+                self.access = Some(if word == "ro" {
+                    Access::ReadOnly
+                } else {
+                    Access::Write
+                });
+                return Ok(());
+            }
             // Always so.
-            "ro" | "default_permissions" => return Ok(()),
-            "rw" => return Err(OptionError::ReadOnly(word.into())),
+            "default_permissions" => return Ok(()),
             // For mount(8) and init.
             "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser" | "users"
             | "owner" | "group" | "relatime" | "norelatime" | "strictatime" => {
@@ -143,6 +188,8 @@ impl MountOptions {
             "dirsync" => Flag::DirSync,
             _ => return Err(OptionError::Unknown(word.into())),
         };
+        // The last word counts: the kernel takes no contradictions.
+        self.kernel.retain(|had| had.subject() != flag.subject());
         self.kernel.push(flag);
         Ok(())
     }
@@ -208,9 +255,31 @@ mod tests {
         assert_eq!((options.fmask, options.dmask), (0o27, 0o27));
         assert_eq!(options.deadline, Duration::from_secs(5));
         assert!(options.allow_other);
-        for bad in ["uid=me", "fmask=9", "fmask=7777", "bogus", "bogus=1", "rw"] {
+        for bad in ["uid=me", "fmask=9", "fmask=7777", "bogus", "bogus=1"] {
             let text = MountOptions::parse(bad).unwrap_err().to_string();
             assert!(text.contains(bad.split('=').next().unwrap()), "{text}");
         }
+    }
+
+    #[test]
+    fn writing_is_for_what_can_be_written() {
+        for source in ["/", "/mfs", "/mfs/a/b", "//mfs/"] {
+            let options = MountOptions::parse_for(source, "rw").unwrap();
+            assert_eq!(options.access, Some(Access::Write), "{source}");
+        }
+        for source in ["/ipfs/bafy", "/ipns/a.b", "/ipfs", "/mfsx"] {
+            let refused = MountOptions::parse_for(source, "rw").unwrap_err();
+            assert_eq!(refused, OptionError::ReadOnly("rw".into()), "{source}");
+            assert!(MountOptions::parse_for(source, "ro,suid").is_ok());
+        }
+    }
+
+    #[test]
+    fn the_last_word_of_two_that_exclude_each_other_counts() {
+        let options = MountOptions::parse("nosuid,rw,dev,suid,ro,nodev,dirsync").unwrap();
+        assert_eq!(options.access, Some(Access::ReadOnly));
+        let kept = [KernelFlag::Suid, KernelFlag::NoDev, KernelFlag::DirSync];
+        assert_eq!(options.kernel, kept);
+        assert_eq!(MountOptions::parse("").unwrap().access, None);
     }
 }

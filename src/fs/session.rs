@@ -1,19 +1,24 @@
 //! A mount from its beginning to its end.
 
-use std::io;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use fuser::{Config, MountOption, Session, SessionACL};
+use fuser::{Config, INodeNo, MountOption, Notifier, Session, SessionACL};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::files::Files;
 use super::fuse::Adapter;
 use super::mountinfo::{self, is_stale};
-use super::options::{KernelFlag, MountOptions};
+use super::notices::{Kernel, Notices};
+use super::options::{Access, KernelFlag, MountOptions};
 use super::unmount::{self, UnmountError};
-use crate::tree::{Node, Tree};
+use crate::tree::{Node, Tree, TreeError};
 
 /// Why a mount did not come up.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +42,9 @@ pub enum MountError {
         /// Why.
         error: io::Error,
     },
+    /// What was to be its root is gone.
+    #[error("cannot mount it: {0}")]
+    Root(TreeError),
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -55,6 +63,7 @@ fn hint(error: &io::Error) -> &'static str {
 pub struct Mount {
     dir: PathBuf,
     ended: watch::Receiver<bool>,
+    notices: Arc<Notices>,
 }
 
 /// Mounts `root` of `tree` at `dir` and serves it on threads of its own.
@@ -87,23 +96,40 @@ pub fn mount(
         dir: dir.clone(),
         error,
     };
-    let files = Files::new(tree, root, options.clone());
+    let files = Files::new(tree, root, options.clone()).map_err(MountError::Root)?;
+    let notices = Arc::clone(&files.shared.notices);
+    let writable = files.shows_writable() && options.access != Some(Access::ReadOnly);
+    let (tells, known) = (files.shows_writable(), files.known());
     let adapter = Adapter::new(files, runtime);
-    let session = Session::new(adapter, &dir, &config(options)).map_err(refused)?;
+    let session = Session::new(adapter, &dir, &config(options, writable)).map_err(refused)?;
+    let device = session.as_fd().try_clone_to_owned().map_err(refused)?;
     let background = session.spawn().map_err(refused)?;
+    if tells {
+        let kernel = Connection {
+            notifier: background.notifier(),
+            device: device.into(),
+        };
+        notices.start(kernel, known).map_err(refused)?;
+    }
     set_readahead(&dir, options.readahead_bytes);
     let (end, ended) = watch::channel(false);
     let thread = std::thread::Builder::new().name("mount-end".into());
     let watched = dir.clone();
+    let ending = Arc::clone(&notices);
     thread
         .spawn(move || {
             if let Err(error) = background.join() {
                 tracing::warn!(dir = %watched.display(), %error, "mount ended with an error");
             }
+            ending.end();
             end.send_replace(true);
         })
         .map_err(refused)?;
-    Ok(Mount { dir, ended })
+    Ok(Mount {
+        dir,
+        ended,
+        notices,
+    })
 }
 
 impl Mount {
@@ -128,7 +154,49 @@ impl Mount {
         if self.has_ended() {
             return Ok(());
         }
-        unmount::unmount(&self.dir, lazy)
+        // A notice that waits in the kernel while its mount goes away, or while
+        // this process ends, could wait for ever.
+        if lazy {
+            self.notices.end();
+        } else {
+            self.notices.pause();
+        }
+        let outcome = unmount::unmount(&self.dir, lazy);
+        self.notices.resume();
+        outcome
+    }
+}
+
+/// The kernel at the other end of a mount's connection.
+struct Connection {
+    notifier: Notifier,
+    device: File,
+}
+
+/// FUSE_NOTIFY_INC_EPOCH, of kernels from 6.16 on: every name is looked up again.
+const NOTIFY_INC_EPOCH: i32 = 8;
+/// Length of `fuse_out_header`, which is all of that message.
+const HEADER_BYTES: u32 = 16;
+
+impl Kernel for Connection {
+    fn drop_name(&self, parent: u64, name: &[u8]) -> io::Result<()> {
+        let name = OsStr::from_bytes(name);
+        self.notifier.inval_entry(INodeNo(parent), name)
+    }
+
+    fn drop_inode(&self, ino: u64, content: bool) -> io::Result<()> {
+        // Below zero the kernel takes an offset to mean the attributes only.
+        let from = if content { 0 } else { -1 };
+        self.notifier.inval_inode(INodeNo(ino), from, 0)
+    }
+
+    fn drop_all_names(&self) -> io::Result<()> {
+        // The library lacks this message: length, code, no request.
+        let mut message = Vec::with_capacity(HEADER_BYTES as usize);
+        message.extend(HEADER_BYTES.to_ne_bytes());
+        message.extend(NOTIFY_INC_EPOCH.to_ne_bytes());
+        message.extend(0u64.to_ne_bytes());
+        (&self.device).write_all(&message)
     }
 }
 
@@ -142,13 +210,17 @@ fn clear_stale(dir: &Path) -> io::Result<()> {
     unmount::unmount(&dir, true).map_err(io::Error::other)
 }
 
-fn config(options: &MountOptions) -> Config {
+fn config(options: &MountOptions, writable: bool) -> Config {
     let mut config = Config::default();
     config.mount_options = vec![
         MountOption::FSName(options.fsname.clone()),
         // As `Subtype` it would reach the kernel only through fusermount3.
         MountOption::CUSTOM("subtype=cidfs".into()),
-        MountOption::RO,
+        if writable {
+            MountOption::RW
+        } else {
+            MountOption::RO
+        },
         MountOption::DefaultPermissions,
     ];
     config

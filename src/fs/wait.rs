@@ -17,10 +17,40 @@ use super::errno::{Errno, report};
 use crate::config::SIGNAL_POLL_INTERVAL;
 use crate::tree::TreeError;
 
+/// Whose request it is, what it does, and how long it may take.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Terms {
+    /// For the log.
+    pub(super) doing: &'static str,
+    /// The caller's process; 0 where that is not known.
+    pub(super) pid: u32,
+    /// The longest that it waits.
+    pub(super) deadline: Duration,
+}
+
+/// Tries `work` on this thread; `None` if it must wait, and then nothing is
+/// done. It may borrow what is gone when this returns.
+pub(super) fn at_once<T>(
+    runtime: &Handle,
+    doing: &'static str,
+    work: impl Future<Output = Result<T, TreeError>>,
+) -> Option<Result<T, Errno>> {
+    let _guard = runtime.enter();
+    let mut context = Context::from_waker(Waker::noop());
+    match pin!(work).poll(&mut context) {
+        Poll::Ready(outcome) => Some(outcome.map_err(|error| report(doing, &error))),
+        Poll::Pending => None,
+    }
+}
+
 /// Runs `work` to its end and hands the outcome to `reply`.
 pub(super) fn serve<T, W, R>(
     runtime: &Handle,
-    (doing, pid, deadline): (&'static str, u32, Duration),
+    Terms {
+        doing,
+        pid,
+        deadline,
+    }: Terms,
     work: W,
     reply: R,
 ) where

@@ -1,9 +1,10 @@
-//! The namespaces: `ipfs/` and `ipns/`, as one tree of names.
+//! The namespaces: `ipfs/`, `ipns/` and `mfs/`, as one tree of names.
 //!
 //! A [`Node`] says what a path leads to and is free to copy about; the tree
 //! itself keeps no state for it. Everything under a CID is immutable, so an
 //! answer about it holds for ever; an answer about an IPNS name holds for the
-//! time that its record says. Absence is only ever reported when it is proven.
+//! time that its record says; the writable tree ([`mfs`]) tells its watchers of
+//! each change. Absence is only ever reported when it is proven.
 //! Does not know the kernel, the tiers of the cache, or any source.
 
 pub mod acl;
@@ -13,14 +14,15 @@ mod names;
 mod node;
 pub mod posix;
 mod resolve;
+mod writable;
 
 pub use error::TreeError;
+pub use mfs::NodeKind as Kind;
 pub use names::{NameError, NameResolver, Resolved, RootLister};
 pub use node::{Attr, Entry, Found, Listing, Node};
+pub use writable::{Located, SNAPSHOTS};
 
-pub use crate::unixfs::MetaKind as Kind;
-
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -28,6 +30,7 @@ use parking_lot::Mutex;
 use crate::block::Cid;
 use crate::config::{LISTINGS_BYTES_MAX, NAME_BYTES_MAX};
 use crate::unixfs::{Meta, Reader};
+use mfs::Mfs;
 use names::Names;
 use node::Listings;
 
@@ -37,6 +40,7 @@ pub struct Tree {
     names: Names,
     roots: Arc<dyn RootLister>,
     listings: Mutex<Listings>,
+    mfs: OnceLock<Arc<Mfs>>,
 }
 
 impl Tree {
@@ -52,6 +56,7 @@ impl Tree {
             names: Names::new(names),
             roots,
             listings,
+            mfs: OnceLock::new(),
         })
     }
 
@@ -69,6 +74,7 @@ impl Tree {
             Node::Top => match name {
                 b"ipfs" => Ok(Found::for_ever(Node::Ipfs)),
                 b"ipns" => Ok(Found::for_ever(Node::Ipns)),
+                b"mfs" => self.mfs_root().map(Found::for_ever),
                 _ => Err(TreeError::NotFound),
             },
             Node::Ipfs => resolve::parse_cid(name)
@@ -90,6 +96,8 @@ impl Tree {
                 })
             }
             Node::Object(_) => Ok(Found::for_ever(self.find(parent, name).await?)),
+            Node::Mfs(dir) => self.find_writable(*dir, name).await.map(Found::for_ever),
+            Node::Snapshots => self.find_snapshot(name).map(Found::for_ever),
         }
     }
 
@@ -108,7 +116,8 @@ impl Tree {
     /// Tells what a node is. What it costs is the node's root block at most.
     pub async fn attr(&self, node: &Node) -> Result<Attr, TreeError> {
         match node {
-            Node::Top | Node::Ipfs | Node::Ipns => Ok(Attr::namespace()),
+            Node::Top | Node::Ipfs | Node::Ipns | Node::Snapshots => Ok(Attr::namespace()),
+            Node::Mfs(node) => Ok(Attr::of_writable(&self.writable()?.attr(*node)?)),
             Node::Name(name) => {
                 let found = self.follow(name).await?;
                 Box::pin(self.attr(&found.node)).await
@@ -120,7 +129,8 @@ impl Tree {
     /// Tells what a node is if that takes no source.
     pub fn attr_local(&self, node: &Node) -> Result<Option<Attr>, TreeError> {
         match node {
-            Node::Top | Node::Ipfs | Node::Ipns => Ok(Some(Attr::namespace())),
+            Node::Top | Node::Ipfs | Node::Ipns | Node::Snapshots => Ok(Some(Attr::namespace())),
+            Node::Mfs(node) => Ok(Some(Attr::of_writable(&self.writable()?.attr(*node)?))),
             Node::Name(_) => Ok(None),
             Node::Object(cid) => {
                 let meta: Option<Meta> = self.reader.meta_local(cid)?;
@@ -132,7 +142,7 @@ impl Tree {
     /// Lists a directory, all of it, in a stable order.
     pub async fn list(&self, node: &Node) -> Result<Arc<Listing>, TreeError> {
         match node {
-            Node::Top => Ok(Arc::new(Listing::namespaces())),
+            Node::Top => Ok(Arc::new(Listing::namespaces(self.mfs().is_some()))),
             Node::Ipfs => Ok(Arc::new(Listing::of_roots(self.roots.roots()))),
             Node::Ipns => Ok(Arc::new(Listing::of_names(self.names.known()))),
             Node::Name(name) => {
@@ -140,6 +150,8 @@ impl Tree {
                 Box::pin(self.list(&found.node)).await
             }
             Node::Object(cid) => self.list_object(cid).await,
+            Node::Mfs(dir) => Ok(Arc::new(self.list_writable(*dir).await?)),
+            Node::Snapshots => Ok(Arc::new(self.list_snapshots()?)),
         }
     }
 
@@ -161,7 +173,8 @@ impl Tree {
                 let found = self.follow(name).await?;
                 Box::pin(self.read(&found.node, offset, out)).await
             }
-            Node::Top | Node::Ipfs | Node::Ipns => Err(TreeError::IsADirectory),
+            Node::Mfs(node) => self.writable()?.read(*node, offset, out).await,
+            Node::Top | Node::Ipfs | Node::Ipns | Node::Snapshots => Err(TreeError::IsADirectory),
         }
     }
 
@@ -169,7 +182,10 @@ impl Tree {
     pub async fn readlink(&self, node: &Node) -> Result<Bytes, TreeError> {
         match node {
             Node::Object(cid) => Ok(self.reader.readlink(cid).await?),
-            Node::Top | Node::Ipfs | Node::Ipns | Node::Name(_) => Err(TreeError::NotALink),
+            Node::Mfs(node) => self.writable()?.readlink(*node),
+            Node::Top | Node::Ipfs | Node::Ipns | Node::Name(_) | Node::Snapshots => {
+                Err(TreeError::NotALink)
+            }
         }
     }
 
@@ -179,9 +195,15 @@ impl Tree {
             Node::Object(cid) => Ok(Some(*cid)),
             Node::Name(name) => match self.follow(name).await?.node {
                 Node::Object(cid) => Ok(Some(cid)),
-                Node::Top | Node::Ipfs | Node::Ipns | Node::Name(_) => Ok(None),
+                Node::Top
+                | Node::Ipfs
+                | Node::Ipns
+                | Node::Name(_)
+                | Node::Mfs(_)
+                | Node::Snapshots => Ok(None),
             },
-            Node::Top | Node::Ipfs | Node::Ipns => Ok(None),
+            Node::Mfs(node) => self.writable()?.cid(*node).await,
+            Node::Top | Node::Ipfs | Node::Ipns | Node::Snapshots => Ok(None),
         }
     }
 }

@@ -6,10 +6,11 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::Kind;
+use super::mfs::{NodeAttr, NodeId};
 use crate::block::{Cid, DAG_PB};
-use crate::unixfs::Meta;
 use crate::unixfs::data::Mtime;
 use crate::unixfs::node::DirEntry;
+use crate::unixfs::{Meta, MetaKind};
 
 /// What a path leads to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -25,6 +26,10 @@ pub enum Node {
     Name(Arc<str>),
     /// Something immutable.
     Object(Cid),
+    /// Something in the writable tree. Loaded only as long as someone holds it.
+    Mfs(NodeId),
+    /// `.snapshots` in the root of the writable tree: its kept checkpoints.
+    Snapshots,
 }
 
 /// A node that was looked up.
@@ -45,7 +50,7 @@ impl Found {
 /// What a node is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
-    /// File, directory or symbolic link.
+    /// What kind of thing it is.
     pub kind: Kind,
     /// Bytes of a file or of a link's target; 0 for a directory.
     pub size: u64,
@@ -53,7 +58,8 @@ pub struct Attr {
     pub mode: Option<u32>,
     /// Modification time, where the content stores it.
     pub mtime: Option<Mtime>,
-    /// The content's CID; `None` for the namespaces.
+    /// The content's CID; `None` for the namespaces, and for what is writable:
+    /// that is known once it is sealed, by `Tree::cid`.
     pub cid: Option<Cid>,
 }
 
@@ -76,11 +82,34 @@ impl Attr {
             mtime,
         } = meta;
         Self {
-            kind,
+            kind: kind.into(),
             size,
             mode,
             mtime,
             cid: Some(*cid),
+        }
+    }
+
+    pub(super) fn of_writable(attr: &NodeAttr) -> Self {
+        Self {
+            kind: attr.kind,
+            size: attr.size,
+            mode: Some(attr.mode),
+            mtime: Some(Mtime {
+                seconds: attr.mtime.sec,
+                nanoseconds: attr.mtime.nsec,
+            }),
+            cid: None,
+        }
+    }
+}
+
+impl From<MetaKind> for Kind {
+    fn from(kind: MetaKind) -> Self {
+        match kind {
+            MetaKind::File => Self::File,
+            MetaKind::Directory => Self::Directory,
+            MetaKind::Symlink => Self::Symlink,
         }
     }
 }
@@ -106,16 +135,18 @@ pub struct Listing {
 }
 
 impl Listing {
-    pub(super) fn namespaces() -> Self {
+    pub(super) fn namespaces(mfs: bool) -> Self {
         let entry = |name: &'static str, node| Entry {
             name: Bytes::from_static(name.as_bytes()),
             node,
             kind: Some(Kind::Directory),
             tsize: None,
         };
-        Self {
-            entries: vec![entry("ipfs", Node::Ipfs), entry("ipns", Node::Ipns)],
+        let mut entries = vec![entry("ipfs", Node::Ipfs), entry("ipns", Node::Ipns)];
+        if mfs {
+            entries.push(entry("mfs", Node::Mfs(NodeId::ROOT)));
         }
+        Self { entries }
     }
 
     pub(super) fn of_roots(mut roots: Vec<Cid>) -> Self {

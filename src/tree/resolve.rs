@@ -1,4 +1,4 @@
-//! Paths: `/ipfs/<cid>/a/b`, `/ipns/<name>/a`, `/`.
+//! Paths: `/ipfs/<cid>/a/b`, `/ipns/<name>/a`, `/mfs/a/b`, `/`.
 
 use super::Tree;
 use super::error::TreeError;

@@ -37,7 +37,7 @@ const TABLE: &[(&str, &[&str])] = &[
 ];
 
 /// The only files that may name the FUSE library.
-const KERNEL_SIDE: &[&str] = &["src/fs/fuse.rs", "src/fs/session.rs"];
+const KERNEL_SIDE: &[&str] = &["src/fs/fuse.rs", "src/fs/reply.rs", "src/fs/session.rs"];
 
 /// No file is longer. A list of exceptions may only shrink; it is empty.
 const LINES_MAX: usize = 800;

@@ -12,13 +12,13 @@ use super::path::{last_part, normal};
 use crate::config::{CAT_CHUNK_BYTES, CAT_CHUNKS_AHEAD, FETCHES_PER_REQUEST_MAX, LS_ENTRIES_MAX};
 use crate::control::registry::Io;
 use crate::control::{ByteStream, Context, ErrorKind, Operation, OperationError, Output, tarball};
-use crate::tree::{Attr, Entry, Kind, Node, Tree};
+use crate::tree::{Attr, Entry, Kind, Located, Node, Tree};
 
 /// A path.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct At {
-    /// `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]` or `<cid>[/path]`.
+    /// `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]`, `/mfs[/path]` or `<cid>[/path]`.
     path: String,
 }
 
@@ -26,7 +26,7 @@ struct At {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Ls {
-    /// `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]` or `<cid>[/path]`.
+    /// `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]`, `/mfs[/path]` or `<cid>[/path]`.
     path: String,
     /// Entries to pass over.
     #[serde(default)]
@@ -43,7 +43,7 @@ struct Ls {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Cat {
-    /// `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]` or `<cid>[/path]`.
+    /// `/ipfs/<cid>[/path]`, `/ipns/<name>[/path]`, `/mfs[/path]` or `<cid>[/path]`.
     path: String,
     /// First byte.
     #[serde(default)]
@@ -73,10 +73,10 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-/// Finds a node; errors carry the path.
-pub(super) async fn find(context: &Context, path: &str) -> Result<Node, OperationError> {
+/// Finds a node and keeps it loaded; errors carry the path.
+pub(super) async fn find(context: &Context, path: &str) -> Result<Located, OperationError> {
     let path = normal(path)?;
-    let found = context.tree.resolve(&path).await;
+    let found = context.tree.locate(&path).await;
     found.map_err(|error| OperationError::from(error).context(path))
 }
 
@@ -95,7 +95,11 @@ async fn stat(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationE
     let attr = attr(&context.tree, &node, &at.path).await?;
     let mut fields = attr_fields(&attr);
     fields.insert("path".to_owned(), at.path.into());
-    if let Some(cid) = attr.cid {
+    let cid = match attr.cid {
+        Some(cid) => Some(cid),
+        None => context.tree.cid(&node).await?,
+    };
+    if let Some(cid) = cid {
         fields.insert("cid".to_owned(), cid.to_string().into());
         fields.insert("codec".to_owned(), format!("{:#x}", cid.codec()).into());
     }
@@ -131,6 +135,10 @@ fn kind_name(kind: Kind) -> &'static str {
         Kind::File => "file",
         Kind::Directory => "directory",
         Kind::Symlink => "symlink",
+        Kind::Fifo => "fifo",
+        Kind::Socket => "socket",
+        Kind::CharDevice => "character device",
+        Kind::BlockDevice => "block device",
     }
 }
 
@@ -145,7 +153,7 @@ async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationE
     if attr.kind != Kind::Directory {
         let entry = Entry {
             name: Bytes::new(),
-            node,
+            node: Node::clone(&node),
             kind: Some(attr.kind),
             tsize: None,
         };
@@ -232,7 +240,7 @@ async fn cat(context: Arc<Context>, what: Cat, _: Io) -> Result<Output, Operatio
 }
 
 /// Gives `length` bytes of a file from `offset`, a few chunks ahead of the reader.
-fn file_bytes(tree: Arc<Tree>, node: Node, offset: u64, length: u64) -> ByteStream {
+fn file_bytes(tree: Arc<Tree>, node: Located, offset: u64, length: u64) -> ByteStream {
     let step = CAT_CHUNK_BYTES as u64;
     let end = offset + length;
     let starts = stream::iter((0..length.div_ceil(step)).map(move |index| offset + index * step));

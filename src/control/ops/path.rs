@@ -3,10 +3,11 @@
 use crate::block::Cid;
 use crate::control::OperationError;
 
-/// Brings `/ipfs/…`, `/ipns/…`, `ipfs://…`, `ipns://…`, `<cid>[/…]` into the
-/// form that the tree takes.
+/// Brings `/ipfs/…`, `/ipns/…`, `/mfs[/…]`, `ipfs://…`, `ipns://…`, `<cid>[/…]`
+/// into the form that the tree takes.
 pub(super) fn normal(path: &str) -> Result<String, OperationError> {
-    if path.starts_with("/ipfs/") || path.starts_with("/ipns/") {
+    let whole = ["/ipfs/", "/ipns/", "/mfs/"];
+    if path == "/mfs" || whole.iter().any(|start| path.starts_with(start)) {
         return Ok(path.to_owned());
     }
     for space in ["ipfs", "ipns"] {
@@ -23,7 +24,7 @@ pub(super) fn normal(path: &str) -> Result<String, OperationError> {
     }
     Err(
         OperationError::invalid(format!("{path:?} is not a path of IPFS"))
-            .hint("write /ipfs/<cid>[/path], /ipns/<name>[/path] or <cid>[/path]"),
+            .hint("write /ipfs/<cid>[/path], /ipns/<name>[/path], /mfs[/path] or <cid>[/path]"),
     )
 }
 
@@ -52,11 +53,13 @@ mod tests {
             assert_eq!(normal(&form).unwrap(), wanted);
         }
         assert_eq!(normal("ipns://example.net").unwrap(), "/ipns/example.net");
+        assert_eq!(normal("/mfs").unwrap(), "/mfs");
+        assert_eq!(normal("/mfs/a b").unwrap(), "/mfs/a b");
     }
 
     #[test]
     fn what_is_no_path_is_refused_with_the_forms() {
-        for bad in ["", "/", "a/b", "/mnt/x", "ipfs:/x"] {
+        for bad in ["", "/", "a/b", "/mnt/x", "ipfs:/x", "/mfsx"] {
             let refused = normal(bad).unwrap_err();
             assert!(
                 refused

@@ -4,6 +4,9 @@
 //! never changes, so a position belongs to its entry. What each child is
 //! comes from its root block; the blocks of a batch that are not near are
 //! fetched side by side, and the next batch's are asked for ahead.
+//!
+//! Entries of the writable tree have cookies of their own, which stay with
+//! them. For READDIRPLUS each is held until it is known whether it had room.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,11 +18,12 @@ use futures::stream::{self, StreamExt};
 use super::super::attr::Stat;
 use super::super::errno::report;
 use super::super::files::{FOR_EVER, Files, Shared, Told};
+use super::super::nodes::Held;
 use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_BATCH};
+use crate::tree::mfs::{NodeEntry, NodeId};
 use crate::tree::{Attr, Entry, Kind, Listing, Node, TreeError};
 
 /// One entry of a directory as a reply gives it.
-#[derive(Debug, Clone)]
 pub(in crate::fs) struct Listed {
     /// Where the listing goes on after this entry.
     pub(in crate::fs) cookie: u64,
@@ -27,18 +31,39 @@ pub(in crate::fs) struct Listed {
     pub(in crate::fs) name: Bytes,
     /// What it is.
     pub(in crate::fs) told: Told,
-    node: Option<Node>,
+    refer: Refer,
+}
+
+/// What the kernel refers to once it is told of an entry.
+enum Refer {
+    /// Nothing: it is told a name and a number.
+    Nothing,
+    /// Something immutable.
+    Content(Node),
+    /// Something writable.
+    Writable(Held),
 }
 
 impl Files {
-    /// Lists a batch of a directory from `cookie`; empty at its end.
+    /// Lists a batch of a directory from `cookie`; empty at its end. With
+    /// `refer` the kernel is told of inodes, not only of their numbers.
     pub(in crate::fs) async fn readdir(
         self,
         ino: u64,
         cookie: u64,
+        refer: bool,
     ) -> Result<Vec<Listed>, TreeError> {
         let shared = &self.shared;
         let node = shared.node(ino)?;
+        if let Node::Mfs(dir) = node {
+            let mut listed = self.dots(ino, cookie);
+            listed.extend(shared.list_writable(dir, cookie, refer).await?);
+            return Ok(listed);
+        }
+        if matches!(node, Node::Ipfs | Node::Ipns | Node::Snapshots) {
+            // It changes without notice, and the kernel would keep the listing.
+            shared.notices.later(ino);
+        }
         let listing = shared.tree.list(&node).await?;
         let total = listing.entries.len();
         let at = usize::try_from(cookie.saturating_sub(DOTS))
@@ -50,28 +75,36 @@ impl Files {
         shared.ahead(&listing, end);
         let mut listed = self.dots(ino, cookie);
         for (index, (entry, attr)) in batch.iter().zip(attrs).enumerate() {
-            listed.push(Listed {
-                cookie: (at + index + 1) as u64 + DOTS,
-                name: entry.name.clone(),
-                told: shared.tell((ino, &node), entry, attr.as_ref()),
-                node: Some(entry.node.clone()),
+            let cookie = (at + index + 1) as u64 + DOTS;
+            listed.push(match &entry.node {
+                Node::Mfs(id) => shared.writable_entry(entry, *id, cookie, refer)?,
+                node_below => Listed {
+                    cookie,
+                    name: entry.name.clone(),
+                    told: shared.tell((ino, &node), entry, attr.as_ref()),
+                    refer: Refer::Content(node_below.clone()),
+                },
             });
         }
         Ok(listed)
     }
 
     /// Notes that a reply tells the kernel of an inode, which it will FORGET.
-    pub(in crate::fs) fn told(&self, parent: u64, listed: &Listed) {
-        if let Some(node) = &listed.node {
-            self.shared
-                .inodes
-                .remember(parent, &listed.name, node, listed.told.stat.kind);
+    pub(in crate::fs) fn told(&self, parent: u64, listed: Listed) {
+        let shared = &self.shared;
+        match (listed.refer, shared.nodes()) {
+            (Refer::Content(node), _) => {
+                let kind = listed.told.stat.kind;
+                shared.inodes.remember(parent, &listed.name, &node, kind);
+            }
+            (Refer::Writable(held), Ok(nodes)) => nodes.keep(held),
+            (Refer::Nothing | Refer::Writable(_), _) => {}
         }
     }
 
     /// `.` and `..`, for which the kernel takes no references.
     fn dots(&self, ino: u64, cookie: u64) -> Vec<Listed> {
-        let parent = self.shared.inodes.parent(ino);
+        let parent = self.shared.parent(ino);
         let attr = Attr {
             kind: Kind::Directory,
             size: 0,
@@ -93,7 +126,7 @@ impl Files {
                     cookie,
                     name: Bytes::from_static(name.as_bytes()),
                     told,
-                    node: None,
+                    refer: Refer::Nothing,
                 }
             })
             .collect()
@@ -104,6 +137,76 @@ impl Files {
 const DOTS: u64 = 2;
 
 impl Shared {
+    async fn list_writable(
+        &self,
+        dir: NodeId,
+        cookie: u64,
+        refer: bool,
+    ) -> Result<Vec<Listed>, TreeError> {
+        let from = if cookie <= DOTS { 0 } else { cookie };
+        let mfs = self.nodes()?.mfs();
+        let batch = mfs.readdir(dir, from, LISTING_BATCH).await?;
+        let mut listed = Vec::with_capacity(batch.len() + 2);
+        for entry in batch {
+            if refer {
+                listed.extend(self.held_entry(dir, entry).await?);
+            } else {
+                listed.push(Listed {
+                    cookie: entry.cookie,
+                    told: self.tell_node(&entry.attr)?,
+                    name: entry.name,
+                    refer: Refer::Nothing,
+                });
+            }
+        }
+        Ok(listed)
+    }
+
+    /// An entry with its node held; `None` where it went in the meantime.
+    async fn held_entry(&self, dir: NodeId, entry: NodeEntry) -> Result<Option<Listed>, TreeError> {
+        let nodes = self.nodes()?;
+        let mut attr = entry.attr;
+        let held = match nodes.hold(attr.node) {
+            Some(held) => held,
+            None => match nodes.mfs().lookup(dir, &entry.name, true).await {
+                Ok(found) => {
+                    attr = found;
+                    nodes.held(found.node)
+                }
+                Err(TreeError::NotFound) => return Ok(None),
+                Err(error) => return Err(error),
+            },
+        };
+        Ok(Some(Listed {
+            cookie: entry.cookie,
+            told: self.tell_node(&attr)?,
+            name: entry.name,
+            refer: Refer::Writable(held),
+        }))
+    }
+
+    /// The writable tree as an entry of the namespaces.
+    fn writable_entry(
+        &self,
+        entry: &Entry,
+        node: NodeId,
+        cookie: u64,
+        refer: bool,
+    ) -> Result<Listed, TreeError> {
+        let nodes = self.nodes()?;
+        let refer = if refer {
+            Refer::Writable(nodes.hold(node).ok_or(TreeError::NotFound)?)
+        } else {
+            Refer::Nothing
+        };
+        Ok(Listed {
+            cookie,
+            name: entry.name.clone(),
+            told: self.tell_node(&nodes.mfs().attr(node)?)?,
+            refer,
+        })
+    }
+
     /// What the entries of a batch are; `None` where that could not be had.
     async fn attrs(&self, batch: &[Entry]) -> Vec<Option<Attr>> {
         let near: Vec<_> = batch

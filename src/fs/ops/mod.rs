@@ -3,8 +3,10 @@
 mod attr;
 mod dir;
 mod lookup;
+mod make;
 mod read;
+mod remove;
+mod write;
 mod xattr;
 
-pub(super) use dir::Listed;
-pub(super) use xattr::{XattrError, statfs};
+pub(super) use xattr::statfs;

@@ -1,46 +1,82 @@
 //! Extended attributes, and STATFS.
+//!
+//! `ipfs.*` and `cidfs.*` are told and never listed: tools that copy what is
+//! listed would fail to set them.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use bytes::Bytes;
+
+use super::super::decode::{is_told_only, may_store, names};
 use super::super::files::Files;
+use crate::tree::mfs::{Caller, XattrMode};
 use crate::tree::{Node, TreeError};
 
-/// Why an attribute was not given.
-#[derive(Debug, Clone)]
-pub(in crate::fs) enum XattrError {
-    /// The node has no attribute of this name.
-    Absent,
-    /// The tree failed.
-    Tree(TreeError),
-}
-
 impl Files {
-    /// Gives `ipfs.cid` or `ipfs.path` of content.
-    ///
-    /// They are never listed: tools that copy what is listed would fail to set them.
-    pub(in crate::fs) async fn getxattr(
+    /// Gives an attribute; of content `ipfs.cid` and `ipfs.path`.
+    pub async fn getxattr(self, ino: u64, name: Vec<u8>) -> Result<Bytes, TreeError> {
+        let shared = self.shared;
+        let node = shared.node(ino)?;
+        if let Node::Mfs(id) = node {
+            return shared.nodes()?.mfs().get_xattr(id, &name).await;
+        }
+        if !matches!(&name[..], b"ipfs.cid" | b"ipfs.path") {
+            return Err(TreeError::NoAttribute);
+        }
+        let cid = shared
+            .tree
+            .cid(&node)
+            .await?
+            .ok_or(TreeError::NoAttribute)?;
+        Ok(if name == b"ipfs.cid" {
+            cid.to_string().into()
+        } else {
+            format!("/ipfs/{cid}").into()
+        })
+    }
+
+    /// Gives the names of the attributes that are stored, each ended by a NUL.
+    pub fn listxattr(&self, caller: Caller, ino: u64) -> Result<Vec<u8>, TreeError> {
+        match self.shared.node(ino)? {
+            Node::Mfs(id) => {
+                let all = self.shared.nodes()?.mfs().list_xattr(id)?;
+                Ok(names(&all, caller.uid == 0))
+            }
+            Node::Top
+            | Node::Ipfs
+            | Node::Ipns
+            | Node::Name(_)
+            | Node::Object(_)
+            | Node::Snapshots => Ok(Vec::new()),
+        }
+    }
+
+    /// Sets an attribute.
+    pub async fn setxattr(
         self,
+        caller: Caller,
+        ino: u64,
+        (name, value): (Vec<u8>, Vec<u8>),
+        mode: XattrMode,
+    ) -> Result<(), TreeError> {
+        let (mfs, node) = self.shared.writable(ino)?;
+        may_store(&name)?;
+        mfs.set_xattr(caller, node, &name, &value, mode).await
+    }
+
+    /// Removes an attribute.
+    pub async fn removexattr(
+        self,
+        caller: Caller,
         ino: u64,
         name: Vec<u8>,
-    ) -> Result<Result<String, XattrError>, TreeError> {
-        if !matches!(&name[..], b"ipfs.cid" | b"ipfs.path") {
-            return Ok(Err(XattrError::Absent));
+    ) -> Result<(), TreeError> {
+        let (mfs, node) = self.shared.writable(ino)?;
+        if is_told_only(&name) {
+            return may_store(&name);
         }
-        let node = self.shared.node(ino)?;
-        if matches!(node, Node::Top | Node::Ipfs | Node::Ipns) {
-            return Ok(Err(XattrError::Absent));
-        }
-        let cid = match self.shared.tree.cid(&node).await {
-            Ok(Some(cid)) => cid,
-            Ok(None) => return Ok(Err(XattrError::Absent)),
-            Err(error) => return Ok(Err(XattrError::Tree(error))),
-        };
-        Ok(Ok(if name == b"ipfs.cid" {
-            cid.to_string()
-        } else {
-            format!("/ipfs/{cid}")
-        }))
+        mfs.remove_xattr(caller, node, &name).await
     }
 }
 

@@ -1,0 +1,139 @@
+//! WRITE, FALLOCATE, LSEEK, COPY_FILE_RANGE and FSYNC: the bytes of files.
+
+use super::super::files::{Files, Shared};
+use crate::config::COPY_BYTES_MAX;
+use crate::tree::mfs::{Allocate, Caller, CopySource, Seek};
+use crate::tree::{Kind, Node, TreeError};
+
+/// setuid and setgid.
+const PRIVILEGES: u32 = 0o6000;
+
+impl Files {
+    /// Writes all of `data`; gives its length.
+    pub(in crate::fs) async fn write(
+        &self,
+        caller: Caller,
+        (ino, offset): (u64, u64),
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<usize, TreeError> {
+        let (mfs, node) = self.shared.writable(ino)?;
+        let killed = kill_privileges && mfs.attr(node)?.mode & PRIVILEGES != 0;
+        let written = mfs
+            .write(caller, node, offset, data, kill_privileges)
+            .await?;
+        if killed {
+            // The kernel does not know that its own write changed the mode.
+            self.shared.notices.node(ino, false);
+        }
+        Ok(written)
+    }
+
+    /// Reserves, zeroes or frees a range.
+    pub async fn allocate(
+        self,
+        caller: Caller,
+        ino: u64,
+        what: Allocate,
+        (offset, len): (u64, u64),
+    ) -> Result<(), TreeError> {
+        let (mfs, node) = self.shared.writable(ino)?;
+        mfs.allocate(caller, node, what, offset, len).await
+    }
+
+    /// Finds the next data or hole. What is immutable is data from end to end.
+    pub async fn seek(self, ino: u64, offset: i64, what: Seek) -> Result<i64, TreeError> {
+        let shared = self.shared;
+        let from = u64::try_from(offset).map_err(|_| TreeError::NoSuchPosition)?;
+        let node = shared.node(ino)?;
+        let found = match node {
+            Node::Mfs(id) => shared.nodes()?.mfs().seek(id, from, what).await?,
+            Node::Top
+            | Node::Ipfs
+            | Node::Ipns
+            | Node::Name(_)
+            | Node::Object(_)
+            | Node::Snapshots => {
+                let attr = shared.tree.attr(&node).await?;
+                seek_in_data(attr.kind, attr.size, from, what)?
+            }
+        };
+        i64::try_from(found).map_err(|_| TreeError::TooLarge)
+    }
+
+    /// Shares blocks of one file with another; gives how many bytes.
+    pub async fn copy_range(
+        self,
+        caller: Caller,
+        (from, from_offset): (u64, u64),
+        (to, to_offset): (u64, u64),
+        len: u64,
+    ) -> Result<u64, TreeError> {
+        let shared = self.shared;
+        let (mfs, target) = shared.writable(to)?;
+        let source = shared.copy_source(from).await?;
+        let len = len.min(COPY_BYTES_MAX);
+        mfs.copy_range(caller, source, from_offset, target, to_offset, len)
+            .await
+    }
+
+    /// Makes safe what was acknowledged. Blocks.
+    pub fn sync(&self, ino: u64) -> Result<(), TreeError> {
+        match self.shared.node(ino)? {
+            Node::Mfs(_) => self.shared.nodes()?.mfs().sync(),
+            // Nothing of it was written through here.
+            Node::Top
+            | Node::Ipfs
+            | Node::Ipns
+            | Node::Name(_)
+            | Node::Object(_)
+            | Node::Snapshots => Ok(()),
+        }
+    }
+}
+
+impl Shared {
+    async fn copy_source(&self, ino: u64) -> Result<CopySource, TreeError> {
+        let node = self.node(ino)?;
+        match node {
+            Node::Mfs(id) => Ok(CopySource::Node(id)),
+            Node::Object(cid) => Ok(CopySource::Content(cid)),
+            Node::Name(_) => {
+                let cid = self.tree.cid(&node).await?;
+                cid.map(CopySource::Content).ok_or(TreeError::NotFound)
+            }
+            Node::Top | Node::Ipfs | Node::Ipns | Node::Snapshots => Err(TreeError::IsADirectory),
+        }
+    }
+}
+
+/// Where data or the hole at the end begins, in a file without other holes.
+fn seek_in_data(kind: Kind, size: u64, from: u64, what: Seek) -> Result<u64, TreeError> {
+    if kind != Kind::File {
+        return Err(TreeError::Invalid("only files have positions"));
+    }
+    if from >= size {
+        return Err(TreeError::NoSuchPosition);
+    }
+    Ok(match what {
+        Seek::Data => from,
+        Seek::Hole => size,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_is_data_and_then_the_hole_at_its_end() {
+        let seek = |from, what| seek_in_data(Kind::File, 10, from, what);
+        assert_eq!(seek(3, Seek::Data).unwrap(), 3);
+        assert_eq!(seek(3, Seek::Hole).unwrap(), 10);
+        for what in [Seek::Data, Seek::Hole] {
+            assert!(matches!(seek(10, what), Err(TreeError::NoSuchPosition)));
+            let of_dir = seek_in_data(Kind::Directory, 10, 0, what);
+            assert!(matches!(of_dir, Err(TreeError::Invalid(_))));
+        }
+    }
+}
