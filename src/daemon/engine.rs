@@ -16,7 +16,9 @@ use crate::control::{
 };
 use crate::disk::RealDisk;
 use crate::repo::Repo;
+use crate::clock::SystemClock;
 use crate::tree::Tree;
+use crate::tree::mfs::{Mfs, MfsOptions, Parts};
 use crate::unixfs::Reader;
 
 /// An open repository and what works on it.
@@ -33,9 +35,34 @@ impl Engine {
     /// Opens the repository in `dir` with the sources of its config file and
     /// of `specs`.
     pub async fn open(dir: PathBuf, specs: Vec<String>) -> Result<Self, OperationError> {
-        tokio::task::spawn_blocking(move || Self::open_blocking(&dir, &specs))
+        let engine = tokio::task::spawn_blocking(move || Self::open_blocking(&dir, &specs))
             .await
-            .map_err(|error| OperationError::internal(error.to_string()))?
+            .map_err(|error| OperationError::internal(error.to_string()))??;
+        let mfs = engine.open_mfs().await?;
+        drop(engine.tree.attach(mfs));
+        Ok(engine)
+    }
+
+    /// Opens the writable tree and recovers it.
+    async fn open_mfs(&self) -> Result<Arc<Mfs>, OperationError> {
+        let journal_dir = self.repo.dir().join("journal");
+        let is_new = std::fs::read_dir(&journal_dir).is_ok_and(|mut dir| dir.next().is_none());
+        if !is_new {
+            // Recovery asks for blocks, and without the index none is found.
+            self.blocks.index_ready().await;
+        }
+        // SAFETY: these two calls read this process's ids and cannot fail.
+        #[allow(unsafe_code)]
+        let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
+        let options = MfsOptions { uid, gid, ..MfsOptions::default() };
+        let parts = Parts {
+            journal_dir,
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(SystemClock),
+            blocks: Arc::clone(&self.blocks),
+            reader: Arc::clone(self.tree.reader()),
+        };
+        Ok(Mfs::open(parts, options).await?)
     }
 
     fn open_blocking(dir: &Path, specs: &[String]) -> Result<Self, OperationError> {
@@ -112,6 +139,9 @@ impl Engine {
 
     /// Makes what was written safe and lets the repository go.
     pub async fn close(self) -> Result<(), OperationError> {
+        if let Some(mfs) = self.tree.mfs() {
+            mfs.close().await;
+        }
         tokio::task::spawn_blocking(move || self.blocks.close())
             .await
             .map_err(|error| OperationError::internal(error.to_string()))
