@@ -14,19 +14,19 @@ cd "$(dirname "$0")/.."
 . scripts/proof-lib.sh
 
 version=0.3.2
-seeds=5 ops=20000
+which=5 ops=20000
 proof_begin fsx
 while [ $# -gt 0 ]; do
     case $1 in
-    --seeds) seeds=$2; shift 2 ;;
+    --seeds) which=$2; shift 2 ;;
     --ops) ops=$2; shift 2 ;;
-    --long) seeds=10 ops=1000000; shift ;;
+    --long) which=10 ops=1000000; shift ;;
     *) proof_option "$@"; shift "$taken" ;;
     esac
 done
-case $seeds in
-*,*) IFS=, read -ra seeds <<<"$seeds" ;;
-*) mapfile -t seeds < <(seq "$seeds") ;;
+case $which in
+*,*) IFS=, read -ra seeds <<<"$which" ;;
+*) mapfile -t seeds < <(seq "$which") ;;
 esac
 
 proof_cargo fsx "$version"

@@ -96,28 +96,34 @@ kill_daemon() {
     kill -9 "$daemon_pid" 2>/dev/null || true
 }
 
+proof_rust() {
+    # shellcheck disable=SC1091  # Made by rustup.
+    command -v cargo >/dev/null || . "$HOME/.cargo/env"
+}
+
 proof_cidfs() {
     if [ -n "${CIDFS_BIN:-}" ]; then
         cidfs=$(realpath "$CIDFS_BIN")
     else
-        command -v cargo >/dev/null || . "$HOME/.cargo/env"
+        proof_rust
         cargo build --release --locked >&2
         cidfs=$(realpath "${CARGO_TARGET_DIR:-target}/release/cidfs")
     fi
 }
 
-# proof_mount [OPTIONS]: mounts /mfs of this run's repository.
+# Mounts /mfs of this run's repository.
 proof_mount() {
-    local options=$1
     mnt=$work/mnt
     mkdir -p "$mnt"
     local answer
-    answer=$("$cidfs" mount -o "$options" /mfs "$mnt")
+    answer=$("$cidfs" mount -o "$mount_options" /mfs "$mnt")
     daemon_pid=$(sed -n 's/.*(daemon \([0-9]*\)).*/\1/p' <<<"$answer")
     tree=$mnt
 }
 
-# proof_tree [OPTIONS]: root's tests need allow_other, and set-id and device files that work.
+# Root's tests need allow_other, and set-id and device files that work.
+mount_options=allow_other,default_permissions,suid,dev
+
 proof_tree() {
     if [ -n "$on" ]; then
         tree=$(mktemp -d "$on/$proof_name.XXXXXX")
@@ -125,7 +131,7 @@ proof_tree() {
         return
     fi
     proof_cidfs
-    proof_mount "${1:-allow_other,default_permissions,suid,dev}"
+    proof_mount
 }
 
 as_root() {
@@ -152,7 +158,7 @@ proof_cargo() {
     program=$tools/bin/$name
     # What was installed is written down by cargo itself.
     grep -qsF "\"$name $version " "$tools/.crates.toml" && [ -x "$program" ] && return 0
-    command -v cargo >/dev/null || . "$HOME/.cargo/env"
+    proof_rust
     say "installing $name $version into $tools"
     cargo install --quiet --locked --root "$tools" "$name@$version" >&2
 }
