@@ -279,10 +279,10 @@ fn validate(entries: &[AclEntry]) -> Result<(), AclError> {
             _ => return Err(AclError::Invalid("is out of order or names one twice")),
         };
     }
-    match expects {
-        Expects::End => Ok(()),
-        _ => Err(AclError::Invalid("is not complete")),
+    if expects != Expects::End {
+        return Err(AclError::Invalid("is not complete"));
     }
+    Ok(())
 }
 
 #[cfg(test)]

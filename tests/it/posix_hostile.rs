@@ -64,12 +64,13 @@ fn row(world: &World, cid: &Cid) -> Row {
     let Ok(Some(Ipld::List(entries))) = value.get("entries") else {
         panic!("no entries");
     };
-    let pair = |entry: &Ipld| match entry {
-        Ipld::List(pair) => match pair.as_slice() {
-            [Ipld::Bytes(key), item] => (key.clone(), item.clone()),
-            _ => panic!("no pair"),
-        },
-        _ => panic!("no pair"),
+    let pair = |entry: &Ipld| {
+        if let Ipld::List(pair) = entry
+            && let [Ipld::Bytes(key), item] = pair.as_slice()
+        {
+            return (key.clone(), item.clone());
+        }
+        panic!("no pair");
     };
     entries.iter().map(pair).collect()
 }

@@ -210,7 +210,7 @@ async fn one_change_among_a_million_makes_few_blocks() {
             assert!(read <= 12, "{read} blocks read");
         }
     }
-    println!("one change made {most} blocks at most");
+    println!("{nodes} nodes; one change made {most} blocks at most");
     assert!(most <= 12, "{most} blocks made");
 }
 

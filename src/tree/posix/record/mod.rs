@@ -92,9 +92,11 @@ fn opened(bytes: &[u8]) -> Result<Reader<'_>, RecordError> {
     }
 }
 
+/// A name as a directory can have it.
 fn name(reader: &mut Reader<'_>) -> Result<Vec<u8>, RecordError> {
     let name = reader.bytes()?;
-    if name.is_empty() || name.len() > NAME_BYTES_MAX {
+    let reserved = matches!(name, b"" | b"." | b"..");
+    if reserved || name.len() > NAME_BYTES_MAX || name.iter().any(|b| matches!(b, b'/' | 0)) {
         return Err(RecordError::Range("a name"));
     }
     Ok(name.to_vec())
