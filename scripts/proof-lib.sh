@@ -26,6 +26,8 @@ proof_begin() {
     # Not on a tmpfs: what is proven here is about disks.
     mkdir -p "$target"
     work=$(mktemp -d "$(cd "$target" && pwd)/$proof_name.XXXXXX")
+    # Tests that act as other users pass through it.
+    chmod 755 "$work"
     export CIDFS_REPO=$work/repo
     trap proof_leave EXIT
     trap 'exit 130' INT

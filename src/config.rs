@@ -289,16 +289,12 @@ pub const COMMIT_BYTES_MAX: usize = 4 << 10;
 
 /// Longest file, 1 EiB. Beyond it: EFBIG.
 pub const FILE_BYTES_MAX: u64 = 1 << 60;
-/// Names that one node may have; one more: EMLINK.
-pub const LINKS_MAX: u32 = 65_000;
 /// Longest target of a symbolic link (PATH_MAX without its end). Beyond it: ENAMETOOLONG.
 pub const SYMLINK_BYTES_MAX: usize = 4095;
 /// Deepest directory; nothing can be made below it.
 pub const TREE_DEPTH_MAX: usize = 4096;
 /// Longest value of an extended attribute, 64 KiB. Beyond it: E2BIG.
 pub const XATTR_BYTES_MAX: usize = 64 << 10;
-/// Names and values of all attributes of a node, 96 KiB. Beyond it: ENOSPC.
-pub const XATTRS_BYTES_MAX: usize = 96 << 10;
 /// Bytes of a write that one journal entry holds; more are several entries.
 pub const INLINE_BYTES_MAX: usize = 512 << 10;
 /// Ranges that one entry of a copy names; more are several entries.

@@ -106,7 +106,8 @@ fn make(state: &mut State, one: &Make, seq: u64) {
     let (kind, body, rdev) = match &one.new {
         New::File => (NodeKind::File, Body::File(Content::empty()), 0),
         New::Directory => {
-            let directory = Directory { complete: true, ..Directory::default() };
+            let directory =
+                Directory { complete: true, directories: Some(0), ..Directory::default() };
             (NodeKind::Directory, Body::Directory(directory), 0)
         }
         New::Symlink(target) => {
@@ -144,9 +145,11 @@ fn add(state: &mut State, node: NodeId, inode: Inode, at: (NodeId, &Name), time:
     if let Some(count) = node.count() {
         state.next = state.next.max(count + 1);
     }
+    let is_directory = inode.kind == NodeKind::Directory;
     state.insert(node, inode);
     state.dirty.insert(node);
     state.set_entry(at.0, at.1, To::Node(node), seq);
+    count_directories(state, at.0, 0, u64::from(is_directory));
     touch_directory(state, at.0, time, seq);
 }
 
@@ -211,10 +214,27 @@ fn link(state: &mut State, node: NodeId, at: (NodeId, &Name), time: Time, seq: u
     touch_directory(state, at.0, time, seq);
 }
 
+/// Counts directories of a directory out and in.
+fn count_directories(state: &mut State, parent: NodeId, out: u64, into: u64) {
+    if out == into {
+        return;
+    }
+    if let Some(directory) = state.directory_mut(parent)
+        && let Some(count) = &mut directory.directories
+    {
+        *count = (*count + into).saturating_sub(out);
+    }
+}
+
+fn is_directory(state: &State, node: NodeId) -> bool {
+    state.nodes.get(&node).is_some_and(|inode| inode.kind == NodeKind::Directory)
+}
+
 /// Takes a name away, and the node with its last one.
 fn drop_name(state: &mut State, at: (NodeId, &Name), time: Time, seq: u64) {
     let Ok(Some(node)) = state.find(at.0, at.1) else { return };
     state.set_entry(at.0, at.1, To::Absent, seq);
+    count_directories(state, at.0, u64::from(is_directory(state, node)), 0);
     change_meta(state, node, time, seq, |inode| {
         inode.nlink = inode.nlink.saturating_sub(1);
         leave_home(inode, at);
@@ -266,13 +286,19 @@ fn rename(
     seq: u64,
 ) {
     let Ok(Some(node)) = state.find(from.0, &from.1) else { return };
+    let moved = u64::from(is_directory(state, node));
     if mode == RenameMode::Exchange {
         let Ok(Some(other)) = state.find(to.0, &to.1) else { return };
+        let came = u64::from(is_directory(state, other));
+        count_directories(state, from.0, moved, came);
+        count_directories(state, to.0, came, moved);
         move_home(state, other, to, from, time, seq);
         state.set_entry(from.0, &from.1, To::Node(other), seq);
     } else {
         drop_name(state, (to.0, &to.1), time, seq);
         state.set_entry(from.0, &from.1, To::Absent, seq);
+        count_directories(state, from.0, moved, 0);
+        count_directories(state, to.0, 0, moved);
     }
     move_home(state, node, from, to, time, seq);
     state.set_entry(to.0, &to.1, To::Node(node), seq);

@@ -10,11 +10,13 @@ use super::state::State;
 use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
 use super::xattr::inherited;
 use super::{Mfs, Plan};
-use crate::config::{LINKS_MAX, NAME_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
+use crate::config::{NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 
 const SETGID: u32 = 0o2000;
+/// What a name of a node counts beside its bytes where all names are recorded together.
+const LINK_BYTES: usize = 16;
 
 impl Mfs {
     /// Finds a name; `NotFound` is proven. With `hold` the node is held once.
@@ -115,7 +117,9 @@ impl Mfs {
             if inode.nlink == 0 {
                 return Err(TreeError::NotFound.into());
             }
-            if inode.nlink >= LINKS_MAX || links_of(inode).len() as u32 >= LINKS_MAX {
+            let names = links_of(inode);
+            let bytes: usize = names.iter().map(|(_, name)| name.len() + LINK_BYTES).sum();
+            if bytes + name.len() + LINK_BYTES > POSIX_LINKS_BYTES_MAX {
                 return Err(TreeError::TooManyLinks.into());
             }
             free_name(state, parent, name)?;

@@ -148,6 +148,7 @@ impl Mfs {
         };
         let dentry = dentry.map(|value| record::Dentry::decode(&value)).transpose()?;
         let mut links = None;
+        let directories = dentry.as_ref().and_then(|dentry| dentry.directories);
         let (number, known, tally) = match dentry {
             Some(dentry) => {
                 let known = match dentry.body {
@@ -182,6 +183,9 @@ impl Mfs {
             }
             (None, None) => return Ok(None),
         };
+        if let Body::Directory(directory) = &mut inode.body {
+            directory.directories = directories;
+        }
         inode.home = Some((parent, name.clone()));
         if let Some(known) = known {
             take_record(&mut inode, known);

@@ -143,6 +143,9 @@ pub(super) struct Directory {
     pub(super) entries: BTreeMap<Key, Dentry>,
     /// Whether `entries` has every name that there is.
     pub(super) complete: bool,
+    /// How many of the names lead to directories, where it is known: not for
+    /// content that was only mounted.
+    pub(super) directories: Option<u64>,
 }
 
 /// A sealed directory.
@@ -211,11 +214,20 @@ impl Inode {
             mode: self.mode,
             uid: self.uid,
             gid: self.gid,
-            nlink: self.nlink,
+            nlink: self.nlink_shown(),
             rdev: self.rdev,
             atime: self.atime,
             mtime: self.mtime,
             ctime: self.ctime,
+        }
+    }
+
+    /// The link count: of a directory its name, its `.`, and the `..` of those
+    /// in it; 1 where these are not counted.
+    fn nlink_shown(&self) -> u32 {
+        match self.directory().and_then(|directory| directory.directories) {
+            Some(below) if self.nlink > 0 => u32::try_from(below + 2).unwrap_or(u32::MAX),
+            Some(_) | None => self.nlink,
         }
     }
 

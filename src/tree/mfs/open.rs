@@ -128,7 +128,12 @@ impl Mfs {
             ctime: now,
             ..plain_inode(NodeKind::Directory, Body::Special)
         };
-        let mut directory = Directory { complete: last.is_none(), ..Directory::default() };
+        let is_new = last.is_none();
+        let mut directory = Directory {
+            complete: is_new,
+            directories: is_new.then_some(0),
+            ..Directory::default()
+        };
         let mut next = 1;
         if let Some(last) = last {
             let mut tally = None;
@@ -141,6 +146,7 @@ impl Mfs {
                         links_bytes: tally.links_bytes,
                         names_bytes: tally.names_bytes,
                     });
+                    directory.directories = dentry.directories;
                     if let record::DentryBody::Inline(known) = dentry.body {
                         super::load::take_record(&mut root, known);
                     }

@@ -90,7 +90,8 @@ pub struct NodeAttr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Names that lead to it; 1 for a directory, 0 once it is unlinked.
+    /// Names that lead to it, 0 once it is unlinked; of a directory 2 and its
+    /// subdirectories, or 1 where these are not counted.
     pub nlink: u32,
     /// Device number, as the kernel encodes it.
     pub rdev: u32,

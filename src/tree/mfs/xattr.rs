@@ -9,7 +9,7 @@ use super::op::Op;
 use super::state::State;
 use super::types::{Caller, NodeId, NodeKind, Time, XattrMode};
 use super::{Mfs, Plan};
-use crate::config::{NAME_BYTES_MAX, XATTR_BYTES_MAX, XATTRS_BYTES_MAX};
+use crate::config::{NAME_BYTES_MAX, POSIX_XATTRS_BYTES_MAX, XATTR_BYTES_MAX};
 use crate::journal::Class;
 use crate::tree::acl::{self, Acl, AclError};
 use crate::tree::error::TreeError;
@@ -140,8 +140,8 @@ fn check_room(inode: &Inode, name: &[u8], value: &[u8]) -> Result<(), TreeError>
     let others = inode.xattrs.iter().flat_map(|xattrs| xattrs.iter());
     let others = others.filter(|(other, _)| ***other != *name);
     let bytes: usize = others.map(|(name, value)| name.len() + value.len() + 32).sum();
-    if bytes + name.len() + value.len() + 32 > XATTRS_BYTES_MAX {
-        return Err(TreeError::NoSpace(format!("attributes of a node over {XATTRS_BYTES_MAX} bytes")));
+    if bytes + name.len() + value.len() + 32 > POSIX_XATTRS_BYTES_MAX {
+        return Err(TreeError::NoSpace(format!("attributes of a node over {POSIX_XATTRS_BYTES_MAX} bytes")));
     }
     Ok(())
 }

@@ -207,7 +207,10 @@ fn leaf_of(mfs: &Mfs, inode: &Inode) -> Option<Leaf> {
 /// A copy of what is recorded of a node: cheap, whatever it holds.
 fn without_content(inode: &Inode) -> Inode {
     let body = match &inode.body {
-        Body::Directory(_) => Body::Directory(super::super::node::Directory::default()),
+        Body::Directory(directory) => Body::Directory(super::super::node::Directory {
+            directories: directory.directories,
+            ..super::super::node::Directory::default()
+        }),
         Body::File(_) | Body::Symlink { .. } | Body::Special => Body::Special,
     };
     Inode {

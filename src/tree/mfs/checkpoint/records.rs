@@ -99,8 +99,9 @@ fn record_node(
     let posix = posix_of(inode);
     posix.check()?;
     let number = node.number();
+    let directories = inode.directory().and_then(|directory| directory.directories);
     let mut at = |parent: u64, name: &[u8], body: DentryBody| {
-        let dentry = Dentry { node: number, body, tally };
+        let dentry = Dentry { node: number, body, tally, directories };
         changes.insert(key::dentry(parent, name), Some(dentry.encode()));
     };
     if node == NodeId::ROOT {

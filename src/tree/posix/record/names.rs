@@ -33,6 +33,8 @@ pub struct Dentry {
     pub body: DentryBody,
     /// Of a directory.
     pub tally: Option<Tally>,
+    /// Of a directory: how many of its entries are directories, where it is known.
+    pub directories: Option<u64>,
 }
 
 impl Dentry {
@@ -41,6 +43,9 @@ impl Dentry {
         let mut fields = Fields::default();
         if let DentryBody::Inline(posix) = &self.body {
             posix.write(fields.field("b"));
+        }
+        if let Some(directories) = self.directories {
+            fields.field("d").uint(directories);
         }
         fields.field("n").uint(self.node);
         if let Some(tally) = self.tally {
@@ -56,10 +61,11 @@ impl Dentry {
     /// Decodes and checks a record.
     pub fn decode(bytes: &[u8]) -> Result<Self, RecordError> {
         let mut reader = opened(bytes)?;
-        let (mut posix, mut node, mut tally) = (None, None, None);
+        let (mut posix, mut node, mut tally, mut directories) = (None, None, None, None);
         for _ in 0..reader.map()? {
             match reader.text()? {
                 b"b" => posix = Some(Posix::read(&mut reader)?),
+                b"d" => directories = Some(reader.uint()?),
                 b"n" => node = Some(reader.uint()?),
                 b"t" => {
                     reader.tuple(3, "a tally")?;
@@ -77,6 +83,7 @@ impl Dentry {
             node: node.ok_or(RecordError::Missing("a node number"))?,
             body: posix.map_or(DentryBody::Linked, DentryBody::Inline),
             tally,
+            directories,
         };
         canonical(dentry, Self::encode, bytes)
     }

@@ -44,6 +44,7 @@ prop_compose! {
             node,
             body: posix.map_or(DentryBody::Linked, DentryBody::Inline),
             tally: tally.map(|(entries, links_bytes)| Tally { entries, links_bytes, names_bytes: 9 }),
+            directories: None,
         }
     }
 }
@@ -113,6 +114,7 @@ fn plain() -> Dentry {
         node: 5,
         body: DentryBody::Inline(posix),
         tally: None,
+        directories: None,
     }
 }
 
@@ -128,8 +130,9 @@ fn a_record_has_the_bytes_that_the_documents_say() {
             links_bytes: 4,
             names_bytes: 5,
         }),
+        directories: Some(7),
     };
-    assert_eq!(linked.encode(), b"\x82\x01\xa2\x61n\x05\x61t\x82\x03\x04");
+    assert_eq!(linked.encode(), b"\x82\x01\xa3\x61d\x07\x61n\x05\x61t\x83\x03\x04\x05");
     let place = Place {
         parent: 9,
         name: b"x".to_vec(),
@@ -156,7 +159,7 @@ fn a_record_takes_few_bytes() {
     let bytes = |posix: &Posix| {
         let body = DentryBody::Inline(posix.clone());
         let (node, tally) = (1 << 62, None);
-        Dentry { node, body, tally }.encode().len()
+        Dentry { node, body, tally, directories: None }.encode().len()
     };
     assert_eq!(bytes(&posix), 35);
     (posix.uid, posix.gid) = (1000, 1000);
@@ -185,7 +188,7 @@ fn another_encoding_of_the_same_is_refused() {
         // A usual value written out.
         b"\x82\x01\xa2\x61b\xa3\x61m\x82\x01\x02\x61p\x00\x61u\x00\x61n\x05",
         // Fields in another order.
-        b"\x82\x01\xa2\x61t\x82\x03\x04\x61n\x05",
+        b"\x82\x01\xa2\x61t\x83\x03\x04\x05\x61n\x05",
         // A field twice.
         b"\x82\x01\xa2\x61n\x04\x61n\x05",
         // Three items where two belong.
@@ -211,6 +214,7 @@ fn values_out_of_range_are_refused() {
             node: 1,
             body,
             tally,
+            directories: None,
         }
         .encode();
         assert_eq!(Dentry::decode(&bytes).map(drop), checked);
