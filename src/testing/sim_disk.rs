@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::disk::{Disk, DiskEntry, DiskFile};
@@ -201,7 +202,7 @@ impl SimDisk {
         state.stop_at = Some(0);
         let mut names = state.synced_names.clone();
         // Some crashes keep all names and some none, so that neither is rare.
-        let odds = [0.0, 0.5, 0.5, 1.0][rng.random_range(0..4)];
+        let odds = one_of([0.0, 0.5, 0.5, 1.0], &mut rng);
         for change in &state.unsynced_names {
             if rng.random_bool(odds) {
                 change.apply(&mut names);
@@ -234,6 +235,10 @@ impl SimDisk {
     }
 }
 
+fn one_of(choices: [f64; 4], rng: &mut StdRng) -> f64 {
+    choices.choose(rng).copied().unwrap_or_default()
+}
+
 /// What a file may have: bytes that were synced, and of the others any sectors.
 fn after_power_loss(file: &SimFileState, rng: &mut StdRng) -> Vec<u8> {
     let kept = file.synced.len().min(file.len_min);
@@ -243,7 +248,7 @@ fn after_power_loss(file: &SimFileState, rng: &mut StdRng) -> Vec<u8> {
         1 => file.bytes.len().max(kept),
         _ => rng.random_range(kept..=longest),
     };
-    let odds = [0.0, 0.5, 0.9, 1.0][rng.random_range(0..4)];
+    let odds = one_of([0.0, 0.5, 0.9, 1.0], rng);
     let mut out = vec![0; len];
     for start in (0..len).step_by(SECTOR_BYTES) {
         let end = (start + SECTOR_BYTES).min(len);
