@@ -11,6 +11,7 @@ mod control_world;
 mod hostile;
 mod journal_crash;
 mod journal_damage;
+mod journal_fixtures;
 mod journal_group;
 mod journal_reader;
 mod journal_space;
