@@ -94,6 +94,9 @@ impl Journal {
     /// Recovery reads the segment of `from` and those after it; `Seq(1)` reads
     /// all. Each whole frame from `from` on is shown to `visit`, in order. Damage
     /// before `from` is reported and stops nothing.
+    ///
+    /// What an earlier run has appended and not synced is no more durable than
+    /// it was; the next [`sync`](Self::sync) covers it too.
     pub fn open(
         place: &JournalPlace,
         options: JournalOptions,
@@ -136,7 +139,7 @@ impl Journal {
     }
 
     /// Appends all of the records or none, with one write, and gives the number
-    /// of the last one.
+    /// of the last one. A crash may leave a beginning of them.
     pub fn append(&self, class: Class, records: &[Record<'_>]) -> Result<Seq, JournalError> {
         self.shared.append(class, records)
     }

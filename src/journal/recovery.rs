@@ -144,7 +144,7 @@ fn read(
                 end.next_seq = walk.expected();
                 end.place = walk.at();
             }
-            Event::Damage(damage) if end.why.is_some() => drop(damage),
+            Event::Damage(_) if end.why.is_some() => {}
             Event::Damage(damage) => {
                 let before_from = damage.resumes.is_some_and(|resumes| resumes <= from);
                 if before_from {

@@ -68,11 +68,15 @@ impl Walk {
         };
         if let Some((seq, place)) = known
             && let Some(file) = walk.coming.pop_front()
-            && let Some(opened) = walk.open(file)?
         {
-            let scan = Scan::new(opened, place.segment, place.offset);
-            walk.current = Some(Current { file, scan });
-            walk.expected = seq;
+            match walk.open(file)? {
+                Some(opened) => {
+                    let scan = Scan::new(opened, place.segment, place.offset);
+                    walk.current = Some(Current { file, scan });
+                    walk.expected = seq;
+                }
+                None => walk.expect_the_coming(),
+            }
         }
         Ok(walk)
     }

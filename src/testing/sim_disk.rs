@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
 use crate::disk::{Disk, DiskEntry, DiskFile};
@@ -201,7 +202,7 @@ impl SimDisk {
         state.stop_at = Some(0);
         let mut names = state.synced_names.clone();
         // Some crashes keep all names and some none, so that neither is rare.
-        let odds = [0.0, 0.5, 0.5, 1.0][rng.random_range(0..4)];
+        let odds = one_of([0.0, 0.5, 0.5, 1.0], &mut rng);
         for change in &state.unsynced_names {
             if rng.random_bool(odds) {
                 change.apply(&mut names);
@@ -234,16 +235,21 @@ impl SimDisk {
     }
 }
 
+fn one_of(choices: [f64; 4], rng: &mut StdRng) -> f64 {
+    choices.choose(rng).copied().unwrap_or_default()
+}
+
 /// What a file may have: bytes that were synced, and of the others any sectors.
 fn after_power_loss(file: &SimFileState, rng: &mut StdRng) -> Vec<u8> {
     let kept = file.synced.len().min(file.len_min);
     let longest = file.len_max.max(file.synced.len());
-    let len = match rng.random_range(0..4) {
+    let len = match rng.random_range(0..5) {
         0 => kept,
         1 => file.bytes.len().max(kept),
+        2 => file.synced.len(),
         _ => rng.random_range(kept..=longest),
     };
-    let odds = [0.0, 0.5, 0.9, 1.0][rng.random_range(0..4)];
+    let odds = one_of([0.0, 0.5, 0.9, 1.0], rng);
     let mut out = vec![0; len];
     for start in (0..len).step_by(SECTOR_BYTES) {
         let end = (start + SECTOR_BYTES).min(len);
@@ -444,5 +450,138 @@ impl DiskFile for SimFile {
         state.counts.syncs += 1;
         state.file(self.id)?.settle();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn disk() -> SimDisk {
+        let disk = SimDisk::new();
+        disk.make_dirs(Path::new("/d")).unwrap();
+        disk
+    }
+
+    fn append(file: &dyn DiskFile, bytes: &[u8]) {
+        assert_eq!(file.append(&[IoSlice::new(bytes)]).unwrap(), bytes.len());
+    }
+
+    /// What a file has after each of many power losses; none if it is gone.
+    fn outcomes(disk: &SimDisk, path: &str) -> BTreeSet<Option<Vec<u8>>> {
+        let after = |seed| disk.crash(seed).read(Path::new(path), 1 << 20).ok();
+        (0..400).map(after).collect()
+    }
+
+    #[test]
+    fn what_was_synced_is_there_and_of_the_rest_any_part_may_be() {
+        let disk = disk();
+        let file = disk.create(Path::new("/d/a")).unwrap();
+        append(&*file, &[1; 600]);
+        file.sync().unwrap();
+        append(&*file, &[2; 1500]);
+        disk.sync_dir(Path::new("/d")).unwrap();
+        let outcomes = outcomes(&disk, "/d/a");
+        let outcomes: Vec<_> = outcomes.into_iter().map(Option::unwrap).collect();
+        assert!(outcomes.iter().all(|bytes| bytes[..600] == [1; 600]));
+        let whole = [vec![1; 600], vec![2; 1500]].concat();
+        let wanted: [(&str, &dyn Fn(&[u8]) -> bool); 5] = [
+            ("nothing", &|b| b.len() == 600),
+            ("everything", &|b| b == whole),
+            ("a hole", &|b| {
+                b.len() == 2100 && b[1100] == 0 && b[2050] == 2
+            }),
+            ("a torn sector", &|b| {
+                b.get(1030) == Some(&2) && b.get(1400) == Some(&0)
+            }),
+            ("some length", &|b| {
+                !b.len().is_multiple_of(512) && b.len() < 2000 && b.len() > 600
+            }),
+        ];
+        for (what, is) in wanted {
+            assert!(outcomes.iter().any(|bytes| is(bytes)), "never {what}");
+        }
+        assert_eq!(outcomes.iter().filter(|b| b.len() > 2100).count(), 0);
+    }
+
+    #[test]
+    fn what_was_cut_off_and_not_synced_may_come_back() {
+        let disk = disk();
+        let file = disk.create(Path::new("/d/a")).unwrap();
+        append(&*file, &[1; 600]);
+        file.sync().unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        file.cut(10).unwrap();
+        let lens: BTreeSet<_> = outcomes(&disk, "/d/a")
+            .iter()
+            .map(|b| b.as_ref().unwrap().len())
+            .collect();
+        assert!(lens.contains(&10) && lens.contains(&600), "{lens:?}");
+    }
+
+    #[test]
+    fn names_are_certain_only_after_their_directory_was_synced() {
+        let disk = disk();
+        for name in ["/d/kept", "/d/gone", "/d/from"] {
+            disk.create(Path::new(name)).unwrap();
+        }
+        disk.sync_dir(Path::new("/d")).unwrap();
+        disk.create(Path::new("/d/new")).unwrap();
+        disk.remove(Path::new("/d/gone")).unwrap();
+        disk.rename(Path::new("/d/from"), Path::new("/d/to"))
+            .unwrap();
+        let listed = |disk: &SimDisk| {
+            let entries = disk.list(Path::new("/d")).unwrap();
+            let names = entries
+                .into_iter()
+                .map(|entry| entry.name.into_string().unwrap());
+            names.collect::<Vec<_>>().join(" ")
+        };
+        let seen: BTreeSet<_> = (0..200).map(|seed| listed(&disk.crash(seed))).collect();
+        // Each of three changes, or not.
+        assert_eq!(seen.len(), 8, "{seen:?}");
+        assert!(seen.contains("from gone kept") && seen.contains("kept new to"));
+        let killed = disk.kill();
+        assert_eq!(listed(&killed), "kept new to");
+        killed.sync_dir(Path::new("/d")).unwrap();
+        assert!((0..20).all(|seed| listed(&killed.crash(seed)) == "kept new to"));
+    }
+
+    #[test]
+    fn a_disk_that_stops_does_nothing_more_and_reads_on() {
+        let disk = disk();
+        let file = disk.create(Path::new("/d/a")).unwrap();
+        let so_far = disk.counts().changes;
+        disk.stop_at(Some(so_far + 1));
+        append(&*file, b"one");
+        assert!(file.append(&[IoSlice::new(b"two")]).is_err());
+        assert!(file.sync().is_err() && file.cut(0).is_err() && file.reserve(9).is_err());
+        assert!(disk.create(Path::new("/d/b")).is_err());
+        assert!(disk.remove(Path::new("/d/a")).is_err());
+        assert!(disk.sync_dir(Path::new("/d")).is_err());
+        assert_eq!(disk.read(Path::new("/d/a"), 9).unwrap(), b"one");
+    }
+
+    #[test]
+    fn space_is_set_aside_and_found_missing() {
+        let disk = disk();
+        disk.set_bytes_max(Some(1000));
+        let file = disk.create(Path::new("/d/a")).unwrap();
+        file.reserve(800).unwrap();
+        assert_eq!(
+            (
+                file.len().unwrap(),
+                disk.free_bytes(Path::new("/d")).unwrap()
+            ),
+            (0, 200)
+        );
+        let other = disk.create(Path::new("/d/b")).unwrap();
+        let full = other.reserve(300).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(other.append(&[IoSlice::new(&[1; 300])]).unwrap(), 200);
+        assert!(other.append(&[IoSlice::new(&[1; 1])]).is_err());
+        append(&*file, &[2; 800]);
+        disk.remove(Path::new("/d/b")).unwrap();
+        append(&*file, &[2; 200]);
     }
 }
