@@ -106,10 +106,11 @@ impl Holes {
         offset: u64,
         hole: bool,
     ) -> Result<Option<u64>, ReadError> {
+        let size = reader.meta(cid).await?.size;
         let mut open = vec![Item {
             cid: *cid,
             start: 0,
-            end: reader.meta(cid).await?.size,
+            end: size,
             depth: 0,
         }];
         while let Some(item) = open.pop() {
@@ -118,8 +119,10 @@ impl Holes {
                 continue;
             }
             let zero = self.is_zero(&item.cid, len);
-            let inside = !zero && item.cid.codec() == DAG_PB && len > self.grid.chunk();
-            if !inside {
+            // What is as short as a leaf is taken for one. Only at the end of a
+            // file of ours there are nodes above a short leaf.
+            let node = len > self.grid.chunk() || item.end == size;
+            if zero || !node || item.cid.codec() != DAG_PB {
                 if zero == hole {
                     return Ok(Some(item.start.max(offset)));
                 }
