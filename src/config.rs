@@ -230,3 +230,10 @@ pub const CHUNKS_AHEAD_PER_THREAD: usize = 2;
 
 /// Lengths of leaves of zeros whose hashes are kept; the least recently used are forgotten.
 pub const ZERO_LEAVES_KEPT_MAX: usize = 64;
+/// Nodes that one file's sealing takes apart because their leaves lie on other
+/// lines of the grid than before, by whole chunks: 4 TiB of our layout. Trees
+/// beyond stay whole, and the layout of the file differs from an import's.
+pub const REGRID_NODES_MAX: usize = 4096;
+/// Nodes that one search for a hole or for data reads: 64 TiB of our layout.
+/// What lies beyond counts as data.
+pub const SEEK_NODES_MAX: usize = 64 << 10;

@@ -69,8 +69,19 @@ async fn update(
     rules: &DirRules,
     meta: &Metadata,
 ) -> Result<UpdatedDir, UpdateError> {
+    fn sendable<T>(future: impl Future<Output = T> + Send) -> impl Future<Output = T> + Send {
+        future
+    }
     let mut seal = world.seal(false);
-    update_dir(&world.reader(), base, changes, rules, meta, &mut seal).await
+    sendable(update_dir(
+        &world.reader(),
+        base,
+        changes,
+        rules,
+        meta,
+        &mut seal,
+    ))
+    .await
 }
 
 /// Names whose hashes have their first bits in common, and others.
@@ -397,6 +408,34 @@ async fn a_shard_that_should_have_given_way_to_its_entry_does() {
     let below = link(&format!("{:X}n", slot(1)), &old_cid, old.tsize());
     let below = shard(vec![below], slot(1));
     let root = shard(vec![link(&format!("{:X}", slot(0)), &below, 1)], slot(0));
+    dag.blocks.into_iter().for_each(|b| world.source.insert(b));
+    let mut model = Model::from([(b"n".to_vec(), old)]);
+    let change = vec![set(b"other", 6)];
+    let updated = update(&world, Some((&root, None)), change.clone(), &rules, &meta).await;
+    apply(&mut model, &change);
+    assert_eq!(updated.unwrap(), anew(&world, &model, &rules, &meta));
+}
+
+#[tokio::test]
+async fn an_entry_that_lies_in_the_wrong_slot_is_put_right() {
+    let (world, meta) = (World::default(), Metadata::default());
+    let rules = DirRules {
+        threshold_bytes: 0,
+        fanout: 8,
+        ..DirRules::from(Profile::UnixfsV1_2025)
+    };
+    let slot = hamt::slot_of(hamt::hash(b"n"), 8, 0).unwrap() ^ 1;
+    let unixfs = UnixFs {
+        data: Some(Bytes::copy_from_slice(&[1u8 << slot])),
+        hash_type: Some(hamt::MURMUR3_X64_64),
+        fanout: Some(8),
+        ..UnixFs::new(Kind::HamtShard)
+    };
+    let old = entry(b"n", 5);
+    let old_cid = Cid::try_from(old.cid_bytes()).unwrap();
+    let mut dag = Dag::default();
+    let links = vec![link(&format!("{slot:X}n"), &old_cid, old.tsize())];
+    let root = dag.node(links, &unixfs);
     dag.blocks.into_iter().for_each(|b| world.source.insert(b));
     let mut model = Model::from([(b"n".to_vec(), old)]);
     let change = vec![set(b"other", 6)];

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use cidfs::block::{Block, BlockSink, Cid, RAW, SHA2_256};
+use cidfs::testing::dag::Dag;
 use cidfs::unixfs::builder::AddOptions;
 use cidfs::unixfs::dag_pb::PbNode;
 use cidfs::unixfs::data::Mtime;
@@ -447,6 +448,11 @@ async fn one_chunk_of_a_tebibyte_costs_its_path() {
     assert_eq!(sealed(&world, direct, &form).await, piece, "by another way");
     assert!(world.since(before).made <= 9);
 
+    fn sendable(future: impl Future<Output = Result<Piece, UpdateError>> + Send) {
+        drop(future);
+    }
+    let (reader, none) = (world.reader(), Metadata::default());
+    sendable(seal_file(&reader, vec![], &form, &none, &world));
     let before = world.counts();
     let (holes, reader) = (Holes::new(&form).unwrap(), world.reader());
     let data = holes.next_data(&reader, &piece.cid, 0).await.unwrap();
@@ -457,6 +463,47 @@ async fn one_chunk_of_a_tebibyte_costs_its_path() {
         .unwrap();
     assert_eq!((data, hole, none), (Some(at), Some(at + MIB), None));
     assert!(world.since(before).read <= 6);
+}
+
+#[tokio::test]
+async fn an_exbibyte_that_moves_by_a_chunk_is_not_taken_apart_leaf_by_leaf() {
+    let form = FileForm::from(Profile::UnixfsV1_2025);
+    let world = World::default();
+    let len = 1 << 60;
+    let base = sealed(&world, vec![NewExtent::Hole(len)], &form).await;
+    let chunk = vec![7; MIB as usize];
+    let before = world.counts();
+    let moved = vec![bytes(&chunk), shared(base.cid, 0, len - 3 * MIB)];
+    let moved = sealed(&world, moved, &form).await;
+    assert!(world.since(before).read < 9);
+    let direct = vec![bytes(&chunk), NewExtent::Hole(len - 3 * MIB)];
+    assert_eq!(sealed(&world, direct, &form).await, moved);
+
+    // Neither is one that holds something, though its layout is no import's then.
+    let (form, _) = small(Profile::UnixfsV1_2025, 16, 3);
+    let mut dag = Dag::default();
+    let mut tree = (dag.leaf("sixteen bytes..."), 16);
+    while tree.1 < 1 << 55 {
+        tree = (dag.file(&[tree; 3]), tree.1 * 3);
+    }
+    dag.blocks.into_iter().for_each(|b| world.source.insert(b));
+    let before = world.counts();
+    let list = vec![bytes(b"sixteen of them."), shared(tree.0, 0, tree.1 - 5)];
+    let piece = sealed(&world, list, &form).await;
+    let counts = world.since(before);
+    assert!(counts.read < 4500 && counts.made < 6000, "{counts:?}");
+    let mut out = [0; 32];
+    let reader = world.reader();
+    let count = reader
+        .read(&piece.cid, tree.1 - 32 + 16 - 5, &mut out)
+        .await;
+    assert_eq!(
+        (count.unwrap(), &out),
+        (32, b"es...sixteen bytes...sixteen byt")
+    );
+    let holes = Holes::new(&form).unwrap();
+    let hole = holes.next_hole(&reader, &tree.0, 0).await.unwrap();
+    assert_eq!(hole, None, "and the search for a hole ends");
 }
 
 #[tokio::test]
@@ -546,7 +593,7 @@ async fn ranges_beyond_a_file_and_files_beyond_offsets_are_refused() {
 async fn a_part_that_holds_another_number_of_bytes_than_declared_is_malformed() {
     let form = FileForm::from(Profile::UnixfsV1_2025);
     let world = World::default();
-    let mut dag = cidfs::testing::dag::Dag::default();
+    let mut dag = Dag::default();
     let leaf = dag.leaf("0123456789");
     let file = dag.file(&[(leaf, 8), (leaf, 10)]);
     dag.blocks.into_iter().for_each(|b| world.source.insert(b));

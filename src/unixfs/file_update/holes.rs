@@ -9,7 +9,7 @@ use super::form::FileForm;
 use super::grid::Grid;
 use super::sealing::{next_zero_tree, zeros};
 use crate::block::{Cid, DAG_PB, Multihash, RAW, hash};
-use crate::config::{BLOCK_BYTES_MAX, DAG_DEPTH_MAX, ZERO_LEAVES_KEPT_MAX};
+use crate::config::{BLOCK_BYTES_MAX, DAG_DEPTH_MAX, SEEK_NODES_MAX, ZERO_LEAVES_KEPT_MAX};
 use crate::unixfs::data::Kind;
 use crate::unixfs::error::{Malformed, ReadError, UpdateError};
 use crate::unixfs::layout::{Metadata, leaf_node};
@@ -113,6 +113,7 @@ impl Holes {
             end: size,
             depth: 0,
         }];
+        let mut nodes = 0;
         while let Some(item) = open.pop() {
             let len = item.end - item.start;
             if item.end <= offset || len == 0 {
@@ -126,7 +127,13 @@ impl Holes {
                 if zero == hole {
                     return Ok(Some(item.start.max(offset)));
                 }
-            } else if let Some(found) = parts(reader, &item, offset, hole, &mut open).await? {
+                continue;
+            }
+            nodes += 1;
+            if nodes > SEEK_NODES_MAX {
+                return Ok((!hole).then_some(item.start.max(offset)));
+            }
+            if let Some(found) = parts(reader, &item, offset, hole, &mut open).await? {
                 return Ok(Some(found));
             }
         }
