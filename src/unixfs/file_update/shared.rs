@@ -19,7 +19,7 @@ use crate::block::{Cid, DAG_PB, RAW};
 use crate::config::DAG_DEPTH_MAX;
 use crate::unixfs::error::{Malformed, ReadError, UpdateError};
 use crate::unixfs::layout::{Metadata, Piece};
-use crate::unixfs::node::{Body, File, Node};
+use crate::unixfs::node::{Body, File, Node, Part};
 use crate::unixfs::reader::Reader;
 use crate::unixfs::{Meta, MetaKind, file};
 
@@ -209,11 +209,24 @@ impl Range<'_> {
         if item.depth >= DAG_DEPTH_MAX {
             return Err(ReadError::malformed(&item.cid, Malformed::TooDeep).into());
         }
-        let mut start = inline_end;
+        let parts = self.parts(&item, file, inline_end);
+        open.extend(parts.into_iter().rev());
+        Ok(())
+    }
+
+    /// The parts of a node that are in the range.
+    fn parts(&self, item: &Item, file: &File, inline_end: u64) -> Vec<Item> {
+        let before = |part: &Part| item.start + part.end <= self.from;
+        let first = file.parts.partition_point(before);
+        let previous = first.checked_sub(1).and_then(|i| file.parts.get(i));
+        let mut start = previous.map_or(inline_end, |part| item.start + part.end);
         let mut parts = Vec::new();
-        for part in &file.parts {
+        for part in file.parts.iter().skip(first) {
+            if start >= self.to {
+                break;
+            }
             let end = item.start + part.end;
-            if start < end && start < self.to && self.from < end {
+            if start < end {
                 parts.push(Item {
                     cid: part.cid,
                     start,
@@ -224,8 +237,7 @@ impl Range<'_> {
             }
             start = end;
         }
-        open.extend(parts.into_iter().rev());
-        Ok(())
+        parts
     }
 
     /// The level at which a node that was read stays as it is, if it does.
