@@ -335,3 +335,11 @@ pub const NOTICE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of one copy_file_range: what a reply can count, in whole pages.
 pub const COPY_BYTES_MAX: u64 = 0x7fff_f000;
+
+/// Nodes that one file's sealing takes apart because their leaves lie on other
+/// lines of the grid than before, by whole chunks: 4 TiB of our layout. Trees
+/// beyond stay whole, and the layout of the file differs from an import's.
+pub const REGRID_NODES_MAX: usize = 4096;
+/// Nodes that one search for a hole or for data reads: 64 TiB of our layout.
+/// What lies beyond counts as data.
+pub const SEEK_NODES_MAX: usize = 64 << 10;

@@ -20,7 +20,8 @@ use bytes::Bytes;
 
 use super::dir_build::{self, DirRules, DirTally, NewEntry};
 use super::error::{ReadError, UpdateError};
-use super::hamt_update::{self, Change, Paths};
+use super::hamt_update::{Change, Paths};
+use super::hamt_walk;
 use super::layout::Metadata;
 use super::node::{Body, DirEntry};
 use super::reader::Reader;
@@ -81,7 +82,7 @@ pub async fn update_dir(
     if let Some(updated) = splice(reader, cid, tally, &changes, rules, meta, seal).await? {
         return Ok(updated);
     }
-    let entries = hamt_update::entries(reader.nodes(), cid).await?;
+    let entries = hamt_walk::entries(reader.nodes(), cid).await?;
     rebuild(entries, changes, rules, meta, seal)
 }
 
@@ -97,7 +98,7 @@ async fn splice(
 ) -> Result<Option<UpdatedDir>, UpdateError> {
     let tally = match tally {
         Some(tally) => Some(tally),
-        None => hamt_update::tally(reader.nodes(), cid, rules.fanout).await?,
+        None => hamt_walk::tally(reader.nodes(), cid, rules.fanout).await?,
     };
     let Some(mut tally) = tally else {
         return Ok(None);

@@ -20,6 +20,7 @@ pub mod file_update;
 pub mod hamt;
 pub mod hamt_build;
 mod hamt_update;
+mod hamt_walk;
 pub mod layout;
 pub mod links;
 pub mod node;

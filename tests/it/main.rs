@@ -32,3 +32,6 @@ mod store_scale;
 mod store_support;
 mod support;
 mod tidy;
+mod unixfs_dirs;
+mod unixfs_files;
+mod unixfs_world;

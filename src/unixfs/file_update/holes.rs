@@ -9,7 +9,7 @@ use super::form::FileForm;
 use super::grid::Grid;
 use super::sealing::{next_zero_tree, zeros};
 use crate::block::{Cid, DAG_PB, Multihash, RAW, hash};
-use crate::config::{BLOCK_BYTES_MAX, DAG_DEPTH_MAX, ZERO_LEAVES_KEPT_MAX};
+use crate::config::{BLOCK_BYTES_MAX, DAG_DEPTH_MAX, SEEK_NODES_MAX, ZERO_LEAVES_KEPT_MAX};
 use crate::unixfs::data::Kind;
 use crate::unixfs::error::{Malformed, ReadError, UpdateError};
 use crate::unixfs::layout::{Metadata, leaf_node};
@@ -106,24 +106,34 @@ impl Holes {
         offset: u64,
         hole: bool,
     ) -> Result<Option<u64>, ReadError> {
+        let size = reader.meta(cid).await?.size;
         let mut open = vec![Item {
             cid: *cid,
             start: 0,
-            end: reader.meta(cid).await?.size,
+            end: size,
             depth: 0,
         }];
+        let mut nodes = 0;
         while let Some(item) = open.pop() {
             let len = item.end - item.start;
             if item.end <= offset || len == 0 {
                 continue;
             }
             let zero = self.is_zero(&item.cid, len);
-            let inside = !zero && item.cid.codec() == DAG_PB && len > self.grid.chunk();
-            if !inside {
+            // What is as short as a leaf is taken for one. Only at the end of a
+            // file of ours there are nodes above a short leaf.
+            let node = len > self.grid.chunk() || item.end == size;
+            if zero || !node || item.cid.codec() != DAG_PB {
                 if zero == hole {
                     return Ok(Some(item.start.max(offset)));
                 }
-            } else if let Some(found) = parts(reader, &item, offset, hole, &mut open).await? {
+                continue;
+            }
+            nodes += 1;
+            if nodes > SEEK_NODES_MAX {
+                return Ok((!hole).then_some(item.start.max(offset)));
+            }
+            if let Some(found) = parts(reader, &item, offset, hole, &mut open).await? {
                 return Ok(Some(found));
             }
         }

@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use super::form::FileForm;
 use super::grid::Grid;
 use crate::block::{BlockSink, Cid, DAG_PB, RAW};
+use crate::config::REGRID_NODES_MAX;
 use crate::unixfs::UpdateError;
 use crate::unixfs::data::Kind;
 use crate::unixfs::layout::{Balanced, Metadata, Piece, leaf_node, seal_node};
@@ -27,6 +28,10 @@ pub(super) struct Sealing<'a> {
     tree: Balanced,
     /// Full trees of zeros, by their levels.
     zeros: Vec<Piece>,
+    /// The same as far as they were only looked for, not stored.
+    zeros_known: Vec<Piece>,
+    /// Nodes that may still be taken apart for the sake of the grid.
+    regrid_nodes: usize,
 }
 
 impl<'a> Sealing<'a> {
@@ -50,6 +55,8 @@ impl<'a> Sealing<'a> {
             gathered: Vec::new(),
             tree: Balanced::new(form.links_max),
             zeros: Vec::new(),
+            zeros_known: Vec::new(),
+            regrid_nodes: REGRID_NODES_MAX,
         }
     }
 
@@ -163,6 +170,26 @@ impl<'a> Sealing<'a> {
         let tsize = block.len() as u64;
         let cid = self.form.store(codec, block, self.sink)?;
         Ok(Piece { cid, size, tsize })
+    }
+
+    /// Whether a tree is the full one of zeros of its level.
+    pub(super) fn is_zero_tree(&mut self, cid: &Cid, level: usize) -> Result<bool, UpdateError> {
+        while self.zeros_known.len() <= level {
+            let form = self.form;
+            let name = |codec, block| form.block(codec, block).map(|block| *block.cid());
+            let below = self.zeros_known.last();
+            self.zeros_known
+                .push(next_zero_tree(form, self.grid, below, name)?);
+        }
+        let tree = self.zeros_known.get(level);
+        Ok(tree.is_some_and(|tree| tree.cid == *cid))
+    }
+
+    /// Whether one more node may be taken apart for the sake of the grid.
+    pub(super) fn may_regrid(&mut self) -> bool {
+        let left = self.regrid_nodes.checked_sub(1);
+        self.regrid_nodes = left.unwrap_or(0);
+        left.is_some()
     }
 
     fn zero_tree(&mut self, level: usize) -> Result<Piece, UpdateError> {

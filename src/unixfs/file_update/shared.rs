@@ -19,7 +19,7 @@ use crate::block::{Cid, DAG_PB, RAW};
 use crate::config::DAG_DEPTH_MAX;
 use crate::unixfs::error::{Malformed, ReadError, UpdateError};
 use crate::unixfs::layout::{Metadata, Piece};
-use crate::unixfs::node::{Body, File, Node};
+use crate::unixfs::node::{Body, File, Node, Part};
 use crate::unixfs::reader::Reader;
 use crate::unixfs::{Meta, MetaKind, file};
 
@@ -50,6 +50,8 @@ enum Step {
     Read,
     /// Its node is read.
     Open,
+    /// It is nothing but zeros.
+    Hole,
 }
 
 /// Adds `len` bytes of the file `cid` from `offset`.
@@ -88,10 +90,11 @@ pub(super) async fn take(
         depth: 0,
     }];
     while let Some(item) = open.pop() {
-        match range.step(&item, sealing) {
+        match range.step(&item, sealing)? {
             Step::Reuse(level) => sealing.reuse(item.piece(), level)?,
             Step::Read => range.read(&item, sealing).await?,
             Step::Open => range.open(item, sealing, &mut open).await?,
+            Step::Hole => sealing.hole(item.len())?,
         }
     }
     Ok(())
@@ -103,31 +106,39 @@ impl Range<'_> {
     }
 
     /// What to do with an item of which only the CID is known.
-    fn step(&self, item: &Item, sealing: &Sealing<'_>) -> Step {
+    fn step(&self, item: &Item, sealing: &mut Sealing<'_>) -> Result<Step, UpdateError> {
         if item.cid.codec() != DAG_PB {
             // Codecs that are no part of UnixFS are only ever read.
             let whole = item.cid.codec() == RAW && self.covers(item);
             let plain = sealing.meta().is_empty() || item.len() != sealing.total();
-            return match whole && plain {
+            return Ok(match whole && plain {
                 true => self.leaf(item, sealing),
                 false => Step::Read,
-            };
+            });
         }
         let (grid, at) = (sealing.grid(), sealing.at());
         let last = item.end == self.size;
         if last || !self.covers(item) {
-            return Step::Open;
+            return Ok(Step::Open);
         }
-        match grid.level_of(item.len()) {
+        Ok(match grid.level_of(item.len()) {
             Some(0) => Step::Reuse(0),
             Some(level) if at.is_multiple_of(item.len()) => Step::Reuse(level),
             // Ours, on other lines than before: leaf by leaf it still is.
-            Some(_) if at.is_multiple_of(grid.chunk()) => Step::Open,
+            Some(level) if at.is_multiple_of(grid.chunk()) => {
+                if sealing.is_zero_tree(&item.cid, level)? {
+                    Step::Hole
+                } else if sealing.may_regrid() {
+                    Step::Open
+                } else {
+                    Step::Reuse(level)
+                }
+            }
             // Foreign. Nodes beside a seam are dissolved, lest a seam that is
             // used again and again grows a tower.
             _ if item.end == self.to || (item.start == self.from && at > 0) => Step::Open,
             _ => Step::Reuse(grid.level_for(item.len())),
-        }
+        })
     }
 
     /// What to do with a leaf that is covered.
@@ -198,11 +209,24 @@ impl Range<'_> {
         if item.depth >= DAG_DEPTH_MAX {
             return Err(ReadError::malformed(&item.cid, Malformed::TooDeep).into());
         }
-        let mut start = inline_end;
+        let parts = self.parts(&item, file, inline_end);
+        open.extend(parts.into_iter().rev());
+        Ok(())
+    }
+
+    /// The parts of a node that are in the range.
+    fn parts(&self, item: &Item, file: &File, inline_end: u64) -> Vec<Item> {
+        let before = |part: &Part| item.start + part.end <= self.from;
+        let first = file.parts.partition_point(before);
+        let previous = first.checked_sub(1).and_then(|i| file.parts.get(i));
+        let mut start = previous.map_or(inline_end, |part| item.start + part.end);
         let mut parts = Vec::new();
-        for part in &file.parts {
+        for part in file.parts.iter().skip(first) {
+            if start >= self.to {
+                break;
+            }
             let end = item.start + part.end;
-            if start < end && start < self.to && self.from < end {
+            if start < end {
                 parts.push(Item {
                     cid: part.cid,
                     start,
@@ -213,8 +237,7 @@ impl Range<'_> {
             }
             start = end;
         }
-        open.extend(parts.into_iter().rev());
-        Ok(())
+        parts
     }
 
     /// The level at which a node that was read stays as it is, if it does.

@@ -43,9 +43,12 @@ impl Balanced {
         piece: Piece,
         seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,
     ) -> Result<(), E> {
-        for below in 0..level.min(self.levels.len()) {
-            let open = self.levels.get_mut(below).map(std::mem::take);
-            match open.unwrap_or_default().as_slice() {
+        for below in 0..level {
+            // Closing a level may open the one above it.
+            let Some(open) = self.levels.get_mut(below) else {
+                break;
+            };
+            match std::mem::take(open).as_slice() {
                 [] => {}
                 [only] => self.push_at(below + 1, *only, seal)?,
                 children => {
@@ -195,6 +198,21 @@ mod tests {
         let root = root.unwrap().unwrap();
         assert_eq!(store.shape(&root.cid), "[[...][....].[....]]");
         assert_eq!(root.size, 12 * 8);
+    }
+
+    #[test]
+    fn what_came_first_stays_first_however_high_the_next_tree_is() {
+        for level in 0..5 {
+            let mut store = Store::default();
+            let mut tree = Balanced::new(2);
+            tree.push(leaf(0), &mut |n| store.seal(n)).unwrap();
+            let piece = full(&mut store, 1, 10, 2);
+            tree.push_tree(level, piece, &mut |n| store.seal(n))
+                .unwrap();
+            let root = tree.finish(&Metadata::default(), &mut |n| store.seal(n));
+            let root = root.unwrap().unwrap();
+            assert_eq!(store.shape(&root.cid), "[.[..]]", "level {level}");
+        }
     }
 
     #[test]
