@@ -5,3 +5,7 @@ mod fixtures;
 mod harness;
 mod tools;
 mod waiting;
+mod writable;
+mod writing;
+mod writing_attributes;
+mod writing_doors;

@@ -1,0 +1,245 @@
+//! The writable tree through several doors: mounts, control, the namespaces beside it.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+
+use crate::tools::{noise, text};
+use crate::writable::{Writable, errno, is_root, names, open, within_a_second};
+
+#[test]
+fn two_mounts_see_each_others_changes() {
+    let world = Writable::new();
+    let (here, there) = (
+        world.mfs.clone(),
+        world.mount("/mfs", "second", "allow_other"),
+    );
+    // All that can be kept is: a file's bytes, its attributes, that a name is
+    // absent, a listing.
+    fs::write(here.join("f"), "first").unwrap();
+    within_a_second("a new file", || there.join("f").exists());
+    assert_eq!(fs::read_to_string(there.join("f")).unwrap(), "first");
+    assert_eq!(names(&there), ["f"]);
+    assert!(!there.join("g").exists());
+    fs::write(here.join("f"), "second, and longer").unwrap();
+    within_a_second("new bytes", || {
+        fs::read_to_string(there.join("f")).unwrap() == "second, and longer"
+    });
+    open(&here.join("f")).write_all_at(b"S", 0).unwrap();
+    within_a_second("bytes of the same length", || {
+        fs::read(there.join("f")).unwrap().starts_with(b"S")
+    });
+    fs::set_permissions(here.join("f"), fs::Permissions::from_mode(0o604)).unwrap();
+    within_a_second("a mode", || {
+        fs::metadata(there.join("f")).unwrap().mode() & 0o777 == 0o604
+    });
+    fs::rename(here.join("f"), here.join("g")).unwrap();
+    within_a_second("a rename", || {
+        there.join("g").exists() && !there.join("f").exists()
+    });
+    within_a_second("a listing", || names(&there) == ["g"]);
+    fs::create_dir_all(there.join("d/e")).unwrap();
+    within_a_second("a directory", || here.join("d/e").is_dir());
+    fs::remove_dir(here.join("d/e")).unwrap();
+    within_a_second("its end", || names(&there.join("d")).is_empty());
+    fs::remove_file(there.join("g")).unwrap();
+    within_a_second("a removal", || !here.join("g").exists());
+    // Numbers are the same through both.
+    let ino = |path: &std::path::Path| fs::metadata(path).unwrap().ino();
+    assert_eq!(ino(&here.join("d")), ino(&there.join("d")));
+}
+
+#[test]
+fn an_open_file_is_read_as_others_change_it() {
+    let world = Writable::new();
+    let there = world.mount("/mfs", "second", "allow_other");
+    let mut writer = open(&world.path("log"));
+    writer.write_all(b"0\n").unwrap();
+    within_a_second("the file", || there.join("log").exists());
+    let reader = open(&there.join("log"));
+    for line in 1..200 {
+        writeln!(writer, "{line}").unwrap();
+        let wanted = format!("\n{line}\n");
+        within_a_second("a line", || {
+            let len = reader.metadata().unwrap().len() as usize;
+            let mut all = vec![0; len];
+            reader.read_exact_at(&mut all, 0).is_ok() && all.ends_with(wanted.as_bytes())
+        });
+    }
+    fs::remove_file(world.path("log")).unwrap();
+    within_a_second("its end", || reader.metadata().unwrap().nlink() == 0);
+    assert!(reader.metadata().unwrap().len() > 500);
+}
+
+#[test]
+fn a_directory_of_the_tree_can_be_a_mount_of_its_own() {
+    let world = Writable::new();
+    world.sh("mkdir -p a/b && echo inside > a/b/f");
+    let part = world.mount("/mfs/a/b", "part", "allow_other");
+    assert_eq!(names(&part), ["f"]);
+    fs::write(part.join("g"), "from the part").unwrap();
+    within_a_second("a file of the part", || {
+        fs::read_to_string(world.path("a/b/g")).is_ok_and(|t| t == "from the part")
+    });
+    fs::remove_file(world.path("a/b/f")).unwrap();
+    within_a_second("a removal", || names(&part) == ["g"]);
+    // It goes where its root goes.
+    fs::rename(world.path("a/b"), world.path("c")).unwrap();
+    fs::write(part.join("h"), "").unwrap();
+    within_a_second("a file after the move", || world.path("c/h").exists());
+    world.sh(&format!("cd {} && ls ..", part.display()));
+    let absent = world.command(&["mount", "/mfs/nothing", part.to_str().unwrap()]);
+    let mut absent = absent;
+    assert_eq!(absent.output().unwrap().status.code(), Some(3));
+}
+
+#[test]
+fn snapshots_are_reached_and_never_listed() {
+    let world = Writable::new();
+    assert!(names(&world.mfs).is_empty());
+    let dir = world.path(".snapshots");
+    assert!(fs::metadata(&dir).unwrap().is_dir());
+    assert_eq!(errno(fs::create_dir(dir.join("1"))), libc::EPERM);
+    assert_eq!(errno(fs::write(dir.join("x"), "")), libc::EPERM);
+    world.sh("mkdir d && touch f && ls -a | grep -v snapshots");
+    assert_eq!(errno(fs::rename(world.path("d"), &dir)), libc::EPERM);
+    assert_eq!(errno(fs::remove_dir(&dir)), libc::EPERM);
+    for entry in fs::read_dir(&dir).unwrap() {
+        let entry = entry.unwrap();
+        let number = entry.file_name().into_string().unwrap();
+        assert!(number.parse::<u64>().is_ok(), "{number}");
+        fs::read_dir(entry.path()).unwrap().for_each(drop);
+        assert_eq!(errno(fs::write(entry.path().join("x"), "")), libc::EROFS);
+    }
+    assert!(!dir.join("987654321").exists());
+    assert!(!world.path("d/.snapshots").exists());
+    fs::create_dir(world.path("d/.snapshots")).unwrap();
+}
+
+#[test]
+fn what_is_immutable_stays_so_beside_the_tree() {
+    if !is_root() {
+        return;
+    }
+    let world = Writable::new();
+    fs::write(world.native().join("f"), "content").unwrap();
+    let cid = text(&world.cidfs(&["add", "-wQ", world.native().join("f").to_str().unwrap()]));
+    let dir = world.top.join("ipfs").join(cid.trim());
+    let file = dir.join("f");
+    assert_eq!(names(&world.top), ["ipfs", "ipns", "mfs"]);
+    for outcome in [
+        fs::write(dir.join("new"), ""),
+        fs::create_dir(world.top.join("ipfs/new")),
+        fs::create_dir(world.top.join("new")),
+        fs::remove_file(&file),
+        fs::remove_dir(world.top.join("mfs")),
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o777)),
+        fs::rename(&file, dir.join("g")),
+        fs::hard_link(&file, dir.join("g")),
+        open(&file).set_len(1),
+        open(&file).write_all_at(b"x", 0),
+    ] {
+        assert_eq!(errno(outcome), libc::EROFS);
+    }
+    assert_eq!(errno(fs::create_dir(world.top.join(".cidfs"))), libc::EPERM);
+    fs::write(world.path("m"), "").unwrap();
+    for outcome in [
+        fs::rename(world.path("m"), dir.join("m")),
+        fs::rename(&file, world.path("n")),
+        fs::hard_link(&file, world.path("n")),
+        fs::hard_link(world.path("m"), dir.join("m")),
+    ] {
+        assert_eq!(errno(outcome), libc::EXDEV);
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "content");
+    // `mv` copies then; what it took remains, since it cannot be removed.
+    assert!(
+        world
+            .refused(&format!("mv {} .", file.display()))
+            .contains("Read-only")
+    );
+    assert_eq!(fs::read_to_string(world.path("f")).unwrap(), "content");
+}
+
+#[test]
+fn a_mount_is_read_only_where_it_is_said() {
+    let world = Writable::with("ro");
+    assert_eq!(errno(fs::write(world.path("f"), "")), libc::EROFS);
+    let there = world.mount("/mfs", "second", "rw");
+    fs::write(there.join("f"), "x").unwrap();
+    within_a_second("a file in the other", || world.path("f").exists());
+    assert_eq!(errno(fs::remove_file(world.path("f"))), libc::EROFS);
+    let dir = world.native();
+    let mut refused =
+        world.command(&["mount", "-o", "rw", "/ipfs/bafkqaaa", dir.to_str().unwrap()]);
+    let output = refused.output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("immutable"));
+}
+
+#[test]
+fn a_remount_changes_what_the_kernel_allows() {
+    if !is_root() {
+        return;
+    }
+    let world = Writable::new();
+    fs::write(world.path("f"), "x").unwrap();
+    let top = world.top.to_str().unwrap().to_owned();
+    world.sh(&format!("mount -i -o remount,ro {top}"));
+    assert_eq!(errno(fs::write(world.path("f"), "y")), libc::EROFS);
+    assert_eq!(fs::read_to_string(world.path("f")).unwrap(), "x");
+    world.sh(&format!("mount -i -o remount,rw {top}"));
+    fs::write(world.path("f"), "z").unwrap();
+}
+
+#[test]
+fn the_commands_read_the_tree_by_its_paths() {
+    let world = Writable::new();
+    let bytes = noise(3_000_000, 5);
+    fs::create_dir_all(world.path("d/e")).unwrap();
+    fs::write(world.path("d/e/f"), &bytes).unwrap();
+    world.sh("mkfifo d/pipe && ln -s e/f d/link");
+    assert_eq!(world.cidfs(&["cat", "/mfs/d/e/f"]).stdout, bytes);
+    let listed = text(&world.cidfs(&["ls", "/mfs/d"]));
+    assert!(listed.contains("pipe") && listed.contains('e'), "{listed}");
+    let out = world.native().join("out");
+    world.cidfs(&["get", "-o", out.to_str().unwrap(), "/mfs/d"]);
+    assert_eq!(fs::read(out.join("e/f")).unwrap(), bytes);
+    assert_eq!(fs::read(out.join("link")).unwrap(), bytes);
+    assert_eq!(names(&out), ["e", "link"]);
+    let mut absent = world.command(&["cat", "/mfs/nothing"]);
+    assert_eq!(absent.output().unwrap().status.code(), Some(3));
+}
+
+#[test]
+fn unmounting_and_mounting_again_finds_what_was_written() {
+    let world = Writable::new();
+    let there = world.mount("/mfs", "second", "allow_other");
+    world.sh("mkdir d && echo kept > d/f && ln d/f g && chmod 4710 d/f");
+    let before = fs::metadata(world.path("d/f")).unwrap();
+    world.cidfs(&["umount", world.top.to_str().unwrap()]);
+    assert_eq!(fs::read_to_string(there.join("d/f")).unwrap(), "kept\n");
+    world.cidfs(&["mount", world.top.to_str().unwrap()]);
+    let after = fs::metadata(world.path("g")).unwrap();
+    assert_eq!((after.ino(), after.nlink()), (before.ino(), 2));
+    assert_eq!(after.mode(), before.mode());
+}
+
+#[test]
+fn a_whole_tree_is_copied_in_compared_and_removed() {
+    let world = Writable::new();
+    let native = world.native();
+    for dir in 0..20 {
+        let dir = native.join(format!("dir {dir}"));
+        fs::create_dir(&dir).unwrap();
+        for file in 0..20usize {
+            fs::write(dir.join(format!("{file}.txt")), noise(file * 997, 7)).unwrap();
+        }
+    }
+    world.sh(r#"cp -a "$N" copy && diff -r "$N" copy"#);
+    world.sh(r#"mkdir tar && tar -C "$N" -cf - . | tar -C tar -xf - && diff -r "$N" tar"#);
+    world.sh(r#"tar -C "$N" -cf all.tar . && tar -C tar -df all.tar"#);
+    world.sh(r#"rsync -aHAX "$N/" sync/ && test -z "$(rsync -aHAXnic "$N/" sync/)""#);
+    world.sh(r#"find copy -type f | wc -l | grep -qx 400"#);
+    world.sh("rm -r copy tar sync all.tar && test -z \"$(ls -A)\"");
+}
