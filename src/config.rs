@@ -297,8 +297,6 @@ pub const SYMLINK_BYTES_MAX: usize = 4095;
 pub const TREE_DEPTH_MAX: usize = 4096;
 /// Longest value of an extended attribute, 64 KiB. Beyond it: E2BIG.
 pub const XATTR_BYTES_MAX: usize = 64 << 10;
-/// Names and values of all attributes of a node, 96 KiB. Beyond it: ENOSPC.
-pub const XATTRS_BYTES_MAX: usize = 96 << 10;
 /// Bytes of a write that one journal entry holds; more are several entries.
 pub const INLINE_BYTES_MAX: usize = 512 << 10;
 /// Ranges that one entry of a copy names; more are several entries.

@@ -143,6 +143,9 @@ pub(super) struct Directory {
     pub(super) entries: BTreeMap<Key, Dentry>,
     /// Whether `entries` has every name that there is.
     pub(super) complete: bool,
+    /// Sequence of the mount that gave it its base since the checkpoint, whose
+    /// records of what is in it count no longer; 0: none.
+    pub(super) mounted: u64,
 }
 
 /// A sealed directory.
