@@ -245,6 +245,16 @@ impl Blocks {
         matches!(self.len_local(cid), Ok(Some(_)))
     }
 
+    /// Tells whether an own pack has a block, which stays there; one that waits
+    /// for its pack is not told of.
+    pub fn has_own(&self, cid: &Cid) -> bool {
+        let Some(store) = &self.inner.store else {
+            return self.has_local(cid);
+        };
+        let own = |key: Key| store.tier_of(&key) == Some(Tier::Own);
+        Block::inline(cid).is_some() || Key::of(cid).is_ok_and(own)
+    }
+
     /// Waits until the index is open; who calls has a deadline.
     pub async fn index_ready(&self) {
         if let Some(store) = &self.inner.store {

@@ -9,6 +9,7 @@ mod cli_support;
 mod control_http;
 mod control_world;
 mod hostile;
+mod mfs_regress;
 mod mfs_support;
 mod mfs_tree;
 mod journal_crash;

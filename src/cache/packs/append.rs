@@ -149,13 +149,18 @@ impl Appender {
         }
         let result = self.sync_files(packs);
         if let Err(error) = &result {
-            self.failed = Some(error.kind());
-            tracing::error!(
-                "packs/{} could not be synced ({error}); nothing more is taken until the next start",
-                self.tier.name()
-            );
+            self.fail(error);
         }
         result
+    }
+
+    /// Takes nothing more: what should survive a power loss may not.
+    pub(in crate::cache) fn fail(&mut self, error: &io::Error) {
+        self.failed = Some(error.kind());
+        tracing::error!(
+            "packs/{} could not be synced ({error}); nothing more is taken until the next start",
+            self.tier.name()
+        );
     }
 
     fn sync_files(&mut self, packs: &Packs) -> io::Result<()> {

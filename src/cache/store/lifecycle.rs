@@ -77,7 +77,23 @@ impl Store {
         }
     }
 
+    /// Syncs the own packs of a run that did not end in order: blocks that it
+    /// has appended are found here, and not appended again.
+    fn sync_earlier(&self) {
+        let packs = self.packs.of(Tier::Own);
+        let sync = |pack: &Arc<Pack>| self.packs.file(pack.id)?.sync();
+        let synced = packs.iter().try_for_each(sync);
+        let synced = synced.and_then(|()| match packs.is_empty() {
+            true => Ok(()),
+            false => self.packs.sync_names(Tier::Own),
+        });
+        if let Err(error) = synced {
+            self.own.appender.lock().fail(&error);
+        }
+    }
+
     fn finish_opening(&self, index: Option<Box<dyn Index>>) {
+        let clean = index.is_some();
         let index = match index {
             Some(index) => index,
             None => match self.rebuilt() {
@@ -86,6 +102,9 @@ impl Store {
             },
         };
         if !self.spoilt.load(Ordering::Acquire) {
+            if !clean {
+                self.sync_earlier();
+            }
             self.adopt_last_packs();
         }
         if let Err(error) = self.index.open(index) {

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 
 use super::Store;
-use crate::block::{Cid, verify_bytes};
+use crate::block::{Block, Cid, verify_bytes};
 use crate::cache::index::{Change, Lookup};
 use crate::cache::key::Key;
 use crate::cache::options::{Tier, VerifyPolicy};
@@ -58,6 +58,14 @@ impl Store {
     pub(in crate::cache) fn len_of(&self, key: &Key) -> Option<u64> {
         match self.lookup(key) {
             Lookup::Found(location) => Some(u64::from(location.len)),
+            Lookup::Absent | Lookup::Unknown => None,
+        }
+    }
+
+    /// The tier of the pack that has a block.
+    pub(in crate::cache) fn tier_of(&self, key: &Key) -> Option<Tier> {
+        match self.lookup(key) {
+            Lookup::Found(location) => Some(location.pack.tier),
             Lookup::Absent | Lookup::Unknown => None,
         }
     }
@@ -144,6 +152,29 @@ impl Store {
             };
         }
         Near::Absent
+    }
+
+    /// Whether the copy at `location` has the bytes of `block`; proves it.
+    pub(super) fn holds(&self, location: Location, block: &Block) -> bool {
+        let Some(pack) = self.packs.get(location.pack) else {
+            return false;
+        };
+        if pack.is_proved(location.ordinal) {
+            return true;
+        }
+        let Ok(file) = self.packs.file(location.pack) else {
+            return false;
+        };
+        let place = Place {
+            location,
+            pack,
+            file,
+        };
+        let same = self.read_whole(&place).is_ok_and(|data| data == block.data());
+        if same {
+            place.pack.prove(location.ordinal);
+        }
+        same
     }
 
     fn read_whole(&self, place: &Place) -> Result<Bytes, String> {

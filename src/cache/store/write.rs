@@ -29,6 +29,7 @@ impl Store {
         if self.own.queue.lock().bytes > APPEND_WAITING_BYTES_MAX {
             self.flush(Tier::Own)?;
         }
+        let replace = replace || self.is_torn(block, key);
         let waiting = {
             let _decided = self.sweeping.read();
             self.note_fresh(key);
@@ -56,6 +57,15 @@ impl Store {
                 drop(appender);
                 self.flush(Tier::Own)
             }
+        }
+    }
+
+    /// Whether an own copy is there whose bytes are not those of the block, as
+    /// a power loss leaves them. One that was proved in this run is not.
+    fn is_torn(&self, block: &Block, key: &Key) -> bool {
+        match self.lookup(key) {
+            Lookup::Found(at) if at.pack.tier == Tier::Own => !self.holds(at, block),
+            Lookup::Found(_) | Lookup::Absent | Lookup::Unknown => false,
         }
     }
 

@@ -158,7 +158,7 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
     let body = match one.kind {
         NodeKind::Directory => {
             let base = Some(Base { sealed, tally: None });
-            Body::Directory(Directory { base, ..Directory::default() })
+            Body::Directory(Directory { base, mounted: seq, ..Directory::default() })
         }
         NodeKind::Symlink => {
             Body::Symlink { target: one.target.clone(), sealed: Some(sealed) }
@@ -173,6 +173,10 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
     if state.nodes.contains_key(&one.node) {
         let unsealed = unsealed_of(state, one.node);
         state.unsealed_bytes -= unsealed;
+        if one.kind == NodeKind::Directory {
+            // What the checkpoint records of its former names must not be taken for the new ones'.
+            state.gone.insert(one.node);
+        }
         change_meta(state, one.node, one.time, seq, |inode| {
             inode.body = body;
             inode.content_changed = seq;
@@ -230,11 +234,26 @@ fn is_directory(state: &State, node: NodeId) -> bool {
     state.nodes.get(&node).is_some_and(|inode| inode.kind == NodeKind::Directory)
 }
 
-/// Takes a name away, and the node with its last one.
+/// Takes a name away, and the node with its last one, and what is below that.
 fn drop_name(state: &mut State, at: (NodeId, &Name), time: Time, seq: u64) {
     let Ok(Some(node)) = state.find(at.0, at.1) else { return };
     state.set_entry(at.0, at.1, To::Absent, seq);
     count_directories(state, at.0, u64::from(is_directory(state, node)), 0);
+    let mut open = vec![(node, at.0, at.1.clone())];
+    while let Some((node, parent, name)) = open.pop() {
+        lose_name(state, node, (parent, &name), time, seq, &mut open);
+    }
+}
+
+/// Takes one of a node's names; what is below a node without names follows.
+fn lose_name(
+    state: &mut State,
+    node: NodeId,
+    at: (NodeId, &Name),
+    time: Time,
+    seq: u64,
+    below: &mut Vec<(NodeId, NodeId, Name)>,
+) {
     change_meta(state, node, time, seq, |inode| {
         inode.nlink = inode.nlink.saturating_sub(1);
         leave_home(inode, at);
@@ -243,12 +262,14 @@ fn drop_name(state: &mut State, at: (NodeId, &Name), time: Time, seq: u64) {
     if inode.nlink > 0 {
         return;
     }
+    let is_linked = inode.links.is_some();
     if let Some(directory) = inode.directory() {
-        let below: Vec<(NodeId, Name)> = loaded_below(directory);
+        let loaded = loaded_below(directory).into_iter();
+        below.extend(loaded.map(|(child, name)| (child, node, name)));
         state.gone.insert(node);
-        for (_, name) in below {
-            drop_name(state, (node, &name), time, seq);
-        }
+    } else if is_linked {
+        // Its record goes by its number.
+        state.gone.insert(node);
     }
     if state.nodes.get(&node).is_some_and(|inode| inode.held == 0) {
         state.remove(node);

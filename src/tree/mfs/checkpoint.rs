@@ -55,8 +55,7 @@ impl Mfs {
             return Ok(*last);
         }
         self.seal_dirty_files().await?;
-        self.load_linked_parents().await?;
-        let snapshot = Snapshot::take(self, &mut self.state.lock());
+        let snapshot = self.snapshot().await?;
         let built = self.build(&snapshot).await?;
         let commit = Commit {
             sequence: snapshot.sequence,
@@ -97,12 +96,27 @@ impl Mfs {
         self.counted_anew();
         let mut kept = self.kept.lock();
         kept.push(made);
+        // Should the newest be damaged, the one before and the journal after it serve.
+        let before = kept.iter().rev().nth(1).map_or(0, |one| one.sequence);
         let excess = kept.len().saturating_sub(self.options.snapshots_kept.max(1));
         kept.drain(..excess);
         drop(kept);
         self.sync()?;
-        self.journal.retire(Seq(made.sequence))?;
+        self.journal.retire(Seq(before))?;
         Ok(())
+    }
+
+    /// Writes down what changed, as of one moment.
+    async fn snapshot(&self) -> Result<Snapshot, TreeError> {
+        loop {
+            {
+                let mut state = self.state.lock();
+                if plan::unloaded_links(&state).is_empty() {
+                    return Ok(Snapshot::take(self, &mut state));
+                }
+            }
+            self.load_linked_parents().await?;
+        }
     }
 
     /// Seals changed files while others go on.
@@ -247,7 +261,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         let Some(inode) = state.nodes.get_mut(node) else { continue };
         if inode.content_changed <= through {
             match &mut inode.body {
-                Body::File(content) if content.sealed().is_none() => {
+                Body::File(content) if content.sealed() != Some(sealed) => {
                     state.unsealed_bytes -= put_sealed(inode, sealed);
                 }
                 Body::Symlink { sealed: known, .. } => *known = Some(sealed.clone()),
@@ -258,6 +272,11 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
     for (node, updated) in &built.directories {
         let Some(inode) = state.nodes.get_mut(node) else { continue };
         if let Body::Directory(directory) = &mut inode.body {
+            if directory.mounted > through {
+                // It has other content by now.
+                continue;
+            }
+            directory.mounted = 0;
             let sealed = Sealed { cid: SmallCid::from(&updated.cid), tsize: updated.tsize };
             directory.base = Some(Base { sealed, tally: Some(updated.tally) });
             for dentry in directory.entries.values_mut() {

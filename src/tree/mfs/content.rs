@@ -1,6 +1,7 @@
 //! A file's bytes: read, written, cut, punched, shared.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -13,12 +14,12 @@ use super::types::{Allocate, Caller, CopySource, NodeId, NodeKind, Seek, Time};
 use super::{Mfs, Plan};
 use crate::block::{Block, Cid, DAG_PB, RAW};
 use crate::cache::Tier;
-use crate::config::{INLINE_BYTES_MAX, SHARED_RANGES_MAX};
+use crate::config::{INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
-use crate::unixfs::UpdateError;
+use crate::unixfs::{MetaKind, UpdateError};
 use crate::unixfs::data::Kind;
-use crate::unixfs::file_update::{FileForm, leaf_at};
+use crate::unixfs::file_update::{FileForm, way_to_leaf};
 use crate::unixfs::layout::{Metadata, leaf_node};
 
 /// A part of a read that comes from immutable content.
@@ -155,6 +156,7 @@ impl Mfs {
     /// Seals a chunk that small writes have filled; the journal has its bytes.
     fn seal_chunk(&self, node: NodeId, start: u64, bytes: Arc<Vec<u8>>) -> Result<(), TreeError> {
         let cid = self.put_chunk(Bytes::from_owner(Shared(Arc::clone(&bytes))))?;
+        self.sealed_unsynced.store(true, Ordering::Release);
         let mut state = self.state.lock();
         let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
         if let Body::File(Content::Ranges { extents, .. }) = &mut inode.body {
@@ -178,34 +180,31 @@ impl Mfs {
                 let state = self.state.lock();
                 shared_at(content(state.node(node)?)?, *cut)
             };
-            let Some((cid, offset)) = shared else { continue };
-            let leaf = leaf_at(&self.reader, &cid, offset).await?;
-            if leaf.start != offset && !self.blocks.has_local(&leaf.cid) {
-                let block = self.reader.block(&leaf.cid).await?;
-                self.blocks.put(block, Tier::Own).map_err(store_failed)?;
+            if let Some((cid, offset)) = shared {
+                self.keep_cut_leaf(&cid, offset).await?;
             }
         }
         Ok(())
     }
 
-    /// Sets a file's length.
-    pub(super) async fn resize(
-        &self,
-        caller: Caller,
-        node: NodeId,
-        size: u64,
-        kill_privileges: bool,
-    ) -> Result<(), TreeError> {
+    /// Sees that the leaf that ends beyond `offset`, and begins before it, is
+    /// here, and the nodes on the way to it.
+    async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
+        let (mut way, leaf) = way_to_leaf(&self.reader, cid, offset).await?;
+        if leaf.start != offset {
+            way.push(leaf.cid);
+        }
+        for cid in way.iter().filter(|cid| !self.blocks.has_own(cid)) {
+            let block = self.reader.block(cid).await?;
+            self.blocks.put(block, Tier::Own).map_err(store_failed)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a file can get a length.
+    pub(super) async fn prepare_resize(&self, node: NodeId, size: u64) -> Result<(), TreeError> {
         self.end_of(0, size)?;
-        self.keep_cut_leaves(node, &[size]).await?;
-        let plan = |state: &mut State, time: Time| {
-            let inode = state.node(node)?;
-            content(inode)?;
-            let stamp = stamp(inode, time, kill_privileges);
-            let op = Op::Resize { node, size, stamp };
-            Ok(Plan::of(state.path(node, None), op, ()))
-        };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+        self.keep_cut_leaves(node, &[size]).await
     }
 
     /// Reserves, punches or zeroes a range.
@@ -260,13 +259,16 @@ impl Mfs {
         to_offset: u64,
         len: u64,
     ) -> Result<u64, TreeError> {
-        let ranges = self.ranges_of(from, from_offset, len).await?;
+        let mut ranges = self.ranges_of(from, from_offset, len).await?;
+        cut_to_an_append(&mut ranges);
         let len: u64 = ranges.iter().map(|range| range.len).sum();
         if len == 0 {
             return Ok(0);
         }
         let end = self.end_of(to_offset, len)?;
         self.keep_cut_leaves(to, &[to_offset, end]).await?;
+        self.keep_cut_ends(&ranges).await?;
+        self.sync_sealed()?;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(to)?;
             content(inode)?;
@@ -286,6 +288,31 @@ impl Mfs {
         Ok(len)
     }
 
+    /// Sees that leaves of the source that its range cuts are here.
+    async fn keep_cut_ends(&self, ranges: &[Extent]) -> Result<(), TreeError> {
+        let ends = ranges.first().map(|first| (first, 0)).into_iter();
+        for (range, at) in ends.chain(ranges.last().map(|last| (last, last.len))) {
+            if let Data::Shared { cid, offset } = &range.data
+                && offset + at > 0
+            {
+                self.keep_cut_leaf(&cid.get(), offset + at).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes blocks that were sealed behind the journal's back survive a power
+    /// loss, before an entry refers to them: those of whole writes are looked
+    /// for by recovery, and these are not.
+    pub(super) fn sync_sealed(&self) -> Result<(), TreeError> {
+        if self.sealed_unsynced.swap(false, Ordering::AcqRel) {
+            super::seal::sync_blocks(&self.blocks).inspect_err(|_| {
+                self.sealed_unsynced.store(true, Ordering::Release);
+            })?;
+        }
+        Ok(())
+    }
+
     async fn ranges_of(
         &self,
         from: CopySource,
@@ -300,7 +327,11 @@ impl Mfs {
                 Ok(ranges.slice(offset, end).into_iter().map(|(_, range)| range).collect())
             }
             CopySource::Content(cid) => {
-                let size = self.reader.meta(&cid).await?.size;
+                let meta = self.reader.meta(&cid).await?;
+                if meta.kind != MetaKind::File {
+                    return Err(TreeError::IsADirectory);
+                }
+                let size = meta.size;
                 let len = size.saturating_sub(offset).min(len);
                 let data = Data::Shared { cid: (&cid).into(), offset };
                 Ok(if len > 0 { vec![Extent { len, data }] } else { Vec::new() })
@@ -330,6 +361,18 @@ impl AsRef<[u8]> for Shared {
     fn as_ref(&self) -> &[u8] {
         &self.0
     }
+}
+
+/// Shortens ranges to what one append of the journal takes: who copies is told
+/// how much it was, and goes on.
+fn cut_to_an_append(ranges: &mut Vec<Extent>) {
+    let mut bytes = 0;
+    let fits = |range: &Extent| {
+        bytes += if let Data::Bytes(held) = &range.data { held.len() } else { 64 };
+        bytes <= JOURNAL_APPEND_BYTES_MAX / 2
+    };
+    let count = ranges.iter().map(fits).take_while(|fits| *fits).count();
+    ranges.truncate(count.max(1));
 }
 
 /// Cuts ranges into groups that fit into a frame each.
@@ -372,7 +415,7 @@ pub(super) fn content(inode: &Inode) -> Result<&Content, TreeError> {
 }
 
 /// The time of a change, and the mode where privileges are cleared.
-fn stamp(inode: &Inode, time: Time, kill_privileges: bool) -> Stamp {
+pub(super) fn stamp(inode: &Inode, time: Time, kill_privileges: bool) -> Stamp {
     let killed = without_privileges(inode.mode);
     let mode = (kill_privileges && inode.kind == NodeKind::File && killed != inode.mode)
         .then_some(killed);
@@ -410,10 +453,24 @@ fn fill_near(content: &Content, offset: u64, out: &mut [u8], wanted: &mut Vec<Wa
     });
 }
 
-/// Which content a cut at `at` goes through, and where in it.
+/// Which content a cut at `at` goes through, and where in it. What is put
+/// behind the end cuts there too: a short last leaf is filled up.
 fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
-    if at == 0 || at >= content.size() {
+    let size = content.size();
+    if at == 0 || size == 0 {
         return None;
+    }
+    if at >= size {
+        return match content {
+            Content::Whole { sealed, .. } => Some((sealed.cid.get(), size)),
+            Content::Ranges { extents, .. } => {
+                let (start, extent) = extents.at(size - 1)?;
+                match &extent.data {
+                    Data::Shared { cid, offset } => Some((cid.get(), offset + (size - start))),
+                    Data::Hole | Data::Bytes(_) => None,
+                }
+            }
+        };
     }
     match content {
         Content::Whole { sealed, .. } => Some((sealed.cid.get(), at)),

@@ -4,19 +4,19 @@ use bytes::Bytes;
 
 use super::apply::links_of;
 use super::fault::{Fault, Step};
-use super::node::{Key, Name, To};
+use super::node::{Inode, Key, Name, To};
 use super::op::{Logged, Make, Op};
 use super::state::State;
 use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
-use super::xattr::inherited;
+use super::xattr::{check_xattrs, inherited, xattr_bytes};
 use super::{Mfs, Plan};
-use crate::config::{NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
+use crate::config::{
+    NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX,
+};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 
 const SETGID: u32 = 0o2000;
-/// What a name of a node counts beside its bytes where all names are recorded together.
-const LINK_BYTES: usize = 16;
 
 impl Mfs {
     /// Finds a name; `NotFound` is proven. With `hold` the node is held once.
@@ -117,12 +117,8 @@ impl Mfs {
             if inode.nlink == 0 {
                 return Err(TreeError::NotFound.into());
             }
-            let names = links_of(inode);
-            let bytes: usize = names.iter().map(|(_, name)| name.len() + LINK_BYTES).sum();
-            if bytes + name.len() + LINK_BYTES > POSIX_LINKS_BYTES_MAX {
-                return Err(TreeError::TooManyLinks.into());
-            }
             free_name(state, parent, name)?;
+            check_room(inode, None, name)?;
             let logged = Logged {
                 path: state.path(node, None),
                 to: state.path(parent, Some(name)),
@@ -201,6 +197,34 @@ pub(super) fn free_name(state: &State, parent: NodeId, name: &[u8]) -> Step<()> 
     Ok(())
 }
 
+/// Proves that a node's record has room for one name instead of another.
+pub(super) fn check_names(
+    state: &State,
+    node: NodeId,
+    old: (NodeId, &[u8]),
+    new: &[u8],
+) -> Result<(), TreeError> {
+    let inode = state.node(node)?;
+    match &inode.links {
+        Some(links) if links.len() > 1 => check_room(inode, Some(old), new),
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_room(
+    inode: &Inode,
+    old: Option<(NodeId, &[u8])>,
+    new: &[u8],
+) -> Result<(), TreeError> {
+    let links = links_of(inode);
+    let stay = links.iter().filter(|(at, name)| old.is_none_or(|old| (*at, &**name) != old));
+    let bytes: usize = stay.map(|(_, name)| name.len() + 16).sum();
+    if bytes + new.len() + 16 > POSIX_LINKS_BYTES_MAX {
+        return Err(TreeError::TooManyLinks);
+    }
+    Ok(())
+}
+
 fn make_op(
     state: &State,
     caller: Caller,
@@ -227,6 +251,8 @@ fn make_op(
             mode |= SETGID;
         }
     }
+    let bytes = xattrs.iter().map(|(name, value)| xattr_bytes(name, value)).sum();
+    check_xattrs(bytes)?;
     let name: Name = name.into();
     let (new, uid) = (new.clone(), caller.uid);
     Ok(Make { parent, name, node, new, mode, uid, gid, time, xattrs })

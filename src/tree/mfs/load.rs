@@ -25,6 +25,16 @@ struct Sealing {
     epoch: u64,
 }
 
+impl Sealing {
+    /// Whether what was read of it still holds: no checkpoint came between, and
+    /// no mount.
+    fn holds(&self, state: &State, node: NodeId) -> bool {
+        let Ok(directory) = state.directory(node) else { return false };
+        let base = directory.base.as_ref().map(|base| base.sealed.cid.get());
+        state.epoch == self.epoch && base == self.base
+    }
+}
+
 /// A node that was read.
 struct Loaded {
     number: NodeId,
@@ -61,7 +71,7 @@ impl Mfs {
         };
         let loaded = self.read_node(parent, name, entry, sealing.posix.as_ref()).await?;
         let mut state = self.state.lock();
-        if state.epoch == sealing.epoch {
+        if sealing.holds(&state, parent) {
             install(&mut state, parent, name, loaded);
             self.trim(&mut state);
         }
@@ -79,7 +89,7 @@ impl Mfs {
             self.special_names(posix, node, &mut names).await?;
         }
         let mut state = self.state.lock();
-        if state.epoch != sealing.epoch {
+        if !sealing.holds(&state, node) {
             return Ok(());
         }
         let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
@@ -129,7 +139,8 @@ impl Mfs {
         let directory = state.directory(node)?;
         Ok(Sealing {
             base: directory.base.as_ref().map(|base| base.sealed.cid.get()),
-            posix: state.posix,
+            // What a directory held before a CID was mounted there is no record of that.
+            posix: state.posix.filter(|_| directory.mounted == 0),
             epoch: state.epoch,
         })
     }

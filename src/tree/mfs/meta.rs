@@ -1,8 +1,8 @@
 //! Attributes: mode, owner, times, and the length through them.
 
-use super::content::without_privileges;
+use super::content::{content, stamp, without_privileges};
 use super::node::Inode;
-use super::op::{Attr, Op};
+use super::op::{Attr, Logged, Op};
 use super::state::State;
 use super::types::{Caller, NodeAttr, NodeId, NodeKind, SetAttr, SetTime, Time};
 use super::xattr::acl_for_mode;
@@ -19,16 +19,23 @@ impl Mfs {
         set: SetAttr,
     ) -> Result<NodeAttr, TreeError> {
         if let Some(size) = set.size {
-            self.resize(caller, node, size, set.kill_privileges).await?;
+            self.prepare_resize(node, size).await?;
         }
         let rest = SetAttr { size: None, kill_privileges: false, ..set };
-        if rest == SetAttr::default() {
-            return self.attr(node);
-        }
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
-            let op = Op::Attr(attr_op(inode, node, &rest, time)?);
-            Ok(Plan::of(state.path(node, None), op, ()))
+            let mut ops = Vec::new();
+            if let Some(size) = set.size {
+                content(inode)?;
+                let stamp = stamp(inode, time, set.kill_privileges);
+                ops.push(Op::Resize { node, size, stamp });
+            }
+            if rest != SetAttr::default() {
+                ops.push(Op::Attr(attr_op(inode, node, &rest, time)?));
+            }
+            let path = state.path(node, None);
+            let logged = |op| Logged { path: path.clone(), to: Vec::new(), op };
+            Ok(Plan { logged: ops.into_iter().map(logged).collect(), told: () })
         };
         let done = |state: &mut State, ()| state.node(node).map(|inode| inode.attr(node));
         self.change(caller.origin, Class::Reserve, plan, done).await?

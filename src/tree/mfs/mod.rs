@@ -43,7 +43,7 @@ pub use options::MfsOptions;
 pub use types::*;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -77,6 +77,9 @@ pub struct Mfs {
     recovery: Recovery,
     /// Number of the last transaction.
     transactions: AtomicU64,
+    /// Whether blocks were sealed that no entry of the journal names, and that
+    /// may not survive a power loss yet.
+    sealed_unsynced: AtomicBool,
     /// Bytes journaled since the last checkpoint, and changes.
     journaled_bytes: AtomicU64,
     journaled_changes: AtomicU64,

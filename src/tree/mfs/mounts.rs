@@ -10,6 +10,7 @@ use super::entries::{check_name, free_name};
 use super::node::{Body, Name};
 use super::op::{Mount, Op};
 use super::state::State;
+use super::xattr::check_room;
 use super::types::{Caller, NodeAttr, NodeId, NodeKind, Time};
 use super::{Mfs, Plan};
 use crate::block::Cid;
@@ -39,6 +40,7 @@ impl Mfs {
     ) -> Result<NodeAttr, TreeError> {
         check_name(name)?;
         let content = self.content(cid).await?;
+        self.sync_sealed()?;
         let plan = |state: &mut State, time: Time| {
             free_name(state, parent, name)?;
             let node = state.fresh();
@@ -61,8 +63,16 @@ impl Mfs {
         let cid = Cid::try_from(text.trim().trim_start_matches("/ipfs/"))
             .map_err(|_| TreeError::Invalid("the value of cidfs.mount is not a CID"))?;
         let content = self.content(&cid).await?;
+        self.sync_sealed()?;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
+            check_room(inode, MOUNTED, cid.to_string().as_bytes())?;
+            let had_content = inode.xattr(MOUNTED).is_some() || node.count().is_none();
+            if inode.kind == NodeKind::Directory && had_content {
+                // Numbers of unchanged content follow from where it is: those of
+                // what was here, and was moved away, must not be given twice.
+                return Err(TreeError::Busy("a directory that has held mounted content").into());
+            }
             if inode.kind != content.kind {
                 return Err(TreeError::Invalid("the content is of another kind than the node").into());
             }
@@ -88,6 +98,10 @@ impl Mfs {
         parent: NodeId,
         name: &[u8],
     ) -> Result<(), TreeError> {
+        match self.lookup(parent, name, false).await {
+            Ok(attr) => self.load_linked_below(attr.node).await?,
+            Err(error) => return Err(error),
+        }
         let plan = |state: &mut State, time: Time| {
             let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
             if state.node(node)?.xattr(MOUNTED).is_none() {

@@ -146,6 +146,9 @@ pub(super) struct Directory {
     /// How many of the names lead to directories, where it is known: not for
     /// content that was only mounted.
     pub(super) directories: Option<u64>,
+    /// Sequence of the mount that gave it its base since the checkpoint, whose
+    /// records of what is in it count no longer; 0: none.
+    pub(super) mounted: u64,
 }
 
 /// A sealed directory.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -68,6 +68,8 @@ impl Mfs {
     /// Opens the tree of a repository and recovers it. Needs a runtime.
     pub async fn open(parts: Parts, options: MfsOptions) -> Result<Arc<Self>, TreeError> {
         let Parts { journal_dir, disk, clock, blocks, reader } = parts;
+        // Before that no block is known to be here, and what lacks is taken for lost.
+        blocks.index_ready().await;
         let map = PosixMap::new(Arc::clone(&blocks));
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
@@ -86,6 +88,7 @@ impl Mfs {
         recovery.torn_bytes = found.torn.as_ref().map_or(0, |torn| torn.bytes);
         let damage = found.history.iter().chain(&found.damage);
         recovery.errors.extend(damage.map(ToString::to_string));
+        let last = journal.last().0;
         let mut mfs = Self {
             state: Mutex::default(),
             journal,
@@ -98,7 +101,9 @@ impl Mfs {
             checkpointing: tokio::sync::Mutex::default(),
             kept: Mutex::new(kept),
             recovery: Recovery::default(),
-            transactions: AtomicU64::new(0),
+            // Each takes more entries than one: these numbers are new.
+            transactions: AtomicU64::new(last),
+            sealed_unsynced: AtomicBool::new(true),
             journaled_bytes: AtomicU64::new(0),
             journaled_changes: AtomicU64::new(0),
             background: Background::default(),
@@ -197,13 +202,19 @@ impl Mfs {
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
         let mut staged: HashMap<u64, Vec<(Seq, Logged)>> = HashMap::new();
+        let mut next = from;
         for frame in self.journal.reader().frames(from)? {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(JournalError::Damaged(_)) => break,
                 Err(error) => return Err(error.into()),
             };
-            if let Some(missing) = self.missing_block(&frame) {
+            if frame.head.seq > next {
+                note(recovery, format!("the entries from {next} to {} are gone", frame.head.seq.previous()));
+            }
+            next = frame.head.seq.next();
+            let unproved = frame.head.seq > durable;
+            if let Some(missing) = self.missing_block(&frame, unproved) {
                 if frame.head.seq > durable {
                     // Its data did not survive; the order of what was acknowledged ends here.
                     let torn = self.journal.cut_after(frame.head.seq.previous())?;
@@ -228,7 +239,6 @@ impl Mfs {
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
         let (seq, tx) = (frame.head.seq, frame.head.tx.0);
-        self.transactions.fetch_max(tx, std::sync::atomic::Ordering::Relaxed);
         let logged = match Logged::decode(frame.head.kind, &frame.payload) {
             Ok(logged) => logged,
             Err(error) => {
@@ -259,6 +269,12 @@ impl Mfs {
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
         let chunk = self.options.chunk_bytes();
+        if let Op::Unmount { .. } = &logged.op
+            && let Some(node) = self.find_path(&logged.path).await?
+        {
+            self.load_linked_below(node).await?;
+        }
+        let mut searched = false;
         for _ in 0..PLAN_ROUNDS_MAX {
             let need = {
                 let mut state = self.state.lock();
@@ -279,8 +295,12 @@ impl Mfs {
             };
             match need {
                 Some(need) => self.load(&need).await?,
-                None if self.load_path(&logged.path).await? | self.load_path(&logged.to).await? => {}
-                None => break,
+                None if searched => break,
+                None => {
+                    self.find_path(&logged.path).await?;
+                    self.find_path(&logged.to).await?;
+                    searched = true;
+                }
             }
         }
         if !logged.path.is_empty() {
@@ -290,28 +310,32 @@ impl Mfs {
         Ok(())
     }
 
-    /// Loads the nodes on a path; true if there was one to load.
-    async fn load_path(&self, path: &[u8]) -> Result<bool, TreeError> {
-        let before = self.state.lock().nodes.len();
+    /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
+    async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
         let mut at = NodeId::ROOT;
         for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
             match self.lookup(at, name, false).await {
                 Ok(attr) => at = attr.node,
-                Err(TreeError::NotFound | TreeError::NotADirectory) => break,
+                Err(TreeError::NotFound | TreeError::NotADirectory) => return Ok(None),
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.state.lock().nodes.len() > before)
+        Ok(Some(at))
     }
 
-    /// A block that a frame names and that is not here.
-    fn missing_block(&self, frame: &Frame) -> Option<Cid> {
+    /// A block that a frame names and that is not here. Where a power loss may
+    /// have torn it, its bytes are looked at.
+    fn missing_block(&self, frame: &Frame, unproved: bool) -> Option<Cid> {
         if frame.head.kind != kind::WRITE_BLOCKS {
             return None;
         }
         let logged = Logged::decode(frame.head.kind, &frame.payload).ok()?;
         let Op::WriteBlocks { blocks, .. } = logged.op else { return None };
-        blocks.into_iter().map(|(cid, _)| cid).find(|cid| !self.blocks.has_local(cid))
+        let is_here = |cid: &Cid| match unproved {
+            true => matches!(self.blocks.get_local(cid), Ok(Some(_))),
+            false => self.blocks.has_local(cid),
+        };
+        blocks.into_iter().map(|(cid, _)| cid).find(|cid| !is_here(cid))
     }
 }
 

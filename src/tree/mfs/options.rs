@@ -19,6 +19,10 @@ pub struct MfsOptions {
     pub gid: u32,
     /// Profile of the CIDs that are made.
     pub profile: Profile,
+    /// How files become blocks, where it is not as the profile says.
+    pub file_form: Option<FileForm>,
+    /// How directories become blocks, where it is not as the profile says.
+    pub dir_rules: Option<DirRules>,
     /// Whether mode and mtime go into UnixFS nodes, which changes their CIDs.
     pub store_metadata: bool,
     /// Refuses what UnixFS alone cannot say.
@@ -45,6 +49,8 @@ impl Default for MfsOptions {
             uid: 0,
             gid: 0,
             profile: Profile::default(),
+            file_form: None,
+            dir_rules: None,
             store_metadata: false,
             portable: false,
             unsealed_bytes_max: UNSEALED_BYTES_MAX,
@@ -61,12 +67,12 @@ impl Default for MfsOptions {
 impl MfsOptions {
     /// How files become blocks.
     pub(super) fn file_form(&self) -> FileForm {
-        self.profile.into()
+        self.file_form.unwrap_or_else(|| self.profile.into())
     }
 
     /// How directories become blocks.
     pub(super) fn dir_rules(&self) -> DirRules {
-        self.profile.into()
+        self.dir_rules.unwrap_or_else(|| self.profile.into())
     }
 
     /// The grid on which files are cut.

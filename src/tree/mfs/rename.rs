@@ -1,6 +1,6 @@
 //! RENAME, with NOREPLACE and EXCHANGE.
 
-use super::entries::check_name;
+use super::entries::{check_name, check_names};
 use super::fault::Step;
 use super::node::Name;
 use super::op::{Logged, Op};
@@ -47,23 +47,37 @@ pub(super) fn may_move(
 ) -> Step<bool> {
     let node = state.find(from.0, from.1)?.ok_or(TreeError::NotFound)?;
     let there = state.find(to.0, to.1)?;
+    // In the order in which Linux looks.
+    match (there, mode) {
+        (Some(_), RenameMode::NoReplace) => return Err(TreeError::Exists.into()),
+        (None, RenameMode::Exchange) => return Err(TreeError::NotFound.into()),
+        (Some(_), RenameMode::Replace | RenameMode::Exchange)
+        | (None, RenameMode::Replace | RenameMode::NoReplace) => {}
+    }
     let kind = state.node(node)?.kind;
+    let into_itself = TreeError::Invalid("a directory cannot be moved into itself");
     if kind == NodeKind::Directory && state.is_under(to.0, node) {
-        return Err(TreeError::Invalid("a directory cannot be moved into itself").into());
+        return Err(into_itself.into());
+    }
+    if let Some(other) = there
+        && state.node(other)?.kind == NodeKind::Directory
+        && state.is_under(from.0, other)
+    {
+        let replaces = mode == RenameMode::Replace;
+        return Err(if replaces { TreeError::NotEmpty } else { into_itself }.into());
     }
     if from.0 != to.0 && state.depth(to.0) >= TREE_DEPTH_MAX {
         return Err(TreeError::Limit(format!("directories deeper than {TREE_DEPTH_MAX}")).into());
     }
+    let exchanges = mode == RenameMode::Exchange;
+    check_names(state, node, from, to.1)?;
+    match there.filter(|_| exchanges) {
+        Some(other) => check_names(state, other, to, from.1)?,
+        None => {}
+    }
     match (there, mode) {
-        (Some(_), RenameMode::NoReplace) => Err(TreeError::Exists.into()),
-        (None, RenameMode::Exchange) => Err(TreeError::NotFound.into()),
-        (None, RenameMode::Replace | RenameMode::NoReplace) => Ok(true),
-        (Some(other), RenameMode::Exchange) => {
-            if state.node(other)?.kind == NodeKind::Directory && state.is_under(from.0, other) {
-                return Err(TreeError::Invalid("a directory cannot be moved into itself").into());
-            }
-            Ok(other != node)
-        }
+        (Some(other), RenameMode::Exchange) => Ok(other != node),
+        (None, _) | (_, RenameMode::NoReplace) => Ok(true),
         (Some(other), RenameMode::Replace) if other == node => Ok(false),
         (Some(other), RenameMode::Replace) => {
             let replaced = state.node(other)?.kind;

@@ -1,5 +1,7 @@
 //! Unsealed content becomes blocks.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 
 use super::Mfs;
@@ -30,7 +32,9 @@ impl Mfs {
         content: &Content,
         meta: &Metadata,
     ) -> Result<Sealed, TreeError> {
-        if let Some(sealed) = content.sealed() {
+        if let Some(sealed) = content.sealed()
+            && meta.is_empty()
+        {
             return Ok(sealed.clone());
         }
         let extents = content.ranges();
@@ -84,6 +88,7 @@ impl Mfs {
             return Ok(());
         }
         let sealed = self.seal_content(&content, &meta).await?;
+        self.sealed_unsynced.store(true, Ordering::Release);
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
@@ -132,14 +137,15 @@ impl Mfs {
 pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
     let Body::File(content) = &mut inode.body else { return 0 };
     let before = content.unsealed_bytes();
-    if let Content::Ranges { extents, sealed: known } = content {
-        if extents.data_bytes() == extents.size() {
+    match content {
+        Content::Whole { sealed: known, .. } => *known = sealed.clone(),
+        Content::Ranges { extents, sealed: known } => if extents.data_bytes() == extents.size() {
             let size = extents.size();
             *content = Content::Whole { sealed: sealed.clone(), size };
         } else {
             **extents = extents.all_sealed(&sealed.cid);
             *known = Some(sealed.clone());
-        }
+        },
     }
     before
 }

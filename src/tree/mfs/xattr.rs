@@ -135,13 +135,24 @@ fn check_mode(inode: &Inode, name: &[u8], mode: XattrMode) -> Result<(), TreeErr
     }
 }
 
-/// All attributes of a node together have a limit.
-fn check_room(inode: &Inode, name: &[u8], value: &[u8]) -> Result<(), TreeError> {
+/// All attributes of a node together have a limit: that of its record.
+pub(super) fn check_room(inode: &Inode, name: &[u8], value: &[u8]) -> Result<(), TreeError> {
     let others = inode.xattrs.iter().flat_map(|xattrs| xattrs.iter());
     let others = others.filter(|(other, _)| ***other != *name);
-    let bytes: usize = others.map(|(name, value)| name.len() + value.len() + 32).sum();
-    if bytes + name.len() + value.len() + 32 > POSIX_XATTRS_BYTES_MAX {
-        return Err(TreeError::NoSpace(format!("attributes of a node over {POSIX_XATTRS_BYTES_MAX} bytes")));
+    let bytes: usize = others.map(|(name, value)| xattr_bytes(name, value)).sum();
+    check_xattrs(bytes + xattr_bytes(name, value))
+}
+
+/// What an attribute counts against the limit of all of a node.
+pub(super) fn xattr_bytes(name: &[u8], value: &[u8]) -> usize {
+    name.len() + value.len() + 16
+}
+
+/// Refuses attributes that the record of a node has no room for.
+pub(super) fn check_xattrs(bytes: usize) -> Result<(), TreeError> {
+    if bytes > POSIX_XATTRS_BYTES_MAX {
+        let why = format!("attributes of a node over {POSIX_XATTRS_BYTES_MAX} bytes");
+        return Err(TreeError::NoSpace(why));
     }
     Ok(())
 }
@@ -171,7 +182,9 @@ fn acl_plan(
     let name: Name = name.into();
     let op = match acl {
         Some(acl) if !minimal => {
-            Op::SetXattr { node, name, value: acl.encode().into(), mode, time }
+            let value = acl.encode();
+            check_room(inode, &name, &value)?;
+            Op::SetXattr { node, name, value: value.into(), mode, time }
         }
         Some(_) | None => {
             let had = inode.xattr(&name).is_some();

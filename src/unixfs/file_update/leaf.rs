@@ -22,6 +22,16 @@ pub struct LeafSpan {
 /// Finds the leaf that covers `offset`, by the sizes that nodes declare: a raw
 /// leaf is not read. At or beyond the end it is the last leaf.
 pub async fn leaf_at(reader: &Reader, cid: &Cid, offset: u64) -> Result<LeafSpan, ReadError> {
+    way_to_leaf(reader, cid, offset).await.map(|(_, leaf)| leaf)
+}
+
+/// Finds that leaf, and the nodes on the way to it from the root.
+pub async fn way_to_leaf(
+    reader: &Reader,
+    cid: &Cid,
+    offset: u64,
+) -> Result<(Vec<Cid>, LeafSpan), ReadError> {
+    let mut way = Vec::new();
     let mut leaf = LeafSpan {
         start: 0,
         end: 0,
@@ -31,7 +41,7 @@ pub async fn leaf_at(reader: &Reader, cid: &Cid, offset: u64) -> Result<LeafSpan
     let mut wanted = 0;
     if cid.codec() != DAG_PB {
         leaf.end = reader.meta(cid).await?.size;
-        return Ok(leaf);
+        return Ok((way, leaf));
     }
     for depth in 0..DAG_DEPTH_MAX {
         let node = reader.nodes().get(&leaf.cid).await?;
@@ -57,8 +67,9 @@ pub async fn leaf_at(reader: &Reader, cid: &Cid, offset: u64) -> Result<LeafSpan
         let Some(part) = file.parts.get(at).filter(|_| within >= inline) else {
             leaf.last &= inline == file.size;
             leaf.end = leaf.start + inline;
-            return Ok(leaf);
+            return Ok((way, leaf));
         };
+        way.push(leaf.cid);
         let before = at.checked_sub(1).and_then(|i| file.parts.get(i));
         leaf = LeafSpan {
             start: leaf.start + before.map_or(inline, |part| part.end),
@@ -67,7 +78,7 @@ pub async fn leaf_at(reader: &Reader, cid: &Cid, offset: u64) -> Result<LeafSpan
             last: leaf.last && part.end == file.size,
         };
         if part.cid.codec() != DAG_PB {
-            return Ok(leaf);
+            return Ok((way, leaf));
         }
     }
     Err(ReadError::malformed(cid, Malformed::TooDeep))

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 
 use bytes::Bytes;
 
+use crate::config::RECORDS_PAGE;
 use crate::tree::error::TreeError;
 use crate::tree::posix::key;
-use crate::tree::posix::record::Place;
+use crate::tree::posix::record::{Dentry, DentryBody, Place};
 use crate::unixfs::dir_build::DirTally;
 use crate::unixfs::layout::Metadata;
 
@@ -196,8 +197,10 @@ fn leaf_of(mfs: &Mfs, inode: &Inode) -> Option<Leaf> {
             Some(sealed) if !mfs.options.store_metadata => Leaf::Sealed(sealed.clone()),
             Some(_) | None => Leaf::File(content.clone(), mfs.metadata(inode)),
         }),
-        Body::Symlink { sealed: Some(sealed), .. } => Some(Leaf::Sealed(sealed.clone())),
-        Body::Symlink { target, sealed: None } => {
+        Body::Symlink { sealed: Some(sealed), .. } if !mfs.options.store_metadata => {
+            Some(Leaf::Sealed(sealed.clone()))
+        }
+        Body::Symlink { target, .. } => {
             Some(Leaf::Symlink(target.clone(), mfs.metadata(inode)))
         }
         Body::Directory(_) | Body::Special => None,
@@ -237,17 +240,63 @@ impl Mfs {
     /// Loads the directories that hold other names of changed linked files:
     /// their CIDs change too.
     pub(super) async fn load_linked_parents(&self) -> Result<(), TreeError> {
-        loop {
-            let missing = {
-                let state = self.state.lock();
-                let linked = state.dirty.iter().filter_map(|node| state.nodes.get(node));
-                let mut links = linked.filter_map(|inode| inode.links.as_ref()).flat_map(|l| l.iter());
-                links.find(|(parent, name)| !is_loaded(&state, *parent, name)).cloned()
-            };
-            let Some((parent, name)) = missing else { return Ok(()) };
+        let missing = unloaded_links(&self.state.lock());
+        for (parent, name) in missing {
             self.load_place(parent).await?;
             // What is found has the same number, since its record says so.
-            self.lookup(parent, &name, false).await?;
+            match self.lookup(parent, &name, false).await {
+                // It was taken away meanwhile.
+                Ok(_) | Err(TreeError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads what is below a directory and has names elsewhere too: when the
+    /// directory goes, such nodes lose names, whether they were loaded or not.
+    pub(in crate::tree::mfs) async fn load_linked_below(
+        &self,
+        node: NodeId,
+    ) -> Result<(), TreeError> {
+        let (posix, mut open) = {
+            let state = self.state.lock();
+            (state.posix, loaded_directories(&state, node))
+        };
+        let Some(root) = posix else { return Ok(()) };
+        while let Some(directory) = open.pop() {
+            let (mut from, until) = key::dentries(directory);
+            loop {
+                let page = self.map.range(&root, &from, Some(&until), RECORDS_PAGE).await?;
+                for (at, value) in &page {
+                    let dentry = Dentry::decode(value)?;
+                    let Some(key::Key::Dentry { name, .. }) = key::Key::decode(at) else { continue };
+                    match dentry.body {
+                        DentryBody::Inline(_) => open.push(dentry.node),
+                        DentryBody::Linked => self.load_linked(directory, name).await?,
+                    }
+                }
+                match page.last() {
+                    Some((last, _)) if page.len() == RECORDS_PAGE => {
+                        from = [&last[..], &[0]].concat();
+                    }
+                    _ => break,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Loads a name that the last checkpoint has; it may be gone since.
+    async fn load_linked(&self, directory: u64, name: &[u8]) -> Result<(), TreeError> {
+        let Some(parent) = NodeId::from_number(directory) else { return Ok(()) };
+        let loaded = match self.load_place(parent).await {
+            Ok(()) => self.lookup(parent, name, false).await.map(drop),
+            Err(error) => Err(error),
+        };
+        match loaded {
+            Err(TreeError::NotFound | TreeError::NotADirectory) => Ok(()),
+            other => other,
         }
     }
 
@@ -273,6 +322,27 @@ impl Mfs {
         }
         Ok(())
     }
+}
+
+/// Names of changed linked files that are not loaded.
+pub(super) fn unloaded_links(state: &State) -> Vec<(NodeId, Name)> {
+    let linked = state.dirty.iter().filter_map(|node| state.nodes.get(node));
+    let links = linked.filter_map(|inode| inode.links.as_ref()).flat_map(|links| links.iter());
+    links.filter(|(parent, name)| !is_loaded(state, *parent, name)).cloned().collect()
+}
+
+/// A directory and the loaded ones below it, by number.
+fn loaded_directories(state: &State, node: NodeId) -> Vec<u64> {
+    let (mut found, mut open) = (Vec::new(), vec![node]);
+    while let Some(at) = open.pop() {
+        let Some(directory) = state.nodes.get(&at).and_then(|n| n.directory()) else { continue };
+        found.push(at.number());
+        open.extend(directory.entries.values().filter_map(|dentry| match dentry.to {
+            To::Node(node) => Some(node),
+            To::Unloaded | To::Absent => None,
+        }));
+    }
+    found
 }
 
 fn is_loaded(state: &State, parent: NodeId, name: &Name) -> bool {

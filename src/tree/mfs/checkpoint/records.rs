@@ -1,6 +1,6 @@
 //! The records of a checkpoint: what UnixFS cannot say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::block::Cid;
 use crate::config::RECORDS_PAGE;
@@ -36,9 +36,12 @@ impl Mfs {
         for (parent, name) in &snapshot.dropped {
             changes.insert(key::dentry(parent.number(), name), None);
         }
+        let there = snapshot.records.iter().map(|(node, ..)| node.number());
+        let there: HashSet<u64> = there.collect();
         for node in &snapshot.gone {
             changes.insert(key::inode(node.number()), None);
-            self.drop_records_below(snapshot.posix.as_ref(), *node, &mut changes).await?;
+            let posix = snapshot.posix.as_ref();
+            self.drop_records_below(posix, *node, &there, &mut changes).await?;
         }
         for (node, inode, known) in &snapshot.records {
             let tally = built.directories.get(node).map(|updated| updated.tally).or(*known);
@@ -54,11 +57,13 @@ impl Mfs {
         Ok(self.map.apply(snapshot.posix.as_ref(), changes, &sink).await?)
     }
 
-    /// Drops the records of a directory that is gone, and of what was below it.
+    /// Drops the records of a directory that is gone, and of what was below it
+    /// and is not `there` any more: what was moved away keeps its own.
     async fn drop_records_below(
         &self,
         posix: Option<&Cid>,
         node: NodeId,
+        there: &HashSet<u64>,
         changes: &mut Changes,
     ) -> Result<(), TreeError> {
         let Some(root) = posix else { return Ok(()) };
@@ -74,7 +79,10 @@ impl Mfs {
             loop {
                 let page = self.map.range(root, &from, Some(&until), RECORDS_PAGE).await?;
                 for (at, value) in &page {
-                    open.push(Dentry::decode(value)?.node);
+                    let below = Dentry::decode(value)?.node;
+                    if !there.contains(&below) {
+                        open.push(below);
+                    }
                     changes.entry(at.to_vec()).or_insert(None);
                 }
                 match page.last() {
