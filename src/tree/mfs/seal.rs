@@ -83,6 +83,7 @@ impl Mfs {
         if content.sealed().is_some() {
             return Ok(());
         }
+        let _adding = self.blocks.own_sink();
         let sealed = self.seal_content(&content, &meta).await?;
         let mut state = self.state.lock();
         let state = &mut *state;
