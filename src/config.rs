@@ -343,3 +343,28 @@ pub const REGRID_NODES_MAX: usize = 4096;
 /// Nodes that one search for a hole or for data reads: 64 TiB of our layout.
 /// What lies beyond counts as data.
 pub const SEEK_NODES_MAX: usize = 64 << 10;
+
+// The journal as it is shown.
+
+/// Frames that are read at once for a page of entries.
+pub const LOG_FRAMES_PAGE: usize = 1024;
+/// Entries that one page looks at; a filter that finds fewer gives a cursor.
+pub const LOG_FRAMES_LOOKED_AT_MAX: u64 = 200_000;
+/// Entries in one answer of `fs-journal/transactions`; more by the cursor.
+pub const LOG_ENTRIES_MAX: usize = 10_000;
+/// Entries in one answer where nothing is said.
+pub const LOG_ENTRIES_PLAIN: usize = 100;
+/// Damage that a page names; more is left out.
+pub const LOG_DAMAGE_LISTED_MAX: usize = 100;
+/// CIDs or ranges that an entry shows; more are left out.
+pub const LOG_PARTS_LISTED_MAX: usize = 64;
+/// Transactions whose outcome is remembered; the oldest are looked for again.
+pub const LOG_OUTCOMES_KEPT: usize = 16 << 10;
+/// Changes in no checkpoint beyond which `fs-journal/monitor` warns, by default.
+pub const MONITOR_CHANGES_MAX: u64 = 2 * CHECKPOINT_CHANGES;
+/// Age of an unsynced change beyond which it warns, by default.
+pub const MONITOR_UNSYNCED_MAX: Duration = Duration::from_secs(5);
+/// Transactions under way beyond which it warns, by default.
+pub const MONITOR_TRANSACTIONS_MAX: usize = 32;
+/// How often who follows the journal looks for new entries.
+pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);

@@ -1,6 +1,6 @@
 //! Garbage collection: keeps what is pinned and drops the other own blocks.
 //!
-//! Marks from the pins and the roots given, then goes through the own packs.
+//! Marks from the pins and the roots that it is told, then goes through the own packs.
 //! The blocks worth keeping of a pack that has others are copied to a new pack;
 //! that is synced and named, the index is moved, and only then is the old file
 //! removed, so that a crash at any point leaves every live block in a pack.
@@ -56,6 +56,8 @@ pub struct GcReport {
     pub damaged_packs: u64,
 }
 
+/// Tells what stays beside the pins; asked when nothing is being added.
+pub type Roots<'a> = &'a dyn Fn() -> io::Result<Vec<(Cid, PinMode)>>;
 /// Gives the links of a block.
 pub type Links<'a> = &'a dyn Fn(&Block) -> Result<Vec<Cid>, String>;
 
@@ -69,14 +71,14 @@ impl Drop for Noting<'_> {
 }
 
 impl Blocks {
-    /// Drops own blocks that neither a pin nor `extra_roots` lead to.
+    /// Drops own blocks that neither a pin nor `roots` lead to.
     ///
     /// Waits for those who add ([`OwnSink`](super::OwnSink)) and is an error if
     /// they take too long.
     pub fn gc(
         &self,
         links: Links<'_>,
-        extra_roots: &[Cid],
+        roots: Roots<'_>,
         progress: &dyn Fn(GcProgress),
     ) -> Result<GcReport, CacheError> {
         let Some(store) = self.store() else {
@@ -96,9 +98,11 @@ impl Blocks {
         let _noting = Noting(store);
         store.flush(Tier::Own)?;
         let old = store.seal_own();
+        // What is put from here on is noted, and what was put before is named.
+        let roots = roots()?;
         drop(alone);
         let mut report = GcReport::default();
-        let live = self.mark(store, links, extra_roots, progress, &mut report)?;
+        let live = self.mark(store, links, roots, progress, &mut report)?;
         for (pack, done) in old.iter().zip(1..) {
             let sweep = Sweep {
                 store,
@@ -116,13 +120,13 @@ impl Blocks {
         &self,
         store: &Store,
         links: Links<'_>,
-        extra_roots: &[Cid],
+        roots: Vec<(Cid, PinMode)>,
         progress: &dyn Fn(GcProgress),
         report: &mut GcReport,
     ) -> Result<HashSet<u128>, CacheError> {
         let pins = self.pins().list().into_iter();
         let mut open: Vec<(Cid, PinMode)> = pins.map(|pin| (pin.cid, pin.mode)).collect();
-        open.extend(extra_roots.iter().map(|cid| (*cid, PinMode::Recursive)));
+        open.extend(roots);
         let mut live = HashSet::new();
         let mut followed = HashSet::new();
         while let Some((cid, mode)) = open.pop() {

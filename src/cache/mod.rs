@@ -38,7 +38,7 @@ pub use blocks::Blocks;
 pub use cids::CidCursor;
 pub use error::CacheError;
 pub use figures::{CacheFigures, FetchFigures, MemoryFigures, TierFigures};
-pub use gc::{GcProgress, GcReport, Links};
+pub use gc::{GcProgress, GcReport, Links, Roots};
 pub use options::{StoreOptions, Tier, VerifyPolicy};
 pub use packs::Damage;
 pub use pins::{Pin, PinMode, Pins};

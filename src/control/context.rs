@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::{ErrorKind, OperationError};
 use crate::cache::Blocks;
 use crate::tree::Tree;
+use crate::tree::mfs::Mfs;
 
 /// What to mount, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -100,6 +101,8 @@ pub struct Context {
     pub info: Info,
     /// The namespaces.
     pub tree: Arc<Tree>,
+    /// The writable tree.
+    pub mfs: Arc<Mfs>,
     /// The blocks.
     pub blocks: Arc<Blocks>,
     /// The mounts.

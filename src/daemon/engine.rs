@@ -10,16 +10,19 @@ use super::kernel::KernelMounter;
 use super::mounts::Mounter;
 use super::sources::{Roots, SourceSet};
 use crate::cache::{Blocks, StoreOptions};
+use crate::clock::SystemClock;
 use crate::config::FETCH_DEADLINE;
 use crate::control::{
     AloneLifecycle, Context, Info, Lifecycle, Mounts, NoMounts, OperationError, Registry,
 };
 use crate::disk::RealDisk;
 use crate::repo::Repo;
-use crate::clock::SystemClock;
 use crate::tree::Tree;
 use crate::tree::mfs::{Mfs, MfsOptions, Parts};
 use crate::unixfs::Reader;
+
+/// Directory of the journal in a repository.
+pub(super) const JOURNAL_DIR: &str = "journal";
 
 /// An open repository and what works on it.
 pub struct Engine {
@@ -27,6 +30,7 @@ pub struct Engine {
     sources: Arc<SourceSet>,
     blocks: Arc<Blocks>,
     tree: Arc<Tree>,
+    mfs: Arc<Mfs>,
     registry: Arc<Registry>,
     started: Instant,
 }
@@ -35,55 +39,36 @@ impl Engine {
     /// Opens the repository in `dir` with the sources of its config file and
     /// of `specs`.
     pub async fn open(dir: PathBuf, specs: Vec<String>) -> Result<Self, OperationError> {
-        let engine = tokio::task::spawn_blocking(move || Self::open_blocking(&dir, &specs))
+        let started = Instant::now();
+        let base = tokio::task::spawn_blocking(move || Base::open(&dir, &specs))
             .await
             .map_err(|error| OperationError::internal(error.to_string()))??;
-        let mfs = engine.open_mfs().await?;
-        drop(engine.tree.attach(mfs));
-        Ok(engine)
-    }
-
-    /// Opens the writable tree and recovers it.
-    async fn open_mfs(&self) -> Result<Arc<Mfs>, OperationError> {
-        let journal_dir = self.repo.dir().join("journal");
-        let is_new = std::fs::read_dir(&journal_dir).is_ok_and(|mut dir| dir.next().is_none());
-        if !is_new {
-            // Recovery asks for blocks, and without the index none is found.
-            self.blocks.index_ready().await;
-        }
-        // SAFETY: these two calls read this process's ids and cannot fail.
-        #[allow(unsafe_code)]
-        let (uid, gid) = unsafe { (libc::getuid(), libc::getgid()) };
-        let options = MfsOptions { uid, gid, ..MfsOptions::default() };
+        let Base { repo, sources, blocks, reader } = base;
+        // While the index opens: the journal waits for it only where it must.
         let parts = Parts {
-            journal_dir,
+            journal_dir: repo.dir().join(JOURNAL_DIR),
             disk: Arc::new(RealDisk),
             clock: Arc::new(SystemClock),
-            blocks: Arc::clone(&self.blocks),
-            reader: Arc::clone(self.tree.reader()),
+            blocks: Arc::clone(&blocks),
+            reader: Arc::clone(&reader),
         };
-        Ok(Mfs::open(parts, options).await?)
-    }
-
-    fn open_blocking(dir: &Path, specs: &[String]) -> Result<Self, OperationError> {
-        let started = Instant::now();
-        let repo = Repo::open(dir)?;
-        let sources = Arc::new(SourceSet::open(&repo, specs)?);
-        let disk = Arc::new(RealDisk);
-        let blocks = Blocks::open(dir, disk, store_options(&repo), sources.source())?;
-        let deadline = deadline(&repo);
-        let reader = Reader::with_deadline(Arc::clone(&blocks), deadline);
+        let mfs = Mfs::open(parts, tree_options(&repo)).await.map_err(|error| {
+            let error = OperationError::from(error).context("the writable tree");
+            error.hint("`cidfs fsck` tells what is wrong")
+        })?;
         let roots = Roots {
             sources: sources.source(),
             blocks: Arc::clone(&blocks),
         };
         let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::new(roots));
+        drop(tree.attach(Arc::clone(&mfs)));
         let registry = Arc::new(Registry::standard());
         Ok(Self {
             repo,
             sources,
             blocks,
             tree,
+            mfs,
             registry,
             started,
         })
@@ -125,6 +110,7 @@ impl Engine {
         Arc::new(Context {
             info,
             tree: Arc::clone(&self.tree),
+            mfs: Arc::clone(&self.mfs),
             blocks: Arc::clone(&self.blocks),
             mounts,
             sources: Arc::clone(&self.sources) as _,
@@ -137,14 +123,61 @@ impl Engine {
         self.context(Arc::new(NoMounts), Arc::new(AloneLifecycle), false)
     }
 
+    /// Says that the end is near: who follows the journal is let go.
+    pub fn begin_close(&self) {
+        self.mfs.begin_close();
+    }
+
     /// Makes what was written safe and lets the repository go.
     pub async fn close(self) -> Result<(), OperationError> {
-        if let Some(mfs) = self.tree.mfs() {
-            mfs.close().await;
-        }
+        self.mfs.close().await;
         tokio::task::spawn_blocking(move || self.blocks.close())
             .await
             .map_err(|error| OperationError::internal(error.to_string()))
+    }
+}
+
+/// The lock, the sources and the blocks of a repository.
+pub(super) struct Base {
+    pub(super) repo: Repo,
+    pub(super) sources: Arc<SourceSet>,
+    pub(super) blocks: Arc<Blocks>,
+    pub(super) reader: Arc<Reader>,
+}
+
+impl Base {
+    pub(super) fn open(dir: &Path, specs: &[String]) -> Result<Self, OperationError> {
+        let repo = Repo::open(dir)?;
+        let sources = Arc::new(SourceSet::open(&repo, specs)?);
+        let disk = Arc::new(RealDisk);
+        let blocks = Blocks::open(dir, disk, store_options(&repo), sources.source())?;
+        let reader = Reader::with_deadline(Arc::clone(&blocks), deadline(&repo));
+        Ok(Self { repo, sources, blocks, reader })
+    }
+}
+
+/// What the configuration says of the writable tree, over the defaults.
+fn tree_options(repo: &Repo) -> MfsOptions {
+    let defaults = MfsOptions::default();
+    let said = &repo.config().tree;
+    MfsOptions {
+        uid: rustix::process::getuid().as_raw(),
+        gid: rustix::process::getgid().as_raw(),
+        profile: said.profile,
+        store_metadata: said.store_metadata,
+        portable: said.portable,
+        unsealed_bytes_max: said.unsealed_bytes_max.unwrap_or(defaults.unsealed_bytes_max),
+        file_bytes_max: said.file_bytes_max.unwrap_or(defaults.file_bytes_max),
+        commit_interval: said
+            .commit_interval_ms
+            .map_or(defaults.commit_interval, |ms| Duration::from_millis(ms.max(1))),
+        checkpoint_interval: said
+            .checkpoint_interval_seconds
+            .map_or(defaults.checkpoint_interval, Duration::from_secs),
+        checkpoint_bytes: said.checkpoint_bytes.unwrap_or(defaults.checkpoint_bytes),
+        checkpoint_changes: said.checkpoint_changes.unwrap_or(defaults.checkpoint_changes),
+        snapshots_kept: said.snapshots_kept.unwrap_or(defaults.snapshots_kept),
+        ..defaults
     }
 }
 

@@ -72,6 +72,7 @@ pub async fn serve(
         Err(error) => Err(error),
     };
     unmount_all(&table).await;
+    engine.begin_close();
     stop.send_replace(true);
     if tokio::time::timeout(STOP_TIMEOUT, server).await.is_err() {
         tracing::warn!("connections to the control socket are given up");

@@ -5,6 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cache::VerifyPolicy;
 use crate::source::{SourceSpec, Strategy};
+use crate::unixfs::profile::Profile;
 
 /// The whole file. Every key has a default.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub struct ConfigFile {
     pub fetch: FetchConfig,
     /// `[mount]`: what mounts have in common.
     pub mount: MountConfig,
+    /// `[tree]`: the writable tree.
+    pub tree: TreeConfig,
     /// `[[source]]`: where blocks come from, in the order of asking.
     pub source: Vec<SourceSpec>,
 }
@@ -53,6 +56,37 @@ pub struct FetchConfig {
 pub struct MountConfig {
     /// Options of every mount, as after `-o`; those of the command come after.
     pub options: String,
+}
+
+/// `[tree]`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TreeConfig {
+    /// CID profile of what is written.
+    pub profile: Profile,
+    /// Whether modes and times go into UnixFS nodes, which changes their CIDs.
+    pub store_metadata: bool,
+    /// Refuses what UnixFS alone cannot say.
+    pub portable: bool,
+    /// Oldest change that a power loss may take without fsync, in milliseconds.
+    pub commit_interval_ms: Option<u64>,
+    /// Longest time between checkpoints while there are changes, in seconds.
+    pub checkpoint_interval_seconds: Option<u64>,
+    /// Journal bytes between checkpoints.
+    #[serde(deserialize_with = "size")]
+    pub checkpoint_bytes: Option<u64>,
+    /// Changes between checkpoints.
+    pub checkpoint_changes: Option<u64>,
+    /// Memory for bytes of files that are in no block yet.
+    #[serde(deserialize_with = "size")]
+    pub unsealed_bytes_max: Option<u64>,
+    /// Longest file.
+    #[serde(deserialize_with = "size")]
+    pub file_bytes_max: Option<u64>,
+    /// Checkpoints that are kept as snapshots.
+    pub snapshots_kept: Option<usize>,
+    /// A Kubo node's RPC address, to which each checkpoint's root is pushed.
+    pub push: Option<String>,
 }
 
 impl ConfigFile {
@@ -141,6 +175,18 @@ mod tests {
             deadline_seconds = 5
             [mount]
             options = "allow_other"
+            [tree]
+            profile = "unixfs-v0-2015"
+            store_metadata = true
+            portable = true
+            commit_interval_ms = 200
+            checkpoint_interval_seconds = 5
+            checkpoint_bytes = "1 MiB"
+            checkpoint_changes = 10
+            unsealed_bytes_max = "32 MiB"
+            file_bytes_max = "1 TiB"
+            snapshots_kept = 3
+            push = "http://127.0.0.1:5001"
             [[source]]
             kind = "gateway"
             url = "https://example.net"
@@ -153,6 +199,9 @@ mod tests {
         assert_eq!(config.fetch.strategy, Strategy::Race);
         assert_eq!(config.fetch.deadline_seconds, Some(5));
         assert_eq!(config.mount.options, "allow_other");
+        assert_eq!(config.tree.profile, Profile::UnixfsV0_2015);
+        assert_eq!(config.tree.checkpoint_bytes, Some(1 << 20));
+        assert_eq!(config.tree.snapshots_kept, Some(3));
         assert_eq!(config.source.len(), 1);
     }
 

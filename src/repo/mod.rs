@@ -13,7 +13,7 @@ use crate::config::CONFIG_BYTES_MAX;
 
 mod file;
 
-pub use file::{ConfigFile, FetchConfig, MountConfig, StoreConfig};
+pub use file::{ConfigFile, FetchConfig, MountConfig, StoreConfig, TreeConfig};
 
 /// Version of the repository's layout that this program reads and writes.
 const VERSION: &str = "1";

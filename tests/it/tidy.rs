@@ -17,10 +17,10 @@ const TABLE: &[(&str, &[&str])] = &[
     ("cache", &["source"]),
     ("unixfs", &["cache"]),
     ("journal", &[]),
-    ("tree", &["unixfs", "cache"]),
+    ("tree", &["journal", "unixfs", "cache"]),
     ("fs", &["tree"]),
     ("control", &["tree", "unixfs", "cache"]),
-    ("repo", &["cache", "source"]),
+    ("repo", &["cache", "source", "unixfs"]),
     // The top: what wires the parts may know them all.
     (
         "daemon",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::core::Nothing;
 use super::pins::run_blocking;
 use crate::block::Cid;
-use crate::cache::{GcProgress, VerifyProgress};
+use crate::cache::{GcProgress, PinMode, VerifyProgress};
 use crate::control::registry::Io;
 use crate::control::{Context, Operation, OperationError, Output};
 use crate::unixfs::links::links;
@@ -40,7 +40,10 @@ fn as_output(value: &impl serde::Serialize) -> Result<Output, OperationError> {
 }
 
 async fn gc(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
-    let mounted = mounted_roots(&context);
+    // What it writes needs no older journal entries any more, nor what those name.
+    if let Err(error) = context.mfs.checkpoint().await {
+        tracing::warn!(%error, "garbage collection goes on without a checkpoint");
+    }
     run_blocking(move || {
         let progress = |at: GcProgress| {
             io.progress.tick(|| match at {
@@ -49,10 +52,20 @@ async fn gc(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, Operati
             });
         };
         let links = |block: &_| links(block).map_err(|error| error.to_string());
-        let report = context.blocks.gc(&links, &mounted, &progress)?;
+        let report = context.blocks.gc(&links, &|| roots(&context), &progress)?;
         as_output(&report)
     })
     .await
+}
+
+/// What stays beside the pins: the writable tree, and what mounts show.
+fn roots(context: &Context) -> std::io::Result<Vec<(Cid, PinMode)>> {
+    let live = context.mfs.live_roots().map_err(std::io::Error::other)?;
+    let all = live.into_iter().chain(mounted_roots(context));
+    let mut roots: Vec<_> = all.map(|cid| (cid, PinMode::Recursive)).collect();
+    let commits = context.mfs.live_commits().into_iter();
+    roots.extend(commits.map(|cid| (cid, PinMode::Direct)));
+    Ok(roots)
 }
 
 /// What mounts show as their root stays while they are there.

@@ -6,6 +6,7 @@ mod content;
 mod core;
 mod export;
 mod import;
+mod journal;
 mod mounts;
 mod path;
 mod pins;
@@ -24,5 +25,6 @@ pub(super) fn all() -> Vec<Operation> {
     all.extend(pins::operations());
     all.extend(cache::operations());
     all.extend(sources::operations());
+    all.extend(journal::operations());
     all
 }

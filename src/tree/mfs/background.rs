@@ -66,6 +66,7 @@ impl Mfs {
 
     /// Makes a last checkpoint and ends what happens by itself.
     pub async fn close(&self) {
+        self.begin_close();
         self.background.end();
         if self.journal.check().is_err() {
             return;

@@ -12,7 +12,7 @@ pub(super) mod records;
 use std::collections::HashMap;
 
 use crate::block::{BlockSink, Cid};
-use crate::journal::{Class, Seq, TxId};
+use crate::journal::{Class, JournalError, Seq, TxId};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
 use crate::unixfs::dir_build::NewEntry;
@@ -54,6 +54,8 @@ impl Mfs {
         {
             return Ok(*last);
         }
+        // No collection begins before what is made here is named.
+        let _adding = self.blocks.own_sink();
         self.seal_dirty_files().await?;
         let snapshot = self.snapshot().await?;
         let built = self.build(&snapshot).await?;
@@ -222,16 +224,30 @@ impl Mfs {
         Err(TreeError::Busy("the content changes faster than it can be sealed"))
     }
 
-    /// CIDs that a collection must keep: the kept checkpoints, and what the
-    /// loaded tree refers to beyond them.
-    pub fn live_roots(&self) -> Vec<Cid> {
+    /// CIDs that a collection must keep: the kept checkpoints, what the loaded
+    /// tree refers to beyond them, what clients have staged, and what a recovery
+    /// will look for because the journal names it, even if it is overwritten by now.
+    pub fn live_roots(&self) -> Result<Vec<Cid>, TreeError> {
         let mut roots: Vec<Cid> = Vec::new();
+        let mut from = Seq(1);
         for one in self.kept.lock().iter() {
             roots.push(one.root);
             roots.extend(one.posix);
+            from = Seq(one.sequence).next();
         }
         self.state.lock().referred(&mut roots);
-        roots
+        self.open.referred(&mut roots);
+        for frame in self.journal.reader().frames(from)? {
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(JournalError::Damaged(_)) => continue,
+                Err(error) => return Err(error.into()),
+            };
+            if let Ok(logged) = Logged::decode(frame.head.kind, &frame.payload) {
+                logged.op.referred(&mut roots);
+            }
+        }
+        Ok(roots)
     }
 
     /// Commit objects of the kept checkpoints: kept themselves, not what is before them.

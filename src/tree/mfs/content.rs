@@ -74,6 +74,10 @@ impl Mfs {
         }
         let end = self.end_of(offset, data.len() as u64)?;
         self.keep_cut_leaves(node, &[offset, end]).await?;
+        // No collection begins between a chunk's way into a pack and the change
+        // that names it.
+        let whole = data.len() as u64 >= self.options.chunk_bytes();
+        let _adding = whole.then(|| self.blocks.own_sink());
         let pieces = self.pieces(offset, data)?;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
@@ -155,6 +159,7 @@ impl Mfs {
 
     /// Seals a chunk that small writes have filled; the journal has its bytes.
     fn seal_chunk(&self, node: NodeId, start: u64, bytes: Arc<Vec<u8>>) -> Result<(), TreeError> {
+        let _adding = self.blocks.own_sink();
         let cid = self.put_chunk(Bytes::from_owner(Shared(Arc::clone(&bytes))))?;
         self.sealed_unsynced.store(true, Ordering::Release);
         let mut state = self.state.lock();

@@ -23,7 +23,9 @@ mod content;
 mod entries;
 mod extents;
 mod fault;
+mod figures;
 mod load;
+pub mod log;
 mod meta;
 mod mounts;
 mod node;
@@ -34,10 +36,12 @@ mod rename;
 mod seal;
 mod small_cid;
 mod state;
+mod transaction;
 mod types;
 mod xattr;
 
 pub use checkpoint::Checkpointed;
+pub use figures::Figures;
 pub use open::{Parts, Recovery};
 pub use options::MfsOptions;
 pub use types::*;
@@ -75,11 +79,17 @@ pub struct Mfs {
     /// Kept checkpoints, oldest first.
     kept: Mutex<Vec<Checkpointed>>,
     recovery: Recovery,
-    /// Number of the last transaction.
-    transactions: AtomicU64,
     /// Whether blocks were sealed that no entry of the journal names, and that
     /// may not survive a power loss yet.
     sealed_unsynced: AtomicBool,
+    /// Transactions of clients that are under way.
+    open: Arc<transaction::Open>,
+    log: log::Log,
+    /// Where the journal is, to tell how much room it has.
+    disk: Arc<dyn crate::disk::Disk>,
+    journal_dir: std::path::PathBuf,
+    /// Whether it is about to end: who follows the journal stops.
+    closing: AtomicBool,
     /// Bytes journaled since the last checkpoint, and changes.
     journaled_bytes: AtomicU64,
     journaled_changes: AtomicU64,
@@ -175,9 +185,10 @@ impl Mfs {
         Ok(changes)
     }
 
-    /// A number for a transaction; recovery goes on behind those that it has seen.
+    /// The number of a transaction is that of its first entry, so it is never
+    /// given twice. Only right under the tree's lock: all appends are under it.
     fn next_transaction(&self) -> TxId {
-        TxId(self.transactions.fetch_add(1, Ordering::Relaxed) + 1)
+        TxId(self.journal.last().next().0)
     }
 
     /// Journals changes: once this returns they survive a kill.
@@ -263,6 +274,21 @@ impl Mfs {
     /// The journal, to be read.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// The journal, as people and programs read it.
+    pub fn history(&self) -> &log::Log {
+        &self.log
+    }
+
+    /// Says that it is about to end.
+    pub fn begin_close(&self) {
+        self.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether it is about to end.
+    pub fn is_closing(&self) -> bool {
+        self.closing.load(Ordering::Relaxed)
     }
 
     /// What opening found.

@@ -188,6 +188,38 @@ impl Logged {
 }
 
 impl Op {
+    /// Content that it names.
+    pub(super) fn referred(&self, roots: &mut Vec<Cid>) {
+        match self {
+            Self::WriteBlocks { blocks, .. } => roots.extend(blocks.iter().map(|(cid, _)| *cid)),
+            Self::Share { ranges, .. } => {
+                for range in ranges {
+                    if let Data::Shared { cid, .. } = &range.data {
+                        roots.push(cid.get());
+                    }
+                }
+            }
+            Self::Mount(mount) => roots.push(mount.cid),
+            Self::Make(_)
+            | Self::Link { .. }
+            | Self::Unlink { .. }
+            | Self::Rmdir { .. }
+            | Self::Rename { .. }
+            | Self::Write { .. }
+            | Self::Resize { .. }
+            | Self::Allocate { .. }
+            | Self::Attr(_)
+            | Self::SetXattr { .. }
+            | Self::RemoveXattr { .. }
+            | Self::Unmount { .. }
+            | Self::Checkpoint { .. }
+            | Self::Begin
+            | Self::Commit
+            | Self::Rollback
+            | Self::Failed { .. } => {}
+        }
+    }
+
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Make(make) => make.write(out),

@@ -14,9 +14,11 @@ use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Step};
 use super::load::plain_inode;
+use super::log::Log;
 use super::node::{Base, Body, Directory, Inode, Sealed};
 use super::op::{Attr, Logged, Op, kind};
 use super::state::State;
+use super::transaction::Open;
 use super::types::{NodeId, NodeKind, Time};
 use super::{Mfs, MfsOptions, time_of};
 use crate::block::Cid;
@@ -73,12 +75,16 @@ impl Mfs {
         let map = PosixMap::new(Arc::clone(&blocks));
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
+        // Before the index is open, blocks that are here count as absent.
+        if before.newest(|head, _| needs_blocks(head.kind))?.is_some() {
+            blocks.index_ready().await;
+        }
         let kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
         let synced = Arc::clone(&blocks);
         let place = JournalPlace {
-            dir: journal_dir,
-            disk,
+            dir: journal_dir.clone(),
+            disk: Arc::clone(&disk),
             clock: Arc::clone(&clock),
             before_sync: Arc::new(move || synced.sync().map_err(std::io::Error::other)),
         };
@@ -88,7 +94,8 @@ impl Mfs {
         recovery.torn_bytes = found.torn.as_ref().map_or(0, |torn| torn.bytes);
         let damage = found.history.iter().chain(&found.damage);
         recovery.errors.extend(damage.map(ToString::to_string));
-        let last = journal.last().0;
+        let open = Arc::new(Open::default());
+        let log = Log::new(journal.reader(), Some(Arc::clone(&open)));
         let mut mfs = Self {
             state: Mutex::default(),
             journal,
@@ -101,9 +108,12 @@ impl Mfs {
             checkpointing: tokio::sync::Mutex::default(),
             kept: Mutex::new(kept),
             recovery: Recovery::default(),
-            // Each takes more entries than one: these numbers are new.
-            transactions: AtomicU64::new(last),
             sealed_unsynced: AtomicBool::new(true),
+            open,
+            log,
+            disk,
+            journal_dir,
+            closing: AtomicBool::new(false),
             journaled_bytes: AtomicU64::new(0),
             journaled_changes: AtomicU64::new(0),
             background: Background::default(),
@@ -337,6 +347,11 @@ impl Mfs {
         };
         blocks.into_iter().map(|(cid, _)| cid).find(|cid| !is_here(cid))
     }
+}
+
+/// Whether an entry of this kind refers to blocks that recovery looks at.
+fn needs_blocks(number: u8) -> bool {
+    matches!(number, kind::CHECKPOINT | kind::WRITE_BLOCKS | kind::SHARE | kind::MOUNT)
 }
 
 fn note(recovery: &mut Recovery, error: String) {

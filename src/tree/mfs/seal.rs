@@ -87,6 +87,7 @@ impl Mfs {
         if content.sealed().is_some() {
             return Ok(());
         }
+        let _adding = self.blocks.own_sink();
         let sealed = self.seal_content(&content, &meta).await?;
         self.sealed_unsynced.store(true, Ordering::Release);
         let mut state = self.state.lock();

@@ -1,0 +1,88 @@
+//! Health of the journal against thresholds.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{figures, millis};
+use crate::config::{
+    DISK_FREE_MIN, MONITOR_CHANGES_MAX, MONITOR_TRANSACTIONS_MAX, MONITOR_UNSYNCED_MAX,
+};
+use crate::control::registry::Io;
+use crate::control::{Context, Operation, OperationError, Output};
+
+/// Beyond which figures something is not well.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+struct Thresholds {
+    /// Changes that are in no checkpoint yet.
+    changes_max: u64,
+    /// Age of the oldest change that a power loss would take, in milliseconds.
+    unsynced_ms_max: u64,
+    /// Free bytes of the journal's disk.
+    disk_free_min: u64,
+    /// Transactions of clients that are under way.
+    transactions_max: usize,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            changes_max: MONITOR_CHANGES_MAX,
+            unsynced_ms_max: millis(MONITOR_UNSYNCED_MAX),
+            disk_free_min: DISK_FREE_MIN,
+            transactions_max: MONITOR_TRANSACTIONS_MAX,
+        }
+    }
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![Operation::read(
+        "fs-journal/monitor",
+        "Tells whether the journal is well, against thresholds.",
+        monitor,
+    )]
+}
+
+async fn monitor(context: Arc<Context>, limits: Thresholds, _: Io) -> Result<Output, OperationError> {
+    let figures = figures(&context).await?;
+    let unsynced_ms = millis(figures.unsynced_for);
+    let free = figures.disk_free_bytes;
+    let damage = context.mfs.recovery().errors.len();
+    let checks = [
+        check("writable", figures.stopped.is_none(), json!(figures.stopped), Value::Null),
+        check("recovery_errors", damage == 0, damage.into(), 0.into()),
+        check(
+            "changes",
+            figures.changes <= limits.changes_max,
+            figures.changes.into(),
+            limits.changes_max.into(),
+        ),
+        check(
+            "unsynced_ms",
+            unsynced_ms <= limits.unsynced_ms_max,
+            unsynced_ms.into(),
+            limits.unsynced_ms_max.into(),
+        ),
+        check(
+            "disk_free_bytes",
+            free.is_none_or(|free| free >= limits.disk_free_min),
+            free.into(),
+            limits.disk_free_min.into(),
+        ),
+        check(
+            "open_transactions",
+            figures.transactions <= limits.transactions_max,
+            figures.transactions.into(),
+            limits.transactions_max.into(),
+        ),
+    ];
+    let healthy = checks.iter().all(|one| one.get("ok") == Some(&Value::Bool(true)));
+    Ok(Output::Json(json!({"healthy": healthy, "checks": checks})))
+}
+
+fn check(name: &str, ok: bool, value: Value, threshold: Value) -> Value {
+    json!({"name": name, "ok": ok, "value": value, "threshold": threshold})
+}

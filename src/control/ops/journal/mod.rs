@@ -1,0 +1,148 @@
+//! The journal of the writable tree: figures, entries, checkpoints, checks.
+
+mod entries;
+mod health;
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::core::Nothing;
+use super::pins::run_blocking;
+use crate::control::registry::Io;
+use crate::control::{Context, Operation, OperationError, Output};
+use crate::tree::mfs::log::time;
+use crate::tree::mfs::{Checkpointed, Figures};
+
+/// How to show what a recovery does.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Recover {
+    /// Only tell what a recovery would find; this is all that it does beside
+    /// telling what the last one found.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    let mut all = vec![
+        Operation::read("fs-journal/status", "Tells what the journal and the writable tree do.", status),
+        Operation::write(
+            "fs-journal/checkpoint",
+            "Makes the whole tree a root CID and names it in the journal.",
+            checkpoint,
+        )
+        .long(),
+        Operation::read(
+            "fs-journal/recover",
+            "Tells what the recovery at the start found, or what one would find now.",
+            recover,
+        )
+        .long(),
+        Operation::read("fs-journal/verify", "Checks every checksum of the journal.", verify).long(),
+    ];
+    all.extend(entries::operations());
+    all.extend(health::operations());
+    all
+}
+
+async fn figures(context: &Arc<Context>) -> Result<Figures, OperationError> {
+    let mfs = Arc::clone(&context.mfs);
+    run_blocking(move || Ok(mfs.figures()?)).await
+}
+
+async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, OperationError> {
+    let figures = figures(&context).await?;
+    let journal = figures.journal;
+    Ok(Output::Json(json!({
+        "journal": {
+            "segments": journal.segments,
+            "first": journal.first.0,
+            "last": journal.last.0,
+            "durable": journal.durable.0,
+            "bytes": journal.bytes,
+            "syncs": journal.syncs,
+            "unsynced_ms": millis(figures.unsynced_for),
+        },
+        "stopped": figures.stopped,
+        "checkpoint": figures.checkpoint.as_ref().map(checkpoint_fields),
+        "changes": figures.changes,
+        "changed_bytes": figures.changed_bytes,
+        "tree": {
+            "nodes": figures.nodes,
+            "dirty": figures.dirty,
+            "unsealed_bytes": figures.unsealed_bytes,
+        },
+        "open_transactions": figures.transactions,
+        "snapshots": context.mfs.checkpoints().len(),
+        "recovery": context.mfs.recovery(),
+        "disk_free_bytes": figures.disk_free_bytes,
+    })))
+}
+
+fn millis(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A checkpoint as it is shown.
+pub(super) fn checkpoint_fields(one: &Checkpointed) -> Value {
+    json!({
+        "sequence": one.sequence,
+        "time": time::format_at(one.time.sec, one.time.nsec),
+        "root": one.root.to_string(),
+        "posix": one.posix.map(|cid| cid.to_string()),
+        "commit": one.commit.to_string(),
+    })
+}
+
+async fn checkpoint(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, OperationError> {
+    // On a task of its own: one whose caller leaves is finished all the same.
+    let mfs = Arc::clone(&context.mfs);
+    let made = tokio::spawn(async move { mfs.checkpoint().await }).await;
+    let made = made.map_err(|error| OperationError::internal(error.to_string()))??;
+    Ok(Output::Json(checkpoint_fields(&made)))
+}
+
+async fn recover(context: Arc<Context>, how: Recover, _: Io) -> Result<Output, OperationError> {
+    let found = serde_json::to_value(context.mfs.recovery());
+    let mut report = found.map_err(|error| OperationError::internal(error.to_string()))?;
+    if let (true, Some(fields)) = (how.dry_run, report.as_object_mut()) {
+        let since = context.mfs.checkpoints().last().map_or(0, |last| last.sequence);
+        let mfs = Arc::clone(&context.mfs);
+        let counts = run_blocking(move || Ok(mfs.history().count_since(since)?)).await?;
+        fields.insert("checkpoint".to_owned(), (since > 0).then_some(since).into());
+        fields.insert("entries_seen".to_owned(), counts.seen.into());
+        fields.insert("entries_applied".to_owned(), counts.applied.into());
+        fields.insert("rolled_back".to_owned(), counts.rolled_back.into());
+        fields.insert("torn_bytes".to_owned(), 0.into());
+        fields.insert("dry_run".to_owned(), true.into());
+    }
+    Ok(Output::Json(report))
+}
+
+async fn verify(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
+    let mfs = Arc::clone(&context.mfs);
+    run_blocking(move || {
+        let report = mfs.history().verify(|at| {
+            io.progress.tick(|| {
+                json!({"entries": at.frames, "bytes": at.bytes, "bytes_total": at.bytes_total})
+            });
+            true
+        })?;
+        let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+        Ok(Output::Json(json!({
+            "segments": report.segments,
+            "entries": report.frames,
+            "first": report.first.map(|seq| seq.0),
+            "last": report.last.map(|seq| seq.0),
+            "bytes": report.bytes,
+            "damaged": report.damaged,
+            "damage": damage,
+            "torn": report.torn.map(|torn| torn.to_string()),
+            "clean": report.damaged == 0,
+        })))
+    })
+    .await
+}

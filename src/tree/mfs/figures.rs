@@ -1,0 +1,70 @@
+//! What the tree is doing, in numbers.
+
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use super::{Checkpointed, Mfs};
+use crate::journal::JournalFigures;
+use crate::tree::error::TreeError;
+
+/// Figures of the writable tree.
+#[derive(Debug, Clone)]
+pub struct Figures {
+    /// The journal.
+    pub journal: JournalFigures,
+    /// Why nothing is written any more, if that is so.
+    pub stopped: Option<String>,
+    /// The last checkpoint.
+    pub checkpoint: Option<Checkpointed>,
+    /// Changes journaled since then.
+    pub changes: u64,
+    /// Bytes journaled since then.
+    pub changed_bytes: u64,
+    /// Nodes in memory.
+    pub nodes: usize,
+    /// Of these, nodes that differ from the checkpoint.
+    pub dirty: usize,
+    /// Bytes of files that are in no block yet.
+    pub unsealed_bytes: u64,
+    /// Transactions of clients that are under way.
+    pub transactions: usize,
+    /// Age of the oldest change that a power loss would take.
+    pub unsynced_for: Duration,
+    /// Free bytes of the journal's disk.
+    pub disk_free_bytes: Option<u64>,
+}
+
+impl Mfs {
+    /// Gives the figures. Reads one journal entry.
+    pub fn figures(&self) -> Result<Figures, TreeError> {
+        let journal = self.journal.figures();
+        let unsynced = match journal.last > journal.durable {
+            true => self.log.get(journal.durable.next().0)?.map(|entry| entry.time_ns),
+            false => None,
+        };
+        let now = self.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let unsynced_for = unsynced.map(|ns| now.saturating_sub(Duration::from_nanos(ns)));
+        let (nodes, dirty, unsealed_bytes) = {
+            let state = self.state.lock();
+            (state.nodes.len(), state.dirty.len(), state.unsealed_bytes)
+        };
+        Ok(Figures {
+            journal,
+            stopped: self.journal.check().err().map(|error| error.to_string()),
+            checkpoint: self.kept.lock().last().copied(),
+            changes: self.journaled_changes.load(Ordering::Relaxed),
+            changed_bytes: self.journaled_bytes.load(Ordering::Relaxed),
+            nodes,
+            dirty,
+            unsealed_bytes,
+            transactions: self.open.count(),
+            unsynced_for: unsynced_for.unwrap_or_default(),
+            disk_free_bytes: self.disk.free_bytes(&self.journal_dir).ok(),
+        })
+    }
+
+    /// Kept checkpoints, oldest first.
+    pub fn checkpoints(&self) -> Vec<Checkpointed> {
+        self.kept.lock().clone()
+    }
+}
