@@ -111,7 +111,7 @@ impl Mfs {
         Ok(data.len())
     }
 
-    fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
+    pub(super) fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
         let end = offset.checked_add(len);
         end.filter(|end| *end <= self.options.file_bytes_max).ok_or(TreeError::TooLarge)
     }
@@ -377,7 +377,7 @@ pub(super) fn content(inode: &Inode) -> Result<&Content, TreeError> {
 }
 
 /// The time of a change, and the mode where privileges are cleared.
-fn stamp(inode: &Inode, time: Time, kill_privileges: bool) -> Stamp {
+pub(super) fn stamp(inode: &Inode, time: Time, kill_privileges: bool) -> Stamp {
     let killed = without_privileges(inode.mode);
     let mode = (kill_privileges && inode.kind == NodeKind::File && killed != inode.mode)
         .then_some(killed);
