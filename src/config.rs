@@ -344,6 +344,23 @@ pub const REGRID_NODES_MAX: usize = 4096;
 /// What lies beyond counts as data.
 pub const SEEK_NODES_MAX: usize = 64 << 10;
 
+// Changes by control.
+
+/// Transactions of clients that are under way at once. One more is refused.
+pub const TRANSACTIONS_OPEN_MAX: usize = 64;
+/// Changes that are staged in one transaction. One more is refused.
+pub const TRANSACTION_STAGED_MAX: usize = 10_000;
+/// Journal entries of one transaction. One of more is refused as a whole.
+pub const TRANSACTION_CHANGES_MAX: usize = 50_000;
+/// Journal bytes of one transaction, 12 MiB. One of more is refused as a whole.
+pub const TRANSACTION_BYTES_MAX: usize = 12 << 20;
+/// How long a transaction may be under way where nothing is said. Then it is rolled back.
+pub const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
+/// Longest time that may be asked for.
+pub const TRANSACTION_DEADLINE_MAX: Duration = Duration::from_secs(3600);
+/// Entries of a directory of the tree that are read at a time.
+pub const LIST_BATCH: usize = 1024;
+
 // The journal as it is shown.
 
 /// Frames that are read at once for a page of entries.
@@ -368,3 +385,7 @@ pub const MONITOR_UNSYNCED_MAX: Duration = Duration::from_secs(5);
 pub const MONITOR_TRANSACTIONS_MAX: usize = 32;
 /// How often who follows the journal looks for new entries.
 pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
+/// Differences in one answer of `fs-journal/snapshots/diff` where nothing is said.
+pub const DIFFERENCES_PLAIN: usize = 1000;
+/// Differences that may be asked for. More are cut off, and it says so.
+pub const DIFFERENCES_MAX: usize = 100_000;

@@ -15,6 +15,7 @@ Exit codes:
   5  bytes are damaged or not what they claim to be
   6  someone uses it: a busy mount, a locked repository, an existing file
   7  permission denied
+  8  a transaction was refused: the tree has moved on
 
 Environment:
   CIDFS_REPO  directory of the repository

@@ -20,6 +20,8 @@ pub enum ErrorKind {
     Corrupt,
     /// Someone uses it, or it exists already.
     Busy,
+    /// The tree has moved on since the transaction was staged.
+    Conflict,
     /// The caller may not.
     Denied,
     /// A limit was exceeded.
@@ -39,7 +41,7 @@ impl ErrorKind {
             Self::Invalid => 400,
             Self::Denied => 403,
             Self::UnknownOperation | Self::NotFound => 404,
-            Self::Busy => 409,
+            Self::Busy | Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::Corrupt => 422,
             Self::Internal => 500,
@@ -60,6 +62,7 @@ impl ErrorKind {
             Self::Corrupt => 5,
             Self::Busy => 6,
             Self::Denied => 7,
+            Self::Conflict => 8,
         }
     }
 }
@@ -169,6 +172,7 @@ mod tests {
             ErrorKind::Timeout,
             ErrorKind::Corrupt,
             ErrorKind::Busy,
+            ErrorKind::Conflict,
             ErrorKind::Denied,
             ErrorKind::TooLarge,
             ErrorKind::NoSpace,
@@ -176,7 +180,7 @@ mod tests {
             ErrorKind::Internal,
         ] {
             assert!((400..600).contains(&kind.status()), "{kind:?}");
-            assert!((1..8).contains(&kind.exit_code()), "{kind:?}");
+            assert!((1..9).contains(&kind.exit_code()), "{kind:?}");
         }
     }
 

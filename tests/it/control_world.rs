@@ -14,6 +14,9 @@ use cidfs::control::{
     SourceAdmin, http,
 };
 use cidfs::testing::dag::Dag;
+use cidfs::clock::SystemClock;
+use cidfs::disk::RealDisk;
+use cidfs::tree::mfs::{Mfs, MfsOptions, Parts};
 use cidfs::tree::{NameError, NameResolver, Resolved, RootLister, Tree};
 use cidfs::unixfs::Reader;
 use serde_json::{Value, json};
@@ -115,10 +118,19 @@ pub(crate) struct World {
 }
 
 /// What operations work on, over the blocks of a DAG.
-pub(crate) fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context> {
+pub(crate) async fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context> {
     let blocks = Blocks::without_disk(StoreOptions::default(), Shelf::of(dag));
     let reader = Reader::new(Arc::clone(&blocks));
+    let parts = Parts {
+        journal_dir: repo.join("journal"),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock),
+        blocks: Arc::clone(&blocks),
+        reader: Arc::clone(&reader),
+    };
+    let mfs = Mfs::open(parts, MfsOptions::default()).await.unwrap();
     Arc::new(Context {
+        mfs,
         info: Info {
             repo,
             config: json!({}),
@@ -135,10 +147,10 @@ pub(crate) fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context
 
 impl World {
     /// Serves the content of a DAG.
-    pub(crate) fn new(dag: Dag) -> Self {
+    pub(crate) async fn new(dag: Dag) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ended = Arc::new(Ended::default());
-        let context = context(dir.path().to_owned(), dag, Arc::clone(&ended));
+        let context = context(dir.path().to_owned(), dag, Arc::clone(&ended)).await;
         let socket = Socket::bind(dir.path()).unwrap();
         let router = http::router(Arc::new(Registry::standard()), Arc::clone(&context));
         let (stop, stopping) = watch::channel(false);

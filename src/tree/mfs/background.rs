@@ -68,6 +68,7 @@ impl Mfs {
     pub async fn close(&self) {
         self.begin_close();
         self.background.end();
+        self.end_transactions();
         if self.journal.check().is_err() {
             return;
         }
@@ -102,6 +103,7 @@ fn run(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
             return;
         }
         let Some(mfs) = me.upgrade() else { return };
+        mfs.expire_transactions();
         if mfs.journal.last() > mfs.journal.durable()
             && let Err(error) = mfs.sync()
         {

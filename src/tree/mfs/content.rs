@@ -112,7 +112,7 @@ impl Mfs {
         Ok(data.len())
     }
 
-    fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
+    pub(super) fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
         let end = offset.checked_add(len);
         end.filter(|end| *end <= self.options.file_bytes_max).ok_or(TreeError::TooLarge)
     }

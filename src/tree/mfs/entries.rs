@@ -77,7 +77,7 @@ impl Mfs {
         self.change(caller.origin, Class::Normal, plan, done).await?
     }
 
-    fn check_new(&self, new: &New) -> Result<(), TreeError> {
+    pub(super) fn check_new(&self, new: &New) -> Result<(), TreeError> {
         match new {
             New::Symlink(target) if target.is_empty() => Err(TreeError::NotFound),
             New::Symlink(target) if target.len() > SYMLINK_BYTES_MAX => Err(TreeError::NameTooLong),
@@ -106,19 +106,8 @@ impl Mfs {
         hold: bool,
     ) -> Result<NodeAttr, TreeError> {
         check_name(name)?;
-        if self.options.portable {
-            return Err(TreeError::NotPermitted("hard links are not portable"));
-        }
         let plan = |state: &mut State, time: Time| {
-            let inode = state.node(node)?;
-            if inode.kind == NodeKind::Directory {
-                return Err(TreeError::NotPermitted("directories have one name").into());
-            }
-            if inode.nlink == 0 {
-                return Err(TreeError::NotFound.into());
-            }
-            free_name(state, parent, name)?;
-            check_room(inode, None, name)?;
+            self.may_link(state, node, parent, name)?;
             let logged = Logged {
                 path: state.path(node, None),
                 to: state.path(parent, Some(name)),
@@ -128,6 +117,28 @@ impl Mfs {
         };
         let done = |state: &mut State, ()| told(state, node, hold);
         self.change(caller.origin, Class::Normal, plan, done).await?
+    }
+
+    /// Proves that a node may get one more name.
+    pub(super) fn may_link(
+        &self,
+        state: &State,
+        node: NodeId,
+        parent: NodeId,
+        name: &[u8],
+    ) -> Step<()> {
+        if self.options.portable {
+            return Err(TreeError::NotPermitted("hard links are not portable").into());
+        }
+        let inode = state.node(node)?;
+        if inode.kind == NodeKind::Directory {
+            return Err(TreeError::NotPermitted("directories have one name").into());
+        }
+        if inode.nlink == 0 {
+            return Err(TreeError::NotFound.into());
+        }
+        free_name(state, parent, name)?;
+        Ok(check_room(inode, None, name)?)
     }
 
     /// Takes the name of what is not a directory away.
@@ -225,15 +236,27 @@ fn check_room(
     Ok(())
 }
 
-fn make_op(
+/// What a new node will be, in a directory of the tree.
+pub(super) fn make_op(
     state: &State,
+    caller: Caller,
+    at: (NodeId, &[u8]),
+    new: (NodeId, &New),
+    modes: (u32, u32),
+    time: Time,
+) -> Result<Make, TreeError> {
+    make_in(state.node(at.0)?, caller, at, new, modes, time)
+}
+
+/// What a new node will be, in the directory `above`.
+pub(super) fn make_in(
+    above: &Inode,
     caller: Caller,
     (parent, name): (NodeId, &[u8]),
     (node, new): (NodeId, &New),
     (mode, umask): (u32, u32),
     time: Time,
 ) -> Result<Make, TreeError> {
-    let above = state.node(parent)?;
     let is_directory = *new == New::Directory;
     let (mut mode, xattrs) = match new {
         New::Symlink(_) => (0o777, Vec::new()),

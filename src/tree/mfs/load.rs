@@ -36,9 +36,9 @@ impl Sealing {
 }
 
 /// A node that was read.
-struct Loaded {
-    number: NodeId,
-    inode: Inode,
+pub(super) struct Loaded {
+    pub(super) number: NodeId,
+    pub(super) inode: Inode,
 }
 
 impl Mfs {
@@ -104,7 +104,7 @@ impl Mfs {
     }
 
     /// Adds the names of a directory's special files, which UnixFS does not have.
-    async fn special_names(
+    pub(super) async fn special_names(
         &self,
         posix: &Cid,
         node: NodeId,
@@ -146,7 +146,7 @@ impl Mfs {
     }
 
     /// Reads what a name leads to; `None` is proof that it leads nowhere.
-    async fn read_node(
+    pub(super) async fn read_node(
         &self,
         parent: NodeId,
         name: &Name,

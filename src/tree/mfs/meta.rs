@@ -42,7 +42,7 @@ impl Mfs {
     }
 }
 
-fn attr_op(inode: &Inode, node: NodeId, set: &SetAttr, now: Time) -> Result<Attr, TreeError> {
+pub(super) fn attr_op(inode: &Inode, node: NodeId, set: &SetAttr, now: Time) -> Result<Attr, TreeError> {
     let time = |set: Option<SetTime>| {
         set.map(|set| match set {
             SetTime::Now => now,

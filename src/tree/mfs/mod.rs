@@ -32,8 +32,10 @@ mod node;
 mod op;
 mod open;
 mod options;
+pub mod path;
 mod rename;
 mod seal;
+mod snapshots;
 mod small_cid;
 mod state;
 mod transaction;
@@ -43,7 +45,10 @@ mod xattr;
 pub use checkpoint::Checkpointed;
 pub use figures::Figures;
 pub use open::{Parts, Recovery};
+pub use mounts::Content;
 pub use options::MfsOptions;
+pub use snapshots::{Differences, Difference};
+pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
 pub use types::*;
 
 use std::sync::Arc;
@@ -274,6 +279,11 @@ impl Mfs {
     /// The journal, to be read.
     pub fn journal(&self) -> &Journal {
         &self.journal
+    }
+
+    /// Profile of the CIDs that it makes.
+    pub fn profile(&self) -> crate::unixfs::profile::Profile {
+        self.options.profile
     }
 
     /// The journal, as people and programs read it.

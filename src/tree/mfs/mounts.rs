@@ -18,8 +18,9 @@ use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::MetaKind;
 
-/// What is mounted.
-struct Content {
+/// Content that can be mounted.
+#[derive(Debug, Clone)]
+pub struct Content {
     cid: Cid,
     kind: NodeKind,
     size: u64,
@@ -113,7 +114,8 @@ impl Mfs {
         self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
     }
 
-    async fn content(&self, cid: &Cid) -> Result<Content, TreeError> {
+    /// Looks at content that is to be mounted. Needs its root block.
+    pub async fn content(&self, cid: &Cid) -> Result<Content, TreeError> {
         let meta = self.reader.meta(cid).await?;
         let (kind, plain) = match meta.kind {
             MetaKind::File => (NodeKind::File, 0o644),
@@ -141,7 +143,22 @@ impl Mfs {
 }
 
 impl Content {
-    fn mount(&self, at: (NodeId, Name), node: NodeId, caller: Caller, time: Time) -> Mount {
+    /// Its CID.
+    pub fn cid(&self) -> Cid {
+        self.cid
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> NodeKind {
+        self.kind
+    }
+
+    /// Bytes of a file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    pub(super) fn mount(&self, at: (NodeId, Name), node: NodeId, caller: Caller, time: Time) -> Mount {
         Mount {
             parent: at.0,
             name: at.1,

@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) trim_at: usize,
     /// Nodes as they were when the transaction under way began.
     saved: Option<HashMap<NodeId, Option<Box<Inode>>>>,
+    /// `gone` as it was then.
+    gone_saved: std::collections::HashSet<NodeId>,
 }
 
 impl State {
@@ -73,11 +75,13 @@ impl State {
     /// Begins a transaction that can be taken back.
     pub(super) fn begin(&mut self) {
         self.saved = Some(HashMap::new());
+        self.gone_saved.clone_from(&self.gone);
     }
 
     /// Keeps what the transaction did.
     pub(super) fn keep(&mut self) {
         self.saved = None;
+        self.gone_saved.clear();
     }
 
     /// Takes back what the transaction did. Holds that were taken meanwhile stay.
@@ -87,8 +91,10 @@ impl State {
             match before {
                 Some(mut inode) => {
                     inode.held = held;
-                    if inode.is_clean() {
+                    if inode.is_clean() || inode.nlink == 0 {
                         self.dirty.remove(&node);
+                    } else {
+                        self.dirty.insert(node);
                     }
                     self.nodes.insert(node, inode);
                 }
@@ -98,6 +104,7 @@ impl State {
                 }
             }
         }
+        self.gone = std::mem::take(&mut self.gone_saved);
         self.unsealed_bytes = self.count_unsealed();
     }
 

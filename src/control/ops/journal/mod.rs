@@ -2,6 +2,9 @@
 
 mod entries;
 mod health;
+mod snapshots;
+mod transactions;
+mod tree;
 
 use std::sync::Arc;
 
@@ -45,6 +48,9 @@ pub(super) fn operations() -> Vec<Operation> {
     ];
     all.extend(entries::operations());
     all.extend(health::operations());
+    all.extend(transactions::operations());
+    all.extend(tree::operations());
+    all.extend(snapshots::operations());
     all
 }
 
@@ -75,11 +81,20 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
             "dirty": figures.dirty,
             "unsealed_bytes": figures.unsealed_bytes,
         },
-        "open_transactions": figures.transactions,
+        "open_transactions": open_transactions(&context),
         "snapshots": context.mfs.checkpoints().len(),
         "recovery": context.mfs.recovery(),
         "disk_free_bytes": figures.disk_free_bytes,
     })))
+}
+
+fn open_transactions(context: &Context) -> Vec<Value> {
+    let open = context.mfs.transactions().into_iter();
+    let told = open.map(|one| {
+        let (age_ms, left_ms) = (millis(one.age), millis(one.left));
+        json!({"transaction": one.id, "staged": one.staged, "age_ms": age_ms, "left_ms": left_ms})
+    });
+    told.collect()
 }
 
 fn millis(duration: std::time::Duration) -> u64 {

@@ -1,0 +1,138 @@
+//! Kept checkpoints: listed, compared, taken back from.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::super::core::Nothing;
+use super::checkpoint_fields;
+use super::transactions::perform;
+use super::tree::parse;
+use crate::config::{DIFFERENCES_MAX, DIFFERENCES_PLAIN};
+use crate::control::registry::Io;
+use crate::control::{Context, Operation, OperationError, Output};
+use crate::tree::mfs::Checkpointed;
+
+/// What to compare.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Diff {
+    /// The earlier state: the sequence of a kept checkpoint, its commit or root CID.
+    from: String,
+    /// The later state; without it the tree as it is now (a checkpoint is made).
+    #[serde(default)]
+    to: Option<String>,
+    /// Only below this path.
+    #[serde(default)]
+    path: String,
+    /// Most differences to give.
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+/// What to take back.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Restore {
+    /// The sequence of a kept checkpoint, its commit or root CID.
+    snapshot: String,
+    /// Path in the snapshot; `/` is all of it.
+    path: String,
+    /// Where it goes in the tree; without it, to the same path.
+    #[serde(default)]
+    to: Option<String>,
+    /// Replaces what is there.
+    #[serde(default)]
+    replace: bool,
+    /// Only the content, as a whole and at once, without owners, modes, times,
+    /// attributes and special files below it.
+    #[serde(default)]
+    content_only: bool,
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::read("fs-journal/snapshots/list", "Lists the kept checkpoints.", list),
+        Operation::write(
+            "fs-journal/snapshots/diff",
+            "Tells which paths differ between two checkpoints.",
+            diff,
+        )
+        .long(),
+        Operation::write(
+            "fs-journal/snapshots/restore",
+            "Brings a path back as a kept checkpoint has it.",
+            restore,
+        )
+        .long(),
+    ]
+}
+
+async fn list(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, OperationError> {
+    let kept = context.mfs.checkpoints();
+    let kept: Vec<Value> = kept.iter().rev().map(checkpoint_fields).collect();
+    Ok(Output::Json(json!({"snapshots": kept})))
+}
+
+/// Finds a kept checkpoint.
+fn named(context: &Context, name: &str) -> Result<Checkpointed, OperationError> {
+    let kept = context.mfs.checkpoints();
+    let is_it = |one: &&Checkpointed| {
+        one.sequence.to_string() == name
+            || one.commit.to_string() == name
+            || one.root.to_string() == name
+    };
+    kept.iter().rev().find(is_it).copied().ok_or_else(|| {
+        OperationError::not_found(format!("no kept checkpoint is {name:?}"))
+            .hint("`cidfs snapshot ls` lists them")
+    })
+}
+
+async fn diff(context: Arc<Context>, what: Diff, _: Io) -> Result<Output, OperationError> {
+    let limit = what.limit.unwrap_or(DIFFERENCES_PLAIN);
+    if limit == 0 || limit > DIFFERENCES_MAX {
+        let message = format!("limit must be from 1 to {DIFFERENCES_MAX}");
+        return Err(OperationError::invalid(message));
+    }
+    let from = named(&context, &what.from)?;
+    let to = match what.to.as_deref() {
+        Some(name) => named(&context, name)?,
+        None => context.mfs.checkpoint().await?,
+    };
+    let below = parse(&what.path)?;
+    let found = context.mfs.differences(&from, &to, &below, limit).await?;
+    let differences: Vec<Value> = found
+        .list
+        .iter()
+        .map(|one| {
+            json!({
+                "path": String::from_utf8_lossy(&one.path),
+                "change": one.change,
+                "old": one.old.map(|cid| cid.to_string()),
+                "new": one.new.map(|cid| cid.to_string()),
+            })
+        })
+        .collect();
+    Ok(Output::Json(json!({
+        "from": from.sequence,
+        "to": to.sequence,
+        "differences": differences,
+        "truncated": found.truncated,
+    })))
+}
+
+async fn restore(context: Arc<Context>, what: Restore, io: Io) -> Result<Output, OperationError> {
+    let snapshot = named(&context, &what.snapshot)?;
+    let from = parse(&what.path)?;
+    let to = what.to.as_deref().map_or_else(|| Ok(from.clone()), parse)?;
+    io.progress.tick(|| json!({"read": 0}));
+    let changes = match what.content_only {
+        true => context.mfs.grafts_of(&snapshot, &from, &to, what.replace).await?,
+        false => context.mfs.makings_of(&snapshot, &from, &to, what.replace).await?,
+    };
+    let count = changes.len();
+    let last = perform(&context, changes).await?;
+    Ok(Output::Json(json!({"entry_id": last, "changes": count, "snapshot": snapshot.sequence})))
+}

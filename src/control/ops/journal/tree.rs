@@ -1,0 +1,485 @@
+//! The writable tree by path. A change that names a transaction is staged in it.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::super::content::find;
+use super::super::pins::run_blocking;
+use super::transactions::{change, perform};
+use crate::block::Cid;
+use crate::cache::OwnSink;
+use crate::config::{CAT_CHUNK_BYTES, CAT_CHUNKS_AHEAD, LIST_BATCH, LS_ENTRIES_MAX};
+use crate::control::registry::Io;
+use crate::control::{ByteStream, Context, ErrorKind, Operation, OperationError, Output};
+use crate::tree::mfs::log::time;
+use crate::tree::mfs::path::{Held, TreePath};
+use crate::tree::mfs::{NodeAttr, NodeKind, RenameMode, SetAttr, Staged};
+use crate::unixfs::builder::{AddOptions, Adder, Input};
+
+/// A place of the tree.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct At {
+    /// Path in the tree.
+    path: String,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// A directory to make.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Mkdir {
+    /// Path in the tree.
+    path: String,
+    /// Permission bits, octal.
+    #[serde(default)]
+    mode: Option<String>,
+    /// Those above it too; one that is there is fine.
+    #[serde(default)]
+    parents: bool,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// A file to write.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Write {
+    /// Path in the tree; a file that is not there is made.
+    path: String,
+    /// Where in the file the bytes go; without it they replace what it has.
+    #[serde(default)]
+    offset: Option<u64>,
+    /// At its end as it is now.
+    #[serde(default)]
+    append: bool,
+    /// Text to write, where no bytes are sent as the body.
+    #[serde(default)]
+    text: Option<String>,
+    /// Permission bits of a new file, octal.
+    #[serde(default)]
+    mode: Option<String>,
+    /// Makes the directories above it.
+    #[serde(default)]
+    parents: bool,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// Bytes to read.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReadRange {
+    /// Path in the tree.
+    path: String,
+    /// First byte.
+    #[serde(default)]
+    offset: u64,
+    /// Most bytes.
+    #[serde(default)]
+    length: Option<u64>,
+}
+
+/// What to take away.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Remove {
+    /// Path in the tree.
+    path: String,
+    /// All below a directory too.
+    #[serde(default)]
+    recursive: bool,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// What to move.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Move {
+    /// Path in the tree.
+    from: String,
+    /// Its new path.
+    to: String,
+    /// Refuses to replace what is there.
+    #[serde(default)]
+    no_replace: bool,
+    /// Both change places.
+    #[serde(default)]
+    exchange: bool,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// Content to mount.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Mount {
+    /// Path in the tree; nothing may be there.
+    path: String,
+    /// A CID or a path of IPFS.
+    cid: String,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// A symbolic link to make.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Symlink {
+    /// Path in the tree.
+    path: String,
+    /// What it says.
+    target: String,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// Attributes to set.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Metadata {
+    /// Path in the tree.
+    path: String,
+    /// Permission bits, octal.
+    #[serde(default)]
+    mode: Option<String>,
+    /// Owner.
+    #[serde(default)]
+    uid: Option<u32>,
+    /// Group.
+    #[serde(default)]
+    gid: Option<u32>,
+    /// A transaction to stage it in.
+    #[serde(default)]
+    transaction: Option<u64>,
+}
+
+/// What to list.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Ls {
+    /// Path in the tree.
+    #[serde(default)]
+    path: String,
+    /// Where the answer before ended: its `cursor`.
+    #[serde(default)]
+    cursor: u64,
+    /// Most entries to give.
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::write("fs-journal/mkdir", "Makes a directory of the tree.", mkdir),
+        Operation::write("fs-journal/write", "Writes a file of the tree, all at once.", write)
+            .taking_body()
+            .long(),
+        Operation::read("fs-journal/read", "Gives the bytes of a file of the tree.", read)
+            .giving("application/octet-stream")
+            .long(),
+        Operation::write("fs-journal/remove", "Takes something out of the tree.", remove).long(),
+        Operation::write("fs-journal/move", "Moves something in the tree.", rename),
+        Operation::write("fs-journal/symlink", "Makes a symbolic link in the tree.", symlink),
+        Operation::write("fs-journal/metadata", "Sets mode or owner in the tree.", metadata),
+        Operation::write("fs-journal/mount", "Mounts content at a path of the tree.", mount),
+        Operation::write("fs-journal/unmount", "Takes mounted content away.", unmount),
+        Operation::read("fs-journal/ls", "Lists a directory of the tree.", ls),
+        Operation::read("fs-journal/stat", "Tells about a path of the tree, with its CID.", stat)
+            .long(),
+    ]
+}
+
+/// Takes a path apart.
+pub(super) fn parse(path: &str) -> Result<TreePath, OperationError> {
+    TreePath::parse(path.as_bytes()).map_err(|error| OperationError::from(error).context(path))
+}
+
+fn mode(text: Option<&str>, plain: u32) -> Result<u32, OperationError> {
+    let Some(text) = text else { return Ok(plain) };
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    mode.ok_or_else(|| OperationError::invalid(format!("{text:?} is no mode in octal")))
+}
+
+async fn held(context: &Context, path: &str) -> Result<Held, OperationError> {
+    let found = context.mfs.find(&parse(path)?).await;
+    found.map_err(|error| OperationError::from(error).context(path))
+}
+
+async fn mkdir(context: Arc<Context>, what: Mkdir, _: Io) -> Result<Output, OperationError> {
+    let (path, mode) = (parse(&what.path)?, mode(what.mode.as_deref(), 0o777)?);
+    let staged = Staged::Mkdir { path, mode, parents: what.parents };
+    change(&context, what.transaction, staged).await
+}
+
+async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, OperationError> {
+    let (path, mode) = (parse(&what.path)?, mode(what.mode.as_deref(), 0o666)?);
+    if what.append && (what.offset.is_some() || what.transaction.is_some()) {
+        let message = "append goes with neither an offset nor a transaction";
+        return Err(OperationError::invalid(message));
+    }
+    if io.body.is_some() && what.text.is_some() {
+        return Err(OperationError::invalid("give either text or bytes to write"));
+    }
+    let offset = match what.append {
+        true => match context.mfs.find(&path).await {
+            Ok(held) => Some(held.attr().size),
+            Err(crate::tree::TreeError::NotFound) => None,
+            Err(error) => return Err(error.into()),
+        },
+        false => what.offset,
+    };
+    let reader: Box<dyn Read + Send> = match (io.body, what.text) {
+        // Made here: reading the body needs the runtime that it came by.
+        (Some(body), _) => Box::new(SyncIoBridge::new(StreamReader::new(body))),
+        (None, text) => Box::new(std::io::Cursor::new(text.unwrap_or_default())),
+    };
+    // No collection begins before the tree names what is added.
+    let sink = context.blocks.own_sink();
+    let (content, size) = add(&context, Arc::clone(&sink), reader).await?;
+    if what.parents
+        && let Some(above) = above(&what.path)
+    {
+        let staged = Staged::Mkdir { path: parse(above)?, mode: 0o777, parents: true };
+        change(&context, what.transaction, staged).await?;
+    }
+    let staged = Staged::Write { path, content, size, offset, mode };
+    let Output::Json(mut told) = change(&context, what.transaction, staged).await? else {
+        return Err(OperationError::internal("bytes where JSON was expected"));
+    };
+    if let Some(fields) = told.as_object_mut() {
+        fields.insert("size".to_owned(), size.into());
+        fields.insert("cid".to_owned(), content.to_string().into());
+    }
+    Ok(Output::Json(told))
+}
+
+fn above(path: &str) -> Option<&str> {
+    path.trim_end_matches('/').rsplit_once('/').map(|(above, _)| above)
+}
+
+/// Makes own blocks of bytes, as the tree itself would.
+async fn add(
+    context: &Context,
+    sink: Arc<OwnSink>,
+    reader: Box<dyn Read + Send>,
+) -> Result<(Cid, u64), OperationError> {
+    let options = AddOptions { pin: false, ..AddOptions::from_profile(context.mfs.profile()) };
+    run_blocking(move || {
+        let adder = Adder::new(options, Arc::clone(&sink) as _)?;
+        let added = adder.add_all(vec![Input::reader(reader)], &|_| ())?;
+        sink.flush()?;
+        let root = added.first();
+        let root = root.ok_or_else(|| OperationError::internal("nothing was added"))?;
+        Ok((root.cid, root.size))
+    })
+    .await
+}
+
+async fn read(context: Arc<Context>, what: ReadRange, _: Io) -> Result<Output, OperationError> {
+    let file = held(&context, &what.path).await?;
+    if file.attr().kind != NodeKind::File {
+        return Err(OperationError::invalid(format!("{} is no file", what.path)));
+    }
+    let left = file.attr().size.saturating_sub(what.offset);
+    let length = what.length.map_or(left, |length| length.min(left));
+    Ok(Output::Bytes {
+        content_type: "application/octet-stream",
+        length: Some(length),
+        stream: file_bytes(Arc::new(file), what.offset, length),
+    })
+}
+
+fn file_bytes(file: Arc<Held>, offset: u64, length: u64) -> ByteStream {
+    let step = CAT_CHUNK_BYTES as u64;
+    let end = offset + length;
+    let starts = stream::iter((0..length.div_ceil(step)).map(move |index| offset + index * step));
+    let chunks = starts.map(move |start| {
+        let file = Arc::clone(&file);
+        async move {
+            let wanted = usize::try_from((end - start).min(step)).unwrap_or(CAT_CHUNK_BYTES);
+            let mut chunk = vec![0; wanted];
+            let read = file.mfs().read(file.node(), start, &mut chunk).await?;
+            if read != wanted {
+                let message = "the file became shorter while it was read";
+                return Err(OperationError::new(ErrorKind::Conflict, message));
+            }
+            Ok(Bytes::from(chunk))
+        }
+    });
+    chunks.buffered(CAT_CHUNKS_AHEAD).boxed()
+}
+
+async fn remove(context: Arc<Context>, what: Remove, _: Io) -> Result<Output, OperationError> {
+    let path = parse(&what.path)?;
+    let staged = Staged::Remove { path: path.clone(), recursive: what.recursive };
+    let outcome = change(&context, what.transaction, staged).await;
+    match outcome {
+        Err(error)
+            if error.kind == ErrorKind::TooLarge
+                && what.recursive
+                && what.transaction.is_none() =>
+        {
+            // Too much for one transaction: in parts, the lowest first.
+            let last = remove_in_parts(&context, path).await?;
+            Ok(Output::Json(json!({"entry_id": last})))
+        }
+        outcome => outcome,
+    }
+}
+
+/// Takes a directory away that has too much in it for one transaction.
+async fn remove_in_parts(context: &Arc<Context>, path: TreePath) -> Result<u64, OperationError> {
+    let mut open = vec![path];
+    while let Some(path) = open.last().cloned() {
+        let staged = Staged::Remove { path: path.clone(), recursive: true };
+        match perform(context, vec![staged]).await {
+            Ok(last) if open.len() == 1 => return Ok(last),
+            Ok(_) => {
+                open.pop();
+            }
+            Err(error) if error.kind == ErrorKind::TooLarge => {
+                let dir = context.mfs.find(&path).await?;
+                let page = context.mfs.readdir(dir.node(), 0, LIST_BATCH).await?;
+                let (dirs, files): (Vec<_>, Vec<_>) =
+                    page.into_iter().partition(|entry| entry.attr.kind == NodeKind::Directory);
+                let gone = files.iter().map(|entry| Staged::Remove {
+                    path: path.join(&entry.name),
+                    recursive: false,
+                });
+                perform(context, gone.collect()).await?;
+                open.extend(dirs.iter().map(|entry| path.join(&entry.name)));
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Err(OperationError::internal("nothing was removed"))
+}
+
+async fn rename(context: Arc<Context>, what: Move, _: Io) -> Result<Output, OperationError> {
+    let mode = match (what.no_replace, what.exchange) {
+        (false, false) => RenameMode::Replace,
+        (true, false) => RenameMode::NoReplace,
+        (false, true) => RenameMode::Exchange,
+        (true, true) => {
+            return Err(OperationError::invalid("no_replace and exchange exclude each other"));
+        }
+    };
+    let staged = Staged::Move { from: parse(&what.from)?, to: parse(&what.to)?, mode };
+    change(&context, what.transaction, staged).await
+}
+
+async fn symlink(context: Arc<Context>, what: Symlink, _: Io) -> Result<Output, OperationError> {
+    let staged = Staged::Symlink { path: parse(&what.path)?, target: what.target.into() };
+    change(&context, what.transaction, staged).await
+}
+
+async fn metadata(context: Arc<Context>, what: Metadata, _: Io) -> Result<Output, OperationError> {
+    let bits = what.mode.as_deref().map(|text| mode(Some(text), 0)).transpose()?;
+    let set = SetAttr { mode: bits, uid: what.uid, gid: what.gid, ..SetAttr::default() };
+    if set == SetAttr::default() {
+        return Err(OperationError::invalid("give a mode, a uid or a gid"));
+    }
+    change(&context, what.transaction, Staged::Metadata { path: parse(&what.path)?, set }).await
+}
+
+async fn mount(context: Arc<Context>, what: Mount, _: Io) -> Result<Output, OperationError> {
+    let node = find(&context, &what.cid).await?;
+    let cid = context.tree.cid(&node).await?;
+    let cid = cid.ok_or_else(|| OperationError::invalid(format!("{} has no CID", what.cid)))?;
+    let content = context.mfs.content(&cid).await;
+    let content = content.map_err(|error| OperationError::from(error).context(cid))?;
+    let staged = Staged::Mount { path: parse(&what.path)?, content, plain: false };
+    change(&context, what.transaction, staged).await
+}
+
+async fn unmount(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationError> {
+    change(&context, at.transaction, Staged::Unmount { path: parse(&at.path)? }).await
+}
+
+fn attr_fields(attr: &NodeAttr) -> Map<String, Value> {
+    let kind = match attr.kind {
+        NodeKind::File => "file",
+        NodeKind::Directory => "directory",
+        NodeKind::Symlink => "symlink",
+        NodeKind::Fifo => "fifo",
+        NodeKind::Socket => "socket",
+        NodeKind::CharDevice => "character device",
+        NodeKind::BlockDevice => "block device",
+    };
+    let fields = json!({
+        "kind": kind,
+        "size": attr.size,
+        "mode": format!("{:04o}", attr.mode),
+        "uid": attr.uid,
+        "gid": attr.gid,
+        "nlink": attr.nlink,
+        "mtime": time::format_at(attr.mtime.sec, attr.mtime.nsec),
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Map::new()
+        }
+    }
+}
+
+fn entry_fields(name: &[u8], attr: &NodeAttr) -> Value {
+    let mut fields = attr_fields(attr);
+    fields.insert("name".to_owned(), String::from_utf8_lossy(name).into());
+    if std::str::from_utf8(name).is_err() {
+        // What JSON cannot carry as text.
+        let bytes = multibase::encode(multibase::Base::Base16Lower, name);
+        fields.insert("name_bytes".to_owned(), bytes.into());
+    }
+    Value::Object(fields)
+}
+
+async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationError> {
+    let limit = what.limit.unwrap_or(LS_ENTRIES_MAX);
+    if limit == 0 || limit > LS_ENTRIES_MAX {
+        let message = format!("limit must be from 1 to {LS_ENTRIES_MAX}");
+        return Err(OperationError::invalid(message));
+    }
+    let dir = held(&context, &what.path).await?;
+    if dir.attr().kind != NodeKind::Directory {
+        let name = what.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+        let entry = entry_fields(name.as_bytes(), dir.attr());
+        let told = json!({"entries": [entry], "cursor": null, "directory": false});
+        return Ok(Output::Json(told));
+    }
+    let page = context.mfs.readdir(dir.node(), what.cursor, limit).await?;
+    let cursor = page.last().filter(|_| page.len() == limit).map(|last| last.cookie);
+    let entries: Vec<Value> =
+        page.iter().map(|entry| entry_fields(&entry.name, &entry.attr)).collect();
+    Ok(Output::Json(json!({"entries": entries, "cursor": cursor, "directory": true})))
+}
+
+async fn stat(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationError> {
+    let found = held(&context, &at.path).await?;
+    let mut fields = attr_fields(found.attr());
+    fields.insert("path".to_owned(), String::from_utf8_lossy(&parse(&at.path)?.bytes()).into());
+    let cid = context.mfs.cid(found.node()).await?;
+    fields.insert("cid".to_owned(), cid.map(|cid| cid.to_string()).into());
+    if found.attr().kind == NodeKind::Symlink {
+        let target = context.mfs.readlink(found.node())?;
+        fields.insert("target".to_owned(), String::from_utf8_lossy(&target).into());
+    }
+    Ok(Output::Json(Value::Object(fields)))
+}

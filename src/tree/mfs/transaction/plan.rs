@@ -1,0 +1,406 @@
+//! What a change by path comes to, by the tree as it is at that moment.
+
+use super::super::apply::MOUNTED;
+use super::super::content::{content, stamp};
+use super::super::entries::{free_name, make_op};
+use super::super::extents::{Data, Extent};
+use super::super::fault::{Fault, Need, Step};
+use super::super::meta::attr_op;
+use super::super::mounts::Content;
+use super::super::node::{Inode, Name, To};
+use super::super::op::{Logged, Make, Op};
+use super::super::path::TreePath;
+use super::super::rename::may_move;
+use super::super::state::State;
+use super::super::types::{Caller, New, NodeId, NodeKind, RenameMode, SetAttr, Time};
+use super::super::{Mfs, entries};
+use super::staged::{Made, Staged};
+use crate::block::Cid;
+use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
+use crate::tree::error::TreeError;
+
+/// Permission bits that group and others do not get where nothing is said.
+const UMASK: u32 = 0o022;
+
+impl Mfs {
+    /// Loads what a change will need, and refuses what can never be.
+    pub(super) async fn prepare(&self, staged: &Staged) -> Result<(), TreeError> {
+        match staged {
+            Staged::Write { path, size, offset, .. } => {
+                let end = self.end_of(offset.unwrap_or(0), *size)?;
+                if let (Some(node), Some(offset)) = (self.loaded(path).await?, *offset) {
+                    match self.keep_cut_leaves(node, &[offset, end]).await {
+                        Ok(()) | Err(TreeError::IsADirectory | TreeError::Invalid(_)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Staged::Truncate { path, size } => {
+                self.end_of(0, *size)?;
+                if let Some(node) = self.loaded(path).await? {
+                    match self.keep_cut_leaves(node, &[*size]).await {
+                        Ok(()) | Err(TreeError::IsADirectory | TreeError::Invalid(_)) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+            Staged::Remove { path, recursive: true } => {
+                if let Some(node) = self.loaded(path).await? {
+                    self.load_below(node).await?;
+                }
+            }
+            Staged::Symlink { target, .. } => self.check_new(&New::Symlink(target.clone()))?,
+            Staged::Make(made) => self.check_new(&made.new)?,
+            Staged::Move { from, to, .. } | Staged::Link { from, to } => {
+                self.loaded(from).await?;
+                self.loaded(to).await?;
+            }
+            Staged::Mkdir { .. }
+            | Staged::Remove { .. }
+            | Staged::Metadata { .. }
+            | Staged::Mount { .. }
+            | Staged::Unmount { .. } => {}
+        }
+        Ok(())
+    }
+
+    /// What a path leads to now; `None` where it leads nowhere yet.
+    async fn loaded(&self, path: &TreePath) -> Result<Option<NodeId>, TreeError> {
+        match self.look(|state| state.at(path)).await {
+            Ok(node) => Ok(Some(node)),
+            Err(TreeError::NotFound | TreeError::NotADirectory) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads all names below a directory, up to what one transaction may take away.
+    async fn load_below(&self, node: NodeId) -> Result<(), TreeError> {
+        let (mut open, mut count) = (vec![node], 0);
+        while let Some(dir) = open.pop() {
+            let is_open = {
+                let state = self.state.lock();
+                let inode = state.nodes.get(&dir);
+                inode.is_some_and(|inode| {
+                    inode.kind == NodeKind::Directory && inode.xattr(MOUNTED).is_none()
+                })
+            };
+            let mut cookie = 0;
+            while is_open {
+                let page = match self.readdir(dir, cookie, LIST_BATCH).await {
+                    Ok(page) => page,
+                    Err(TreeError::NotFound | TreeError::NotADirectory) => break,
+                    Err(error) => return Err(error),
+                };
+                let Some(last) = page.last() else { break };
+                cookie = last.cookie;
+                count += page.len();
+                if count > TRANSACTION_CHANGES_MAX {
+                    return Err(too_many());
+                }
+                let below = page.iter().filter(|entry| entry.attr.kind == NodeKind::Directory);
+                open.extend(below.map(|entry| entry.attr.node));
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves that a change may happen, and gives what it does.
+    pub(super) fn plan(
+        &self,
+        state: &State,
+        caller: Caller,
+        staged: &Staged,
+        time: Time,
+    ) -> Step<Vec<Logged>> {
+        match staged {
+            Staged::Mkdir { path, mode, parents } => {
+                mkdir(state, caller, path, (*mode, *parents), time)
+            }
+            Staged::Write { path, content, size, offset, mode } => {
+                write(state, caller, path, (*content, *size, *offset), *mode, time)
+            }
+            Staged::Truncate { path, size } => {
+                let node = state.at(path)?;
+                let inode = state.node(node)?;
+                content(inode)?;
+                let op = Op::Resize { node, size: *size, stamp: stamp(inode, time, true) };
+                Ok(vec![logged(path, op)])
+            }
+            Staged::Remove { path, recursive } => {
+                let mut gone = Vec::new();
+                let at = state.above(path)?;
+                remove(state, (at.0, at.1), path, *recursive, time, &mut gone)?;
+                Ok(gone)
+            }
+            Staged::Move { from, to, mode } => rename(state, from, to, *mode, time),
+            Staged::Symlink { path, target } => {
+                let (parent, name) = state.above(path)?;
+                free_name(state, parent, name)?;
+                let new = New::Symlink(target.clone());
+                let at = (parent, &name[..]);
+                let made = make_op(state, caller, at, (state.fresh(), &new), (0, 0), time)?;
+                Ok(vec![logged(path, Op::Make(made))])
+            }
+            Staged::Link { from, to } => self.plan_link(state, from, to, time),
+            Staged::Metadata { path, set } => {
+                let node = state.at(path)?;
+                let op = attr_op(state.node(node)?, node, set, time)?;
+                Ok(vec![logged(path, Op::Attr(op))])
+            }
+            Staged::Mount { path, content, plain } => {
+                mount(state, caller, path, (content, *plain), time)
+            }
+            Staged::Unmount { path } => {
+                let (parent, name) = state.above(path)?;
+                let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
+                if state.node(node)?.xattr(MOUNTED).is_none() {
+                    return Err(TreeError::Invalid("no CID is mounted there").into());
+                }
+                Ok(vec![logged(path, Op::Unmount { parent, name: name.clone(), time })])
+            }
+            Staged::Make(made) => make(state, made, time),
+        }
+    }
+
+    fn plan_link(
+        &self,
+        state: &State,
+        from: &TreePath,
+        to: &TreePath,
+        time: Time,
+    ) -> Step<Vec<Logged>> {
+        let node = state.at(from)?;
+        let (parent, name) = state.above(to)?;
+        self.may_link(state, node, parent, name)?;
+        let op = Op::Link { node, parent, name: name.clone(), time };
+        Ok(vec![Logged { path: from.bytes(), to: to.bytes(), op }])
+    }
+}
+
+fn too_many() -> TreeError {
+    TreeError::Limit(format!("{TRANSACTION_CHANGES_MAX} changes at once"))
+}
+
+fn logged(path: &TreePath, op: Op) -> Logged {
+    Logged { path: path.bytes(), to: Vec::new(), op }
+}
+
+fn mkdir(
+    state: &State,
+    caller: Caller,
+    path: &TreePath,
+    (mode, parents): (u32, bool),
+    time: Time,
+) -> Step<Vec<Logged>> {
+    let mut all = Vec::new();
+    let (mut at, mut here) = (NodeId::ROOT, TreePath::parse(b"")?);
+    // Below the first that is missing nothing is there.
+    let mut above: Option<Inode> = None;
+    let count = path.names().len();
+    for (depth, name) in (1..).zip(path.names()) {
+        here = here.join(name);
+        let is_last = depth == count;
+        let found = if above.is_none() { state.find(at, name)? } else { None };
+        if let Some(node) = found {
+            if is_last && !parents {
+                return Err(TreeError::Exists.into());
+            }
+            state.directory(node)?;
+            at = node;
+            continue;
+        }
+        if !is_last && !parents {
+            return Err(TreeError::NotFound.into());
+        }
+        if above.is_none() {
+            free_name(state, at, name)?;
+        }
+        let node = NodeId::counted(state.next + all.len() as u64);
+        let parent = match &above {
+            Some(inode) => inode,
+            None => state.node(at)?,
+        };
+        let made = entries::make_in(parent, caller, (at, name), (node, &New::Directory), (mode, UMASK), time)?;
+        above = Some(Inode {
+            mode: made.mode,
+            gid: made.gid,
+            xattrs: (!made.xattrs.is_empty())
+                .then(|| Box::new(made.xattrs.iter().cloned().collect())),
+            ..super::super::load::plain_inode(NodeKind::Directory, super::super::node::Body::Special)
+        });
+        all.push(logged(&here, Op::Make(made)));
+        at = node;
+    }
+    if path.names().is_empty() && !parents {
+        return Err(TreeError::Exists.into());
+    }
+    Ok(all)
+}
+
+fn write(
+    state: &State,
+    caller: Caller,
+    path: &TreePath,
+    (cid, size, offset): (Cid, u64, Option<u64>),
+    mode: u32,
+    time: Time,
+) -> Step<Vec<Logged>> {
+    let (parent, name) = state.above(path)?;
+    let mut all = Vec::new();
+    let (node, mark) = match state.find(parent, name)? {
+        Some(node) => {
+            let inode = state.node(node)?;
+            let mark = stamp(inode, time, true);
+            if content(inode)?.size() > 0 && offset.is_none() {
+                all.push(logged(path, Op::Resize { node, size: 0, stamp: mark }));
+            }
+            (node, mark)
+        }
+        None => {
+            free_name(state, parent, name)?;
+            let node = state.fresh();
+            let at = (parent, &name[..]);
+            let made = make_op(state, caller, at, (node, &New::File), (mode, UMASK), time)?;
+            all.push(logged(path, Op::Make(made)));
+            (node, super::super::op::Stamp { time, mode: None })
+        }
+    };
+    all.extend(share(node, offset.unwrap_or(0), (cid, size), mark).map(|op| logged(path, op)));
+    Ok(all)
+}
+
+/// Puts content into a file.
+fn share(
+    node: NodeId,
+    offset: u64,
+    (cid, size): (Cid, u64),
+    stamp: super::super::op::Stamp,
+) -> Option<Op> {
+    let data = Data::Shared { cid: (&cid).into(), offset: 0 };
+    let ranges = vec![Extent { len: size, data }];
+    (size > 0).then_some(Op::Share { node, offset, stamp, ranges })
+}
+
+/// Gathers what takes a name away, and before it what is below.
+fn remove(
+    state: &State,
+    (parent, name): (NodeId, &Name),
+    path: &TreePath,
+    recursive: bool,
+    time: Time,
+    gone: &mut Vec<Logged>,
+) -> Step<()> {
+    // What is to be visited, and whether what is below it was.
+    let mut open = vec![((parent, name.clone()), path.clone(), false)];
+    while let Some(((parent, name), path, below_done)) = open.pop() {
+        if gone.len() + open.len() > TRANSACTION_CHANGES_MAX {
+            return Err(too_many().into());
+        }
+        let node = state.find(parent, &name)?.ok_or(TreeError::NotFound)?;
+        let inode = state.node(node)?;
+        if inode.kind != NodeKind::Directory {
+            gone.push(logged(&path, Op::Unlink { parent, name, time }));
+        } else if inode.xattr(MOUNTED).is_some() && recursive {
+            // Content as a whole: what is below it is not to be fetched for this.
+            gone.push(logged(&path, Op::Unmount { parent, name, time }));
+        } else if below_done {
+            gone.push(logged(&path, Op::Rmdir { parent, name, time }));
+        } else if recursive {
+            open.push(((parent, name), path.clone(), true));
+            for name in names_in(state, node)? {
+                let below = path.join(&name);
+                open.push(((node, name), below, false));
+            }
+        } else if state.is_empty(node)? {
+            gone.push(logged(&path, Op::Rmdir { parent, name, time }));
+        } else {
+            return Err(TreeError::NotEmpty.into());
+        }
+    }
+    Ok(())
+}
+
+/// The names in a directory, all of them loaded.
+fn names_in(state: &State, node: NodeId) -> Step<Vec<Name>> {
+    let directory = state.directory(node)?;
+    if directory.base.is_some() && !directory.complete {
+        return Err(Fault::Need(Need::Listing(node)));
+    }
+    let mut names = Vec::new();
+    for (key, dentry) in &directory.entries {
+        match dentry.to {
+            To::Node(_) => names.push(key.name.clone()),
+            To::Unloaded => return Err(Fault::Need(Need::Entry(node, key.name.clone()))),
+            To::Absent => {}
+        }
+    }
+    Ok(names)
+}
+
+fn rename(
+    state: &State,
+    from: &TreePath,
+    to: &TreePath,
+    mode: RenameMode,
+    time: Time,
+) -> Step<Vec<Logged>> {
+    let (source, target) = (state.above(from)?, state.above(to)?);
+    if !may_move(state, (source.0, source.1), (target.0, target.1), mode)? {
+        return Ok(Vec::new());
+    }
+    let op = Op::Rename {
+        from: (source.0, source.1.clone()),
+        to: (target.0, target.1.clone()),
+        mode,
+        time,
+    };
+    Ok(vec![Logged { path: from.bytes(), to: to.bytes(), op }])
+}
+
+fn mount(
+    state: &State,
+    caller: Caller,
+    path: &TreePath,
+    (content, plain): (&Content, bool),
+    time: Time,
+) -> Step<Vec<Logged>> {
+    let (parent, name) = state.above(path)?;
+    free_name(state, parent, name)?;
+    let node = state.fresh();
+    let op = Op::Mount(content.mount((parent, name.clone()), node, caller, time));
+    let mut all = vec![logged(path, op)];
+    if plain {
+        all.push(logged(path, Op::RemoveXattr { node, name: MOUNTED.into(), time }));
+    }
+    Ok(all)
+}
+
+/// Makes something as it once was.
+fn make(state: &State, made: &Made, time: Time) -> Step<Vec<Logged>> {
+    let (parent, name) = state.above(&made.path)?;
+    free_name(state, parent, name)?;
+    let node = state.fresh();
+    let xattrs = made.xattrs.iter().map(|(name, value)| (Name::from(&name[..]), value.clone()));
+    let op = Make {
+        parent,
+        name: name.clone(),
+        node,
+        new: made.new.clone(),
+        mode: made.mode,
+        uid: made.uid,
+        gid: made.gid,
+        time,
+        xattrs: xattrs.collect(),
+    };
+    let mut all = vec![logged(&made.path, Op::Make(op))];
+    if let Some(content) = made.content {
+        let mark = super::super::op::Stamp { time, mode: None };
+        all.extend(share(node, 0, content, mark).map(|op| logged(&made.path, op)));
+    }
+    if made.times != SetAttr::default() {
+        let plain = super::super::load::plain_inode(NodeKind::Symlink, super::super::node::Body::Special);
+        let op = attr_op(&plain, node, &made.times, time)?;
+        all.push(logged(&made.path, Op::Attr(op)));
+    }
+    Ok(all)
+}

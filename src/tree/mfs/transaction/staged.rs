@@ -1,0 +1,169 @@
+//! Changes by path.
+
+use bytes::Bytes;
+
+use super::super::mounts::Content;
+use super::super::path::TreePath;
+use super::super::types::{New, RenameMode, SetAttr};
+use crate::block::Cid;
+
+/// A change, by path.
+#[derive(Debug, Clone)]
+pub enum Staged {
+    /// Makes a directory, with those above it if `parents`; one that is there
+    /// is then fine.
+    Mkdir {
+        /// Where.
+        path: TreePath,
+        /// The 12 permission bits.
+        mode: u32,
+        /// Make those above it too.
+        parents: bool,
+    },
+    /// Puts content into a file, which is made if it is not there.
+    Write {
+        /// Where.
+        path: TreePath,
+        /// The content, a file.
+        content: Cid,
+        /// Its length.
+        size: u64,
+        /// Where in the file; without it the file is replaced.
+        offset: Option<u64>,
+        /// Permission bits of a new file.
+        mode: u32,
+    },
+    /// Sets a file's length.
+    Truncate {
+        /// Where.
+        path: TreePath,
+        /// The length.
+        size: u64,
+    },
+    /// Takes something away.
+    Remove {
+        /// What.
+        path: TreePath,
+        /// All below a directory too.
+        recursive: bool,
+    },
+    /// Moves something.
+    Move {
+        /// What.
+        from: TreePath,
+        /// Where to; a directory that is there is not moved into.
+        to: TreePath,
+        /// What happens to what is there.
+        mode: RenameMode,
+    },
+    /// Makes a symbolic link.
+    Symlink {
+        /// Where.
+        path: TreePath,
+        /// To where.
+        target: Bytes,
+    },
+    /// Gives something one more name.
+    Link {
+        /// What.
+        from: TreePath,
+        /// The name.
+        to: TreePath,
+    },
+    /// Sets attributes; not the length.
+    Metadata {
+        /// Of what.
+        path: TreePath,
+        /// Which.
+        set: SetAttr,
+    },
+    /// Mounts content.
+    Mount {
+        /// Where; nothing may be there.
+        path: TreePath,
+        /// The content.
+        content: Content,
+        /// It becomes part of the tree at once, not something mounted.
+        plain: bool,
+    },
+    /// Takes mounted content away.
+    Unmount {
+        /// From where.
+        path: TreePath,
+    },
+    /// Makes something as it once was.
+    Make(Box<Made>),
+}
+
+/// Something as it once was.
+#[derive(Debug, Clone)]
+pub struct Made {
+    pub(in super::super) path: TreePath,
+    pub(in super::super) new: New,
+    pub(in super::super) mode: u32,
+    pub(in super::super) uid: u32,
+    pub(in super::super) gid: u32,
+    pub(in super::super) xattrs: Vec<(Bytes, Bytes)>,
+    /// Content of a file, and its length.
+    pub(in super::super) content: Option<(Cid, u64)>,
+    /// Its times, set when it is made; a directory's change with what comes into it.
+    pub(in super::super) times: SetAttr,
+}
+
+impl Staged {
+    /// What it concerns.
+    pub fn path(&self) -> &TreePath {
+        match self {
+            Self::Mkdir { path, .. }
+            | Self::Write { path, .. }
+            | Self::Truncate { path, .. }
+            | Self::Remove { path, .. }
+            | Self::Symlink { path, .. }
+            | Self::Metadata { path, .. }
+            | Self::Mount { path, .. }
+            | Self::Unmount { path } => path,
+            Self::Move { from, .. } | Self::Link { from, .. } => from,
+            Self::Make(made) => &made.path,
+        }
+    }
+
+    /// What it does, as entries of the journal call it.
+    pub fn operation(&self) -> &'static str {
+        match self {
+            Self::Mkdir { .. } => "mkdir",
+            Self::Write { .. } => "write",
+            Self::Truncate { .. } => "truncate",
+            Self::Remove { recursive: true, .. } => "rmdir",
+            Self::Remove { recursive: false, .. } => "unlink",
+            Self::Move { .. } => "rename",
+            Self::Symlink { .. } => "symlink",
+            Self::Link { .. } => "link",
+            Self::Metadata { .. } => "metadata",
+            Self::Mount { .. } => "mount",
+            Self::Unmount { .. } => "unmount",
+            Self::Make(made) => match made.new {
+                New::File => "create",
+                New::Directory => "mkdir",
+                New::Symlink(_) => "symlink",
+                New::Fifo | New::Socket | New::CharDevice(_) | New::BlockDevice(_) => "mknod",
+            },
+        }
+    }
+
+    /// Content that it will refer to.
+    pub(super) fn content(&self) -> Option<Cid> {
+        match self {
+            Self::Write { content, .. } => Some(*content),
+            Self::Mount { content, .. } => Some(content.cid()),
+            Self::Make(made) => made.content.map(|(cid, _)| cid),
+            Self::Mkdir { .. }
+            | Self::Truncate { .. }
+            | Self::Remove { .. }
+            | Self::Move { .. }
+            | Self::Symlink { .. }
+            | Self::Link { .. }
+            | Self::Metadata { .. }
+            | Self::Unmount { .. } => None,
+        }
+    }
+}
