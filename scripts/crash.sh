@@ -100,6 +100,7 @@ if [ "${#subject[@]}" -eq 0 ]; then
 fi
 case $mode in
 quick)
+    self_test
     crash fsynced --fsynced --rounds 12
     crash index-deleted --rounds 4 --delete-index
     crash segment-cut --rounds 8 --cut-segment
