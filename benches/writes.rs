@@ -464,7 +464,7 @@ fn overwrite(job: &Job) -> Done {
     rng.fill_bytes(&mut page);
     let mut job = job.again();
     job.start();
-    let mut count = 0;
+    let mut count: u64 = 0;
     while count < 20_000 && !job.late() {
         page[..8].copy_from_slice(&count.to_le_bytes());
         let at = rng.random_range(0..pages) * 4096;

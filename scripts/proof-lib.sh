@@ -27,6 +27,8 @@ proof_begin() {
     # Not on a tmpfs: what is proven here is about disks.
     mkdir -p "$target"
     work=$(mktemp -d "$(cd "$target" && pwd)/$proof_name.XXXXXX")
+    # Some tests become other users, who must get through to the mount.
+    chmod 755 "$work"
     export CIDFS_REPO=$work/repo
     trap proof_leave EXIT
     trap 'exit 130' INT

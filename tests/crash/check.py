@@ -16,6 +16,13 @@ class Difference(Exception):
 
 def seen(root):
     """Path to what is there, in the form of `Model.portrait`."""
+    try:
+        return walk(root)
+    except OSError as error:
+        raise Difference([f"the tree cannot be read: {error}"]) from error
+
+
+def walk(root):
     found, names, open_ = {}, {}, [""]
     while open_:
         at = open_.pop()
