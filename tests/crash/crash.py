@@ -35,7 +35,7 @@ class Tally:
         self.failed += 1
         print(f"FAILED  {words}", flush=True)
         for line in why:
-            print(f"        {line}", flush=True)
+            print(f"        {str(line)[:300]}", flush=True)
 
 
 class Rounds:

@@ -61,6 +61,7 @@ class Daemon:
         raise NotImplementedError
 
     def start(self, under=()):
+        assert not mounted(self.mnt), "one daemon at a time"
         self.log = open(os.path.join(self.work, "daemon.log"), "ab")
         self.child = subprocess.Popen([*under, *self.command()], stdout=self.log, stderr=self.log, stdin=subprocess.DEVNULL)
         self.traced = bool(under)

@@ -55,6 +55,8 @@ def one_call(subject, options, tally, fault, call, without, files):
         except (check.Difference, DidNotStart) as error:
             hit = True
             bad.append((number, error.args[0]))
+            # The next point begins with nothing.
+            subject.kill()
         points += 1
         struck += hit
         misses = 0 if hit else misses + 1
