@@ -507,8 +507,6 @@ done
 
 proof_rust
 proof_tree
-# The programs of other users must be able to get at their directories.
-chmod 755 "$work"
 for app in "${only[@]}"; do
     if ! ready "$app"; then
         skip "$app: what it needs is not installed"

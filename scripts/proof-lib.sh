@@ -16,7 +16,8 @@
 passed=0 failed=0 skipped=0
 work='' tree='' mnt='' daemon_pid='' on='' keep='' ended=''
 require=${CIDFS_REQUIRE_TOOLS:-}
-started=()
+# What proof_leave ends, unmounts and removes beside cidfs: processes, mount points, directories.
+started=() also_mounted=() also_made=()
 
 say() { echo "$proof_name: $*" >&2; }
 
@@ -26,7 +27,7 @@ proof_begin() {
     # Not on a tmpfs: what is proven here is about disks.
     mkdir -p "$target"
     work=$(mktemp -d "$(cd "$target" && pwd)/$proof_name.XXXXXX")
-    # Tests that act as other users pass through it.
+    # Some tests become other users, who must get through to the mount.
     chmod 755 "$work"
     export CIDFS_REPO=$work/repo
     trap proof_leave EXIT
@@ -50,13 +51,18 @@ proof_leave() {
     trap - EXIT
     cd / || true
     for pid in "${started[@]}"; do
-        kill "$pid" 2>/dev/null || true
-        wait "$pid" 2>/dev/null || true
+        end_process "$pid"
+    done
+    for dir in "${also_mounted[@]}"; do
+        ! mounted "$dir" || umount -l "$dir" || true
     done
     proof_unmount || true
     if [ -n "$on" ] && [ -n "$tree" ] && [ -z "$keep" ]; then
-        rm -rf --one-file-system "$tree"
+        also_made+=("$tree")
     fi
+    for dir in "${also_made[@]}"; do
+        rm -rf --one-file-system "$dir"
+    done
     if [ -n "$keep" ]; then
         say "kept $work"
     elif [ -n "$work" ]; then
@@ -69,6 +75,17 @@ proof_leave() {
         echo "$passed passed, $((failed + 1)) failed"
     fi
     exit "$status"
+}
+
+# Patiently, then not.
+end_process() {
+    kill "$1" 2>/dev/null || return 0
+    for _ in $(seq 100); do
+        kill -0 "$1" 2>/dev/null || break
+        sleep 0.1
+    done
+    kill -9 "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
 }
 
 # The kernel is asked, not the mount: a daemon that hangs would hang us too.
