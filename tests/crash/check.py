@@ -94,7 +94,20 @@ def partly(model, op, found):
         there = file.read(len(data))
     same = next((n for n, (a, b) in enumerate(zip(there, data)) if a != b), min(len(there), len(data)))
     after.splice(node, at, data[:same])
+    after.cut = at + same
     return after
+
+
+# The kernel cuts these into several requests to a file system, and a kill may come between them. It
+# cuts a write only where a page begins.
+WRITES = ("write", "append")
+REQUESTS = ("copy", "store", *WRITES)
+PAGE = 4096
+
+
+def on_a_page(after, op):
+    """Whether a write that is there in part ends where a page does."""
+    return after.cut % PAGE == 0
 
 
 def settle(model, manifest, found, atomic):
@@ -120,12 +133,11 @@ def may_be(model, in_flight, found, atomic):
     after = copy.deepcopy(model)
     after.apply(op)
     yield after
-    # A copy, and a store with its msync, are several requests to a file system.
+    part = partly(model, op, found) if not atomic or op["op"] in REQUESTS else None
+    if part is not None and (not atomic or op["op"] not in WRITES or on_a_page(part, op)):
+        yield part
     if atomic and op["op"] not in ("copy", "store"):
         return
-    part = partly(model, op, found)
-    if part is not None:
-        yield part
     untimed = copy.deepcopy(model)
     untimed.find(op.get("to", op["path"]) if op["op"] == "copy" else op["path"].rpartition("/")[0]).mtime = None
     if op["op"] in ("write", "append", "store", "truncate", "punch", "allocate"):
@@ -143,8 +155,13 @@ def matches(model, manifest, found):
     for length in range(len(entries) + 1):
         if length > 0:
             model.apply(entries[length - 1].op)
-        if not differences(model.portrait(), found):
+        words = differences(model.portrait(), found)
+        if not words:
             result[length] = copy.deepcopy(model)
+        elif length < len(entries) and len(words) <= 4 and entries[length].op["op"] in REQUESTS:
+            part = partly(model, entries[length].op, found)
+            if part is not None and not differences(part.portrait(), found):
+                result[length] = part
     if not result:
         raise Difference([f"no prefix of {len(entries)} operations gives this tree", *nearest(manifest, found)])
     return result

@@ -177,7 +177,7 @@ class Sabotage(Case):
         made = self.make(5)
         op = {"op": "append", "path": made.models[0].paths("file")[0], "seed": 9, "len": 9000}
         made.manifests[0].in_flight = Entry(op, made.clock + 1)
-        execute(made.home(0), op, content(op)[:4096])
+        execute(made.home(0), op, content(op)[:4100])
         made.settle(atomic=False)
         with self.assertRaises(check.Difference):
             made.settle(atomic=True)
