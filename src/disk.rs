@@ -173,7 +173,11 @@ impl Disk for RealDisk {
         let mut entries = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
-            let metadata = entry.metadata()?;
+            let metadata = match entry.metadata() {
+                // Removed or renamed since its name was read.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                other => other?,
+            };
             if metadata.is_file() {
                 entries.push(DiskEntry {
                     name: entry.file_name(),

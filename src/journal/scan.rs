@@ -69,12 +69,12 @@ impl Scan {
     /// Looks for a frame at the scan's place, and goes behind it.
     pub(super) fn advance(&mut self) -> io::Result<Found> {
         match self.try_advance()? {
-            // Read before a writer had finished, perhaps: looked at again.
-            Found::Bad(_) => {
+            found @ (Found::Frame(_) | Found::End(0)) => Ok(found),
+            // What was read ahead may be of an append that was taken back.
+            Found::End(_) | Found::Bad(_) => {
                 self.forget();
                 self.try_advance()
             }
-            found @ (Found::Frame(_) | Found::End(_)) => Ok(found),
         }
     }
 

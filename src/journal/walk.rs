@@ -38,6 +38,16 @@ pub(super) struct Walk {
     pub(super) unreadable: bool,
 }
 
+/// What was found when the place of damage was left behind.
+enum Behind {
+    /// The frame is there after all.
+    Finished(FrameHead),
+    /// A later frame of the same segment.
+    Whole(Seq),
+    /// No whole frame in this segment.
+    Nothing,
+}
+
 struct Current {
     file: SegmentFile,
     scan: Scan,
@@ -214,31 +224,30 @@ impl Walk {
         }
     }
 
-    /// Describes what is at the walk's place, and goes on behind it.
+    /// Describes what is at the walk's place, and goes on behind it. If it is a
+    /// frame that a writer has finished meanwhile, that is met instead.
     fn damaged(&mut self, fault: Fault) -> Event {
         let (place, expected) = (self.place, self.expected);
-        let fits = |head: &FrameHead, at: Place| {
-            let frames_between = (at.offset - place.offset) / FRAME_HEAD_BYTES as u64;
-            let distance = head.seq.0.checked_sub(expected.0);
-            distance.is_some_and(|distance| distance <= frames_between)
-        };
-        let resumes = self.current.as_mut().and_then(|current| {
-            current.scan.back_to(place.offset);
-            match current.scan.resume(fits) {
-                Ok(found) => found,
-                Err(_) => {
-                    self.unreadable = true;
-                    None
-                }
-            }
+        let behind = self.go_behind().unwrap_or_else(|_| {
+            self.unreadable = true;
+            Behind::Nothing
         });
-        match resumes {
-            Some(seq) => self.expected = seq,
-            None => {
+        let resumes = match behind {
+            Behind::Finished(head) => {
+                self.expected = head.seq.next();
+                self.durable = self.durable.max(head.durable);
+                return Event::Frame(head);
+            }
+            Behind::Whole(seq) => {
+                self.expected = seq;
+                Some(seq)
+            }
+            Behind::Nothing => {
                 self.current = None;
                 self.expect_the_coming();
+                None
             }
-        }
+        };
         Event::Damage(Damage {
             segment: place.segment,
             offset: place.offset,
@@ -247,6 +256,33 @@ impl Walk {
             resumes,
             tail: resumes.is_none() && self.coming.is_empty() && !self.unreadable,
         })
+    }
+
+    fn go_behind(&mut self) -> io::Result<Behind> {
+        let (place, expected) = (self.place, self.expected);
+        let Some(current) = &mut self.current else {
+            return Ok(Behind::Nothing);
+        };
+        let fits = |head: &FrameHead, at: Place| {
+            let frames_between = (at.offset - place.offset) / FRAME_HEAD_BYTES as u64;
+            let distance = head.seq.0.checked_sub(expected.0);
+            distance.is_some_and(|distance| distance <= frames_between)
+        };
+        current.scan.back_to(place.offset);
+        let Some(seq) = current.scan.resume(fits)? else {
+            return Ok(Behind::Nothing);
+        };
+        // A writer appends in order: now that a later frame is whole, an
+        // earlier one that was being written must be whole too.
+        let behind = current.scan.place();
+        current.scan.back_to(place.offset);
+        if let Found::Frame(head) = current.scan.advance()?
+            && head.seq == expected
+        {
+            return Ok(Behind::Finished(head));
+        }
+        current.scan.back_to(behind.offset);
+        Ok(Behind::Whole(seq))
     }
 
     /// What follows in the segment is given up.

@@ -1,13 +1,15 @@
 //! Readers, beside a writer and without one.
 
+use std::io::{self, IoSlice};
 use std::path::Path;
 use std::sync::Arc;
 
-use cidfs::disk::RealDisk;
+use cidfs::disk::{Disk, DiskEntry, DiskFile, RealDisk};
 use cidfs::journal::{
     Class, Frame, Journal, JournalError, JournalOptions, Reader, Record, Seq, TxId,
 };
 use cidfs::testing::sim_disk::SimDisk;
+use parking_lot::Mutex;
 
 use crate::journal_support::{
     append_all, dir, files, open, place, place_in, record, segment, shorten, small,
@@ -208,6 +210,148 @@ fn a_journal_that_is_not_there_has_no_frames() {
     assert!(reader.page(None, 10).unwrap().frames.is_empty());
     assert!(reader.newest(|_, _| true).unwrap().is_none());
     assert_eq!(reader.verify(|_| true).unwrap().frames, 0);
+}
+
+#[test]
+fn half_a_frame_that_was_read_ahead_and_taken_back_is_forgotten() {
+    let (disk, journal) = numbered(1);
+    let mut frames = journal.reader().frames(Seq(1)).unwrap();
+    let file = disk.open(&segment(1)).unwrap();
+    let len = file.len().unwrap();
+    // The beginning of a frame, as an append leaves it that finds no room.
+    let whole = disk.read(&segment(1), 1 << 20).unwrap();
+    file.append(&[IoSlice::new(&whole[48..100])]).unwrap();
+    assert_eq!(frames.next().unwrap().unwrap().head.seq, Seq(1));
+    file.cut(len).unwrap();
+    append_all(&journal, &[b"two"]);
+    let second = frames.next().unwrap().unwrap();
+    assert_eq!(&second.payload[..], b"two");
+}
+
+/// A disk on which a frame is finished, and the next one written, just when a
+/// reader has seen half of it.
+struct Racing {
+    inner: SimDisk,
+    rest: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+struct RacingFile {
+    inner: Arc<dyn DiskFile>,
+    rest: Arc<Mutex<Option<Vec<u8>>>>,
+}
+
+impl DiskFile for RacingFile {
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+        let count = self.inner.read_at(out, offset)?;
+        if count == 0
+            && let Some(rest) = self.rest.lock().take()
+        {
+            self.inner.append(&[IoSlice::new(&rest)])?;
+        }
+        Ok(count)
+    }
+
+    fn append(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.inner.append(parts)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+
+    fn cut(&self, len: u64) -> io::Result<()> {
+        self.inner.cut(len)
+    }
+
+    fn reserve(&self, len: u64) -> io::Result<()> {
+        self.inner.reserve(len)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.inner.sync()
+    }
+}
+
+impl Disk for Racing {
+    fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RacingFile {
+            inner: self.inner.open(path)?,
+            rest: Arc::clone(&self.rest),
+        }))
+    }
+
+    fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.inner.create(path)
+    }
+
+    fn read(&self, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+        self.inner.read(path, bytes_max)
+    }
+
+    fn list(&self, dir: &Path) -> io::Result<Vec<DiskEntry>> {
+        self.inner.list(dir)
+    }
+
+    fn make_dirs(&self, dir: &Path) -> io::Result<()> {
+        self.inner.make_dirs(dir)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.inner.rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        self.inner.remove(path)
+    }
+
+    fn remove_tree(&self, dir: &Path) -> io::Result<()> {
+        self.inner.remove_tree(dir)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        self.inner.sync_dir(dir)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
+        self.inner.free_bytes(dir)
+    }
+}
+
+#[test]
+fn a_frame_that_another_process_was_writing_is_no_damage() {
+    let (disk, journal) = numbered(20);
+    drop(journal);
+    let whole = disk.read(&segment(1), 1 << 20).unwrap();
+    for len in 1000..whole.len() {
+        shorten(&disk, &segment(1), len as u64);
+        let racing = Racing {
+            inner: disk.clone(),
+            rest: Arc::new(Mutex::new(Some(whole[len..].to_vec()))),
+        };
+        let reader = Reader::open(&dir(), Arc::new(racing));
+        // Damage would be an error.
+        let read = numbers(&all(&reader, 1));
+        assert_eq!(read, (1..=read.len() as u64).collect::<Vec<_>>());
+        assert!(read.len() > 8);
+        assert_eq!(disk.read(&segment(1), 1 << 20).unwrap(), whole);
+    }
+}
+
+#[test]
+fn places_of_before_a_cut_are_forgotten() {
+    let disk = SimDisk::new();
+    let (journal, ..) = open(&place(disk), JournalOptions::default()).unwrap();
+    append_all(&journal, &[[1; 1000]; 400]);
+    let reader = journal.reader();
+    for seq in 1..=400 {
+        assert!(reader.get(Seq(seq)).unwrap().is_some());
+    }
+    journal.cut_after(Seq(100)).unwrap();
+    append_all(&journal, &[[2; 1234]; 300]);
+    for seq in (1..=400).rev() {
+        let frame = reader.get(Seq(seq)).unwrap().unwrap();
+        assert_eq!(frame.payload.len(), if seq <= 100 { 1000 } else { 1234 });
+    }
 }
 
 const FRAMES: u64 = 60_000;
