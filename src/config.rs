@@ -340,6 +340,10 @@ pub const COPY_BYTES_MAX: u64 = 0x7fff_f000;
 /// lines of the grid than before, by whole chunks: 4 TiB of our layout. Trees
 /// beyond stay whole, and the layout of the file differs from an import's.
 pub const REGRID_NODES_MAX: usize = 4096;
+/// Depth of a file's tree from which on its sealing takes foreign nodes apart.
+pub const REGRID_DEPTH: usize = 24;
+/// A whole leaf shorter than this part of a chunk, beside new bytes, is joined with them.
+pub const CRUMB_DIVISOR: u64 = 8;
 /// Nodes that one search for a hole or for data reads: 64 TiB of our layout.
 /// What lies beyond counts as data.
 pub const SEEK_NODES_MAX: usize = 64 << 10;

@@ -373,6 +373,25 @@ async fn a_foreign_file_that_is_changed_again_and_again_stays_shallow() {
     }
 }
 
+#[tokio::test]
+async fn bytes_put_before_a_foreign_file_one_by_one_build_no_tower() {
+    let (form, _) = small(Profile::UnixfsV1_2025, 16, 4);
+    let world = World::default();
+    let data = Dice::new(4).bytes(5000);
+    let Known {
+        mut piece,
+        mut data,
+    } = foreign(&world, &data).await.remove(0);
+    for n in 0..200u8 {
+        let list = vec![bytes(&[n]), shared(piece.cid, 0, piece.size)];
+        piece = sealed(&world, list, &form).await;
+        data.insert(0, n);
+    }
+    assert!(read_all(&world, &piece.cid).await == data);
+    let depth = depth(&world, &piece.cid);
+    assert!(depth <= 12, "{depth} levels");
+}
+
 fn depth(world: &World, cid: &Cid) -> usize {
     fn below(blocks: &std::collections::HashMap<Vec<u8>, Block>, cid: &Cid) -> usize {
         if cid.codec() == RAW {

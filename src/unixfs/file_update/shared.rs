@@ -6,8 +6,9 @@
 //! at the edges of a range are read, and leaves that it cuts.
 //!
 //! The last leaf of a file is short because the file ended there. Where
-//! the new one goes on it is read and filled up, so that a file that grows
-//! again and again does not become a string of crumbs.
+//! the new one goes on it is read and filled up, and so is a very short leaf
+//! at the edge of a range, so that a file that is changed at one place again
+//! and again does not become a string of crumbs.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ use bytes::Bytes;
 use super::grid::Grid;
 use super::sealing::Sealing;
 use crate::block::{Cid, DAG_PB, RAW};
-use crate::config::DAG_DEPTH_MAX;
+use crate::config::{CRUMB_DIVISOR, DAG_DEPTH_MAX, REGRID_DEPTH};
 use crate::unixfs::error::{Malformed, ReadError, UpdateError};
 use crate::unixfs::layout::{Metadata, Piece};
 use crate::unixfs::node::{Body, File, Node, Part};
@@ -136,14 +137,24 @@ impl Range<'_> {
             }
             // Foreign. Nodes beside a seam are dissolved, lest a seam that is
             // used again and again grows a tower.
-            _ if item.end == self.to || (item.start == self.from && at > 0) => Step::Open,
+            _ if self.at_seam(item, sealing) => Step::Open,
+            _ if item.depth >= REGRID_DEPTH && sealing.may_regrid() => Step::Open,
             _ => Step::Reuse(grid.level_for(item.len())),
         })
+    }
+
+    /// Whether something else comes just before or after an item.
+    fn at_seam(&self, item: &Item, sealing: &Sealing<'_>) -> bool {
+        let more = sealing.at() + item.len() < sealing.total();
+        (item.start == self.from && sealing.at() > 0) || (item.end == self.to && more)
     }
 
     /// What to do with a leaf that is covered.
     fn leaf(&self, item: &Item, sealing: &Sealing<'_>) -> Step {
         let (grid, at) = (sealing.grid(), sealing.at());
+        if item.len() < grid.chunk() / CRUMB_DIVISOR && self.at_seam(item, sealing) {
+            return Step::Read;
+        }
         if item.end < self.size || item.len() >= grid.chunk() {
             return Step::Reuse(0);
         }

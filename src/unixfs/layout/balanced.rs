@@ -33,34 +33,42 @@ impl Balanced {
 
     /// Adds a finished tree as a child of `level + 1`, where a chunk has level 0.
     ///
-    /// Lower levels that are open are closed first. Where they hold whole nodes,
-    /// and `piece` is a full tree of its level, the result is the one that
-    /// pushing its chunks gives. Otherwise nodes with fewer links than could
-    /// be arise; one that would have a single link is left out.
+    /// Where lower levels hold whole nodes only, and `piece` is a full tree of
+    /// its level, the result is the one that pushing its chunks gives. Otherwise
+    /// what they hold moves up beside it. So nodes have as many links as may
+    /// be, but for the last of each level, whatever trees come in whatever order.
     pub fn push_tree<E>(
         &mut self,
         level: usize,
         piece: Piece,
         seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,
     ) -> Result<(), E> {
-        for below in 0..level {
-            // Closing a level may open the one above it.
-            let Some(open) = self.levels.get_mut(below) else {
-                break;
-            };
-            match std::mem::take(open).as_slice() {
-                [] => {}
-                [only] => self.push_at(below + 1, *only, seal)?,
-                children => {
-                    let node = seal_node(children, &Metadata::default(), seal)?;
-                    self.push_at(below + 1, node, seal)?;
-                }
-            }
-        }
         if self.levels.len() < level {
             self.levels.resize_with(level, Vec::new);
         }
+        for below in 0..level {
+            let links_max = self.links_max;
+            let full = self.take_if(below, |open| open.len() >= links_max);
+            if !full.is_empty() {
+                let node = seal_node(&full, &Metadata::default(), seal)?;
+                self.push_at(below + 1, node, seal)?;
+            }
+        }
+        // The higher a level, the earlier in the file is what it holds.
+        for below in (0..level).rev() {
+            for open in self.take_if(below, |_| true) {
+                self.push_at(level, open, seal)?;
+            }
+        }
         self.push_at(level, piece, seal)
+    }
+
+    /// Takes the children of a level's open node, if they are as wanted.
+    fn take_if(&mut self, level: usize, want: impl Fn(&[Piece]) -> bool) -> Vec<Piece> {
+        let open = self.levels.get_mut(level);
+        open.filter(|open| want(open.as_slice()))
+            .map(std::mem::take)
+            .unwrap_or_default()
     }
 
     fn push_at<E>(
@@ -184,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_that_comes_before_lower_levels_are_full_closes_them() {
+    fn a_tree_that_comes_before_lower_levels_are_full_takes_a_place_beside_what_they_hold() {
         let mut store = Store::default();
         let mut tree = Balanced::new(4);
         for number in 0..3 {
@@ -196,7 +204,7 @@ mod tests {
         tree.push_tree(1, piece, &mut |n| store.seal(n)).unwrap();
         let root = tree.finish(&Metadata::default(), &mut |n| store.seal(n));
         let root = root.unwrap().unwrap();
-        assert_eq!(store.shape(&root.cid), "[[...][....].[....]]");
+        assert_eq!(store.shape(&root.cid), "[[...[....]][.[....]]]");
         assert_eq!(root.size, 12 * 8);
     }
 
