@@ -95,9 +95,9 @@ impl Walk<'_> {
                 // Taken from the end: the first entry comes first.
                 for entry in listing.entries.iter().rev() {
                     let name = std::ffi::OsStr::from_bytes(&entry.name);
-                    let next = match &entry.node {
-                        Node::Mfs(_) => Next::Named(node.clone(), entry.name.clone()),
-                        known => Next::Known(self.tree.keep(known.clone())?),
+                    let next = match entry.node.writable() {
+                        Some(_) => Next::Named(node.clone(), entry.name.clone()),
+                        None => Next::Known(self.tree.keep(entry.node.clone())?),
                     };
                     open.push((next, path.join(name)));
                 }

@@ -140,11 +140,7 @@ impl Files {
 
 /// Whether a mount of `root` shows the writable tree.
 pub(super) fn shows_writable(tree: &Tree, root: &Node) -> bool {
-    match root {
-        Node::Top => tree.mfs().is_some(),
-        Node::Mfs(_) => true,
-        Node::Ipfs | Node::Ipns | Node::Name(_) | Node::Object(_) | Node::Snapshots => false,
-    }
+    root.writable().is_some() || *root == Node::Top && tree.mfs().is_some()
 }
 
 impl Shared {
@@ -162,15 +158,9 @@ impl Shared {
 
     /// The writable node of an inode; what is immutable is read-only.
     pub(super) fn writable(&self, ino: u64) -> Result<(&Arc<Mfs>, NodeId), TreeError> {
-        match self.node(ino)? {
-            Node::Mfs(node) => Ok((self.nodes()?.mfs(), node)),
-            Node::Top
-            | Node::Ipfs
-            | Node::Ipns
-            | Node::Name(_)
-            | Node::Object(_)
-            | Node::Snapshots => Err(TreeError::ReadOnly("content never changes".into())),
-        }
+        let immutable = || TreeError::ReadOnly("content never changes".into());
+        let node = self.node(ino)?.writable().ok_or_else(immutable)?;
+        Ok((self.nodes()?.mfs(), node))
     }
 
     /// A writable node as the kernel is told of it. It keeps that until it is

@@ -35,15 +35,7 @@ pub(super) struct Held {
 impl Nodes {
     /// The references of a mount of `root`, which is held while this lives.
     pub(super) fn new(mfs: Arc<Mfs>, root: &Node) -> Result<Self, TreeError> {
-        let root = match root {
-            Node::Mfs(node) => Some(*node),
-            Node::Top
-            | Node::Ipfs
-            | Node::Ipns
-            | Node::Name(_)
-            | Node::Object(_)
-            | Node::Snapshots => None,
-        };
+        let root = root.writable();
         if root.is_some_and(|node| !mfs.hold(node)) {
             return Err(TreeError::NotFound);
         }

@@ -32,6 +32,21 @@ pub enum Node {
     Snapshots,
 }
 
+impl Node {
+    /// The node of the writable tree that this is, if it is one.
+    pub fn writable(&self) -> Option<NodeId> {
+        match self {
+            Self::Mfs(node) => Some(*node),
+            Self::Top
+            | Self::Ipfs
+            | Self::Ipns
+            | Self::Name(_)
+            | Self::Object(_)
+            | Self::Snapshots => None,
+        }
+    }
+}
+
 /// A node that was looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {

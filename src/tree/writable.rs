@@ -81,7 +81,7 @@ impl Tree {
 
     /// Keeps a node loaded; `NotFound` where it went in the meantime.
     pub fn keep(&self, node: Node) -> Result<Located, TreeError> {
-        let Node::Mfs(id) = node else {
+        let Some(id) = node.writable() else {
             return Ok(Located { node, _hold: None });
         };
         let mfs = Arc::clone(self.writable()?);

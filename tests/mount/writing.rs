@@ -68,7 +68,7 @@ fn files_are_opened_as_their_flags_say() {
     let closed = OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0)
+        .mode(0o0)
         .open(world.path("closed"));
     closed.unwrap().write_all(b"x").unwrap();
     assert_eq!(errno(File::open(world.path("absent"))), libc::ENOENT);

@@ -81,6 +81,7 @@ fn a_directory_of_the_tree_can_be_a_mount_of_its_own() {
     within_a_second("a file of the part", || {
         fs::read_to_string(world.path("a/b/g")).is_ok_and(|t| t == "from the part")
     });
+    assert_eq!(names(&part), ["f", "g"]);
     fs::remove_file(world.path("a/b/f")).unwrap();
     within_a_second("a removal", || names(&part) == ["g"]);
     // It goes where its root goes.

@@ -76,13 +76,13 @@ impl Files {
         let mut listed = self.dots(ino, cookie);
         for (index, (entry, attr)) in batch.iter().zip(attrs).enumerate() {
             let cookie = (at + index + 1) as u64 + DOTS;
-            listed.push(match &entry.node {
-                Node::Mfs(id) => shared.writable_entry(entry, *id, cookie, refer)?,
-                node_below => Listed {
+            listed.push(match entry.node.writable() {
+                Some(id) => shared.writable_entry(entry, id, cookie, refer)?,
+                None => Listed {
                     cookie,
                     name: entry.name.clone(),
                     told: shared.tell((ino, &node), entry, attr.as_ref()),
-                    refer: Refer::Content(node_below.clone()),
+                    refer: Refer::Content(entry.node.clone()),
                 },
             });
         }

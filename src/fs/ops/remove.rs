@@ -2,7 +2,7 @@
 
 use super::super::files::{Files, Shared, check_name};
 use crate::tree::mfs::{Caller, NodeId, RenameMode};
-use crate::tree::{Node, SNAPSHOTS, TreeError};
+use crate::tree::{SNAPSHOTS, TreeError};
 
 impl Files {
     /// Removes a name of anything but a directory.
@@ -30,10 +30,9 @@ impl Files {
         mode: RenameMode,
     ) -> Result<(), TreeError> {
         let shared = self.shared;
-        let ends = [shared.node(from.0)?, shared.node(to.0)?];
-        if let [Node::Mfs(_), other] | [other, Node::Mfs(_)] = &ends
-            && !matches!(other, Node::Mfs(_))
-        {
+        let ends = [from.0, to.0].map(|ino| shared.node(ino).map(|n| n.writable().is_some()));
+        let [source, target] = ends;
+        if source? != target? {
             return Err(TreeError::OtherNamespace);
         }
         let source = shared.removable(from.0, &from.1)?;
@@ -60,10 +59,9 @@ impl Shared {
 
 /// `.snapshots` is found without being an entry: it cannot go.
 fn not_for_removal(dir: NodeId, name: &[u8], error: TreeError) -> TreeError {
-    match error {
-        TreeError::NotFound if dir == NodeId::ROOT && name == SNAPSHOTS => {
-            TreeError::NotPermitted("the name is for snapshots")
-        }
-        error => error,
+    let reserved = dir == NodeId::ROOT && name == SNAPSHOTS;
+    if reserved && matches!(error, TreeError::NotFound) {
+        return TreeError::NotPermitted("the name is for snapshots");
     }
+    error
 }

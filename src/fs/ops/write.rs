@@ -46,17 +46,11 @@ impl Files {
         let shared = self.shared;
         let from = u64::try_from(offset).map_err(|_| TreeError::NoSuchPosition)?;
         let node = shared.node(ino)?;
-        let found = match node {
-            Node::Mfs(id) => shared.nodes()?.mfs().seek(id, from, what).await?,
-            Node::Top
-            | Node::Ipfs
-            | Node::Ipns
-            | Node::Name(_)
-            | Node::Object(_)
-            | Node::Snapshots => {
-                let attr = shared.tree.attr(&node).await?;
-                seek_in_data(attr.kind, attr.size, from, what)?
-            }
+        let found = if let Some(id) = node.writable() {
+            shared.nodes()?.mfs().seek(id, from, what).await?
+        } else {
+            let attr = shared.tree.attr(&node).await?;
+            seek_in_data(attr.kind, attr.size, from, what)?
         };
         i64::try_from(found).map_err(|_| TreeError::TooLarge)
     }
@@ -79,16 +73,11 @@ impl Files {
 
     /// Makes safe what was acknowledged. Blocks.
     pub fn sync(&self, ino: u64) -> Result<(), TreeError> {
-        match self.shared.node(ino)? {
-            Node::Mfs(_) => self.shared.nodes()?.mfs().sync(),
+        if self.shared.node(ino)?.writable().is_none() {
             // Nothing of it was written through here.
-            Node::Top
-            | Node::Ipfs
-            | Node::Ipns
-            | Node::Name(_)
-            | Node::Object(_)
-            | Node::Snapshots => Ok(()),
+            return Ok(());
         }
+        self.shared.nodes()?.mfs().sync()
     }
 }
 

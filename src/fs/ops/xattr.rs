@@ -38,18 +38,11 @@ impl Files {
 
     /// Gives the names of the attributes that are stored, each ended by a NUL.
     pub fn listxattr(&self, caller: Caller, ino: u64) -> Result<Vec<u8>, TreeError> {
-        match self.shared.node(ino)? {
-            Node::Mfs(id) => {
-                let all = self.shared.nodes()?.mfs().list_xattr(id)?;
-                Ok(names(&all, caller.uid == 0))
-            }
-            Node::Top
-            | Node::Ipfs
-            | Node::Ipns
-            | Node::Name(_)
-            | Node::Object(_)
-            | Node::Snapshots => Ok(Vec::new()),
-        }
+        let Some(id) = self.shared.node(ino)?.writable() else {
+            return Ok(Vec::new());
+        };
+        let all = self.shared.nodes()?.mfs().list_xattr(id)?;
+        Ok(names(&all, caller.uid == 0))
     }
 
     /// Sets an attribute.
