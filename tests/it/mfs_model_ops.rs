@@ -43,6 +43,8 @@ pub(crate) enum Op {
     Compare,
     Sync,
     Checkpoint,
+    /// While other operations go on.
+    CheckpointBeside,
     Reopen,
     Kill,
 }
@@ -172,7 +174,8 @@ pub(crate) fn op(rng: &mut StdRng, taste: &Taste) -> Op {
     if rng.random_ratio(1, taste.restart_every) {
         return match rng.random_range(0..8) {
             0 => Op::Sync,
-            1..5 => Op::Checkpoint,
+            1..3 => Op::Checkpoint,
+            3..5 => Op::CheckpointBeside,
             5 => Op::Reopen,
             _ => Op::Kill,
         };

@@ -11,12 +11,13 @@ use cidfs::testing::dag::Dag;
 use cidfs::tree::TreeError;
 use cidfs::tree::acl;
 use cidfs::tree::mfs::{
-    Caller, CopySource, Mfs, NodeAttr, NodeId, NodeKind, Origin, Seek, SetAttr, XattrMode,
+    Caller, Checkpointed, CopySource, Mfs, NodeAttr, NodeId, NodeKind, Origin, Seek, SetAttr, XattrMode,
 };
 use cidfs::unixfs::Reader;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
+use tokio::task::JoinHandle;
 
 use crate::mfs_model::{Body, Far, Id, MOUNTED, Model, ROOT, Refused};
 use crate::mfs_model_ops::{Op, Who};
@@ -33,6 +34,8 @@ pub(crate) struct Run {
     rng: StdRng,
     far: Vec<(Cid, Far)>,
     cookies: HashMap<Vec<u8>, u64>,
+    /// A checkpoint that is being made.
+    beside: Option<JoinHandle<Result<Checkpointed, TreeError>>>,
 }
 
 /// The name of an error's variant.
@@ -122,7 +125,7 @@ impl Run {
         dag.blocks.into_iter().for_each(|block| sim.place.source.insert(block));
         let model = Model::new(sim.clock.time());
         let (rng, cookies) = (StdRng::seed_from_u64(seed), HashMap::new());
-        Self { sim: Some(sim), model, rng, far, cookies }
+        Self { sim: Some(sim), model, rng, far, cookies, beside: None }
     }
 
     pub(crate) fn sim(&self) -> &Sim {
@@ -173,7 +176,15 @@ impl Run {
             self.model.now = self.sim().clock.time();
             self.one(op).await.map_err(|why| format!("operation {count}, {op:?}: {why}"))?;
         }
+        self.end_beside().await?;
         self.compare().await
+    }
+
+    async fn end_beside(&mut self) -> Result<(), String> {
+        match self.beside.take() {
+            Some(task) => task.await.unwrap().map(drop).map_err(|error| error.to_string()),
+            None => Ok(()),
+        }
     }
 
     async fn one(&mut self, op: &Op) -> Result<(), String> {
@@ -181,7 +192,18 @@ impl Run {
             Op::Compare => self.compare().await,
             Op::Sync => self.mfs().sync().map_err(|error| error.to_string()),
             Op::Checkpoint => self.mfs().checkpoint().await.map(drop).map_err(|e| e.to_string()),
+            Op::CheckpointBeside => {
+                self.end_beside().await?;
+                let mfs = self.mfs();
+                self.beside = Some(tokio::spawn(async move { mfs.checkpoint().await }));
+                Ok(())
+            }
             Op::Reopen | Op::Kill => {
+                match op {
+                    // It may end as it likes.
+                    Op::Kill => drop(self.beside.take()),
+                    _ => self.end_beside().await?,
+                }
                 let sim = self.sim.take().unwrap();
                 let sim = match op {
                     Op::Kill => sim.killed().await,

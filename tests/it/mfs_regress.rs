@@ -49,7 +49,9 @@ async fn same_after_a_checkpoint(world: World) -> World {
 }
 
 fn same(want: &BTreeMap<String, String>, got: &BTreeMap<String, String>, when: &str) {
-    assert!(want.keys().eq(got.keys()), "{when}: {:?}, not {:?}", got.keys(), want.keys());
+    let lost: Vec<_> = want.keys().filter(|path| !got.contains_key(*path)).collect();
+    let more: Vec<_> = got.keys().filter(|path| !want.contains_key(*path)).collect();
+    assert!(lost.is_empty() && more.is_empty(), "{when}: lost {lost:?}, and there are {more:?}");
     for (path, line) in want {
         let got = &got[path];
         let head = |line: &str| line.chars().take(400).collect::<String>();
@@ -333,4 +335,26 @@ async fn a_mount_at_a_directory_that_is_not_loaded_is_replayed_on_that_directory
     let before = dump(&world.mfs).await;
     let world = world.killed().await;
     assert_eq!(dump(&world.mfs).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_away_while_a_checkpoint_is_made_stays_away() {
+    for round in 0..20 {
+        let world = World::new().await;
+        let dir = world.dir(ROOT, "d").await;
+        for name in 0..40 {
+            world.file(dir, &format!("f{name}"), &[7; 100]).await;
+        }
+        let mfs = Arc::clone(&world.mfs);
+        let checkpoint = tokio::spawn(async move { mfs.checkpoint().await });
+        for name in 0..40 {
+            world.mfs.unlink(ME, dir, format!("f{name}").as_bytes()).await.unwrap();
+            if name == round {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+        checkpoint.await.unwrap().unwrap();
+        assert_eq!(world.mfs.readdir(dir, 0, 9).await.unwrap(), [], "round {round}");
+        world.mfs.rmdir(ME, ROOT, b"d").await.unwrap();
+    }
 }

@@ -30,6 +30,9 @@ pub(super) struct State {
     pub(super) gone: std::collections::HashSet<NodeId>,
     /// How many loaded nodes make clean ones be dropped.
     pub(super) trim_at: usize,
+    /// Whether a checkpoint is being made: what is in it may be taken away
+    /// before it is in force, and that must be known then.
+    pub(super) checkpointing: bool,
     /// Nodes as they were when the transaction under way began.
     saved: Option<HashMap<NodeId, Option<Box<Inode>>>>,
 }
@@ -140,9 +143,10 @@ impl State {
 
     /// Sets where a name leads.
     pub(super) fn set_entry(&mut self, parent: NodeId, name: &Name, to: To, changed: u64) {
+        let checkpointing = self.checkpointing;
         let Some(directory) = self.directory_mut(parent) else { return };
         let key = Key::of(name.clone());
-        if to == To::Absent && directory.base.is_none() {
+        if to == To::Absent && directory.base.is_none() && !checkpointing {
             directory.entries.remove(&key);
         } else {
             directory.entries.insert(key, Dentry { to, changed });
