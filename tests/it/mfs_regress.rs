@@ -1,5 +1,6 @@
 //! What once went wrong in the writable tree, each by its name.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -40,11 +41,29 @@ async fn node(world: &World, path: &str) -> NodeId {
 async fn same_after_a_checkpoint(world: World) -> World {
     let before = dump(&world.mfs).await;
     world.mfs.checkpoint().await.unwrap();
-    assert_eq!(dump(&world.mfs).await, before, "after a checkpoint");
+    same(&before, &dump(&world.mfs).await, "after a checkpoint");
     let world = world.killed().await;
     assert_eq!(world.mfs.recovery().errors, Vec::<String>::new());
-    assert_eq!(dump(&world.mfs).await, before, "after a start");
+    same(&before, &dump(&world.mfs).await, "after a start");
     world
+}
+
+fn same(want: &BTreeMap<String, String>, got: &BTreeMap<String, String>, when: &str) {
+    let lost: Vec<_> = want.keys().filter(|path| !got.contains_key(*path)).collect();
+    let more: Vec<_> = got.keys().filter(|path| !want.contains_key(*path)).collect();
+    assert!(lost.is_empty() && more.is_empty(), "{when}: lost {lost:?}, and there are {more:?}");
+    for (path, line) in want {
+        let got = &got[path];
+        let head = |line: &str| line.chars().take(400).collect::<String>();
+        assert!(line == got, "{when}: {path}\n{}\n{}", head(got), head(line));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_root_of_a_new_tree_has_a_cid() {
+    let world = World::new().await;
+    let cid = world.mfs.cid(ROOT).await.unwrap();
+    assert_eq!(cid, Some(world.mfs.checkpoint().await.unwrap().root));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -302,4 +321,40 @@ async fn a_length_and_a_mode_that_are_set_at_once_are_one_transaction() {
     world.mfs.set_attr(ME, file, set).await.unwrap();
     let frame = world.mfs.journal().reader().get(last.next()).unwrap().unwrap();
     assert!(frame.head.tx.0 > transactions[0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_at_a_directory_that_is_not_loaded_is_replayed_on_that_directory() {
+    let world = World::new().await;
+    let cid = content(&world).to_string();
+    world.make(ROOT, "d", New::Directory, 0o4700).await;
+    let world = world.reopen().await;
+    let dir = node(&world, "d").await;
+    let set = world.mfs.set_xattr(ME, dir, b"cidfs.mount", cid.as_bytes(), XattrMode::Set);
+    set.await.unwrap();
+    let before = dump(&world.mfs).await;
+    let world = world.killed().await;
+    assert_eq!(dump(&world.mfs).await, before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_away_while_a_checkpoint_is_made_stays_away() {
+    for round in 0..20 {
+        let world = World::new().await;
+        let dir = world.dir(ROOT, "d").await;
+        for name in 0..40 {
+            world.file(dir, &format!("f{name}"), &[7; 100]).await;
+        }
+        let mfs = Arc::clone(&world.mfs);
+        let checkpoint = tokio::spawn(async move { mfs.checkpoint().await });
+        for name in 0..40 {
+            world.mfs.unlink(ME, dir, format!("f{name}").as_bytes()).await.unwrap();
+            if name == round {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        }
+        checkpoint.await.unwrap().unwrap();
+        assert_eq!(world.mfs.readdir(dir, 0, 9).await.unwrap(), [], "round {round}");
+        world.mfs.rmdir(ME, ROOT, b"d").await.unwrap();
+    }
 }

@@ -58,7 +58,14 @@ impl Mfs {
         let _adding = self.blocks.own_sink();
         self.seal_dirty_files().await?;
         let snapshot = self.snapshot().await?;
-        let built = self.build(&snapshot).await?;
+        let made = self.put_in_force(&snapshot).await;
+        self.state.lock().checkpointing = false;
+        made
+    }
+
+    /// Makes the blocks of a snapshot and puts it in force.
+    async fn put_in_force(&self, snapshot: &Snapshot) -> Result<Checkpointed, TreeError> {
+        let built = self.build(snapshot).await?;
         let commit = Commit {
             sequence: snapshot.sequence,
             time: self.now(),
@@ -77,7 +84,7 @@ impl Mfs {
             root: built.root,
             posix: built.posix,
         };
-        self.install(&snapshot, &built, made)?;
+        self.install(snapshot, &built, made)?;
         Ok(made)
     }
 
@@ -114,6 +121,7 @@ impl Mfs {
             {
                 let mut state = self.state.lock();
                 if plan::unloaded_links(&state).is_empty() {
+                    state.checkpointing = true;
                     return Ok(Snapshot::take(self, &mut state));
                 }
             }

@@ -369,7 +369,8 @@ fn ready(state: &State, op: &Op) -> Step<()> {
             state.directory(one.parent)?;
         }
         Op::Mount(one) => {
-            state.directory(one.parent)?;
+            // It may be mounted at what is there.
+            state.find(one.parent, &one.name)?;
         }
         Op::Link { node: linked, parent, .. } => {
             node(linked)?;

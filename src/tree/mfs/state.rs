@@ -30,6 +30,9 @@ pub(super) struct State {
     pub(super) gone: std::collections::HashSet<NodeId>,
     /// How many loaded nodes make clean ones be dropped.
     pub(super) trim_at: usize,
+    /// Whether a checkpoint is being made: what is in it may be taken away
+    /// before it is in force, and that must be known then.
+    pub(super) checkpointing: bool,
     /// Nodes as they were when the transaction under way began.
     saved: Option<HashMap<NodeId, Option<Box<Inode>>>>,
     /// `gone` as it was then.
@@ -147,9 +150,10 @@ impl State {
 
     /// Sets where a name leads.
     pub(super) fn set_entry(&mut self, parent: NodeId, name: &Name, to: To, changed: u64) {
+        let checkpointing = self.checkpointing;
         let Some(directory) = self.directory_mut(parent) else { return };
         let key = Key::of(name.clone());
-        if to == To::Absent && directory.base.is_none() {
+        if to == To::Absent && directory.base.is_none() && !checkpointing {
             directory.entries.remove(&key);
         } else {
             directory.entries.insert(key, Dentry { to, changed });
@@ -220,5 +224,58 @@ impl State {
     /// A number for a new node.
     pub(super) fn fresh(&self) -> NodeId {
         NodeId::counted(self.next)
+    }
+}
+
+#[cfg(feature = "testing")]
+impl State {
+    /// What of the loaded tree contradicts itself.
+    fn unsound(&self) -> Option<String> {
+        for (node, inode) in &self.nodes {
+            let names: Vec<_> = match &inode.links {
+                Some(links) => links.iter().cloned().collect(),
+                None => inode.home.iter().cloned().collect(),
+            };
+            let number = node.number();
+            if *node != NodeId::ROOT && names.len() as u32 != inode.nlink {
+                return Some(format!("{number}: {} names, nlink {}", names.len(), inode.nlink));
+            }
+            if inode.nlink == 0 && inode.held == 0 {
+                return Some(format!("{number}: without a name, and nobody holds it"));
+            }
+            if inode.home.as_ref().is_some_and(|home| !names.contains(home)) {
+                return Some(format!("{number}: its home is none of its names"));
+            }
+            if !inode.is_clean() && inode.nlink > 0 && !self.dirty.contains(node) {
+                return Some(format!("{number}: changed, and not known as such"));
+            }
+            if let Some(directory) = inode.directory().filter(|_| inode.nlink > 0) {
+                for (key, dentry) in &directory.entries {
+                    let To::Node(child) = &dentry.to else { continue };
+                    let leads = self.nodes.get(child).is_some_and(|child| {
+                        let at = (*node, key.name.clone());
+                        child.home.as_ref() == Some(&at)
+                            || child.links.as_ref().is_some_and(|links| links.contains(&at))
+                    });
+                    if !leads {
+                        return Some(format!("{number}: an entry leads to a node that does not know it"));
+                    }
+                }
+            }
+        }
+        if let Some(lost) = self.dirty.iter().find(|node| !self.nodes.contains_key(node)) {
+            return Some(format!("{}: changed, and not there", lost.number()));
+        }
+        let unsealed = self.count_unsealed();
+        (unsealed != self.unsealed_bytes)
+            .then(|| format!("{unsealed} bytes are unsealed, not {}", self.unsealed_bytes))
+    }
+}
+
+#[cfg(feature = "testing")]
+impl super::Mfs {
+    /// Checks the loaded tree; an error says what contradicts itself.
+    pub fn check_sound(&self) -> Result<(), String> {
+        self.state.lock().unsound().map_or(Ok(()), Err)
     }
 }

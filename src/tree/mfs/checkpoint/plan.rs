@@ -70,6 +70,10 @@ impl Snapshot {
         let dirty: Vec<NodeId> = state.dirty.iter().copied().collect();
         let mut directories: HashMap<NodeId, BTreeMap<Name, Child>> = HashMap::new();
         let mut leaves = Vec::new();
+        let root = state.nodes.get(&NodeId::ROOT).and_then(|root| root.directory());
+        if root.is_some_and(|root| root.base.is_none()) {
+            directories.entry(NodeId::ROOT).or_default();
+        }
         for node in &dirty {
             let Some(inode) = state.nodes.get(node) else { continue };
             if !touched(inode) {
