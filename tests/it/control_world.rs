@@ -8,12 +8,15 @@ use std::time::Instant;
 use async_trait::async_trait;
 use cidfs::block::Cid;
 use cidfs::cache::{Blocks, StoreOptions};
+use cidfs::clock::SystemClock;
 use cidfs::control::server::{SOCKET_NAME, Socket};
 use cidfs::control::{
     Context, ErrorKind, Info, Lifecycle, MountInfo, MountRequest, Mounts, OperationError, Registry,
     SourceAdmin, http,
 };
+use cidfs::disk::RealDisk;
 use cidfs::testing::dag::Dag;
+use cidfs::tree::mfs::{Mfs, MfsOptions, Parts};
 use cidfs::tree::{NameError, NameResolver, Resolved, RootLister, Tree};
 use cidfs::unixfs::Reader;
 use serde_json::{Value, json};
@@ -118,6 +121,26 @@ pub(crate) struct World {
 pub(crate) fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context> {
     let blocks = Blocks::without_disk(StoreOptions::default(), Shelf::of(dag));
     let reader = Reader::new(Arc::clone(&blocks));
+    let parts = Parts {
+        journal_dir: repo.join("journal"),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock),
+        blocks: Arc::clone(&blocks),
+        reader: Arc::clone(&reader),
+    };
+    // Nothing in it waits for the runtime that this test runs on.
+    let mfs = futures::executor::block_on(Mfs::open(parts, MfsOptions::default())).unwrap();
+    context_over(repo, blocks, mfs, reader, ended)
+}
+
+/// What operations work on, over what is open already.
+pub(crate) fn context_over(
+    repo: PathBuf,
+    blocks: Arc<Blocks>,
+    mfs: Arc<Mfs>,
+    reader: Arc<Reader>,
+    ended: Arc<Ended>,
+) -> Arc<Context> {
     Arc::new(Context {
         info: Info {
             repo,
@@ -126,6 +149,7 @@ pub(crate) fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context
             started: Instant::now(),
         },
         tree: Tree::new(reader, Arc::new(Nothing), Arc::new(Nothing)),
+        mfs,
         blocks,
         mounts: Arc::new(Remembered::default()),
         sources: Arc::new(NoSources),

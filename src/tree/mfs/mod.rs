@@ -45,7 +45,7 @@ mod xattr;
 
 pub use checkpoint::Checkpointed;
 pub use figures::Figures;
-pub use fsck::{FsckProgress, Inspection};
+pub use fsck::{FsckProgress, Inspection, OnFsck};
 pub use open::{Parts, Recovery};
 pub use mounts::Content;
 pub use options::MfsOptions;
