@@ -365,6 +365,9 @@ pub const TRANSACTION_DEADLINE_MAX: Duration = Duration::from_secs(3600);
 /// Entries of a directory of the tree that are read at a time.
 pub const LIST_BATCH: usize = 1024;
 
+/// Problems, losses and absent blocks that `cidfs fsck` names; more are left out.
+pub const FSCK_LISTED_MAX: usize = 1000;
+
 // The journal as it is shown.
 
 /// Frames that are read at once for a page of entries.

@@ -85,6 +85,14 @@ pub(super) enum Command {
     Resolve(super::stat::Resolve),
     /// Write whole DAGs into a CAR file
     Export(super::export::Export),
+    /// Read, check and checkpoint the journal of the writable tree
+    Journal(super::journal::Journal),
+    /// List, compare and restore kept checkpoints of the writable tree
+    Snapshot(super::snapshot::Snapshot),
+    /// Read and change the writable tree without a mount
+    Tree(super::tree::Tree),
+    /// Check the writable tree and its journal
+    Fsck(super::fsck::Fsck),
     /// List, test, add and remove sources of blocks
     Sources(super::sources::Sources),
     /// Print a completion script for a shell

@@ -59,7 +59,7 @@ pub(super) async fn run(common: &Common, args: Export) -> Result<(), Failure> {
 }
 
 /// Writes beside the file and renames at the end: nobody takes a part for the whole.
-async fn into_file(stream: ByteStream, file: &Path, bar: &Bar) -> Result<u64, Failure> {
+pub(super) async fn into_file(stream: ByteStream, file: &Path, bar: &Bar) -> Result<u64, Failure> {
     let mut part = file.as_os_str().to_owned();
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);

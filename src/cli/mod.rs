@@ -14,8 +14,10 @@ mod daemon;
 mod export;
 mod extract;
 mod failure;
+mod fsck;
 mod get;
 mod import;
+mod journal;
 mod ls;
 mod mount;
 mod mount_helper;
@@ -24,10 +26,12 @@ mod output;
 mod pin;
 mod progress;
 mod shutdown;
+mod snapshot;
 mod sources;
 mod stat;
 mod status;
 mod store;
+mod tree;
 mod umount;
 
 use std::ffi::OsString;
@@ -97,6 +101,10 @@ async fn dispatch(common: args::Common, command: Command) -> Result<(), Failure>
         Command::Stat(args) => stat::stat(&common, args).await,
         Command::Resolve(args) => stat::resolve(&common, args).await,
         Command::Export(args) => export::run(&common, args).await,
+        Command::Journal(args) => journal::run(&common, args).await,
+        Command::Snapshot(args) => snapshot::run(&common, args).await,
+        Command::Tree(args) => tree::run(&common, args).await,
+        Command::Fsck(args) => fsck::run(&common, args).await,
         Command::Sources(args) => sources::run(&common, args).await,
         Command::Completions(args) => completions::run(&args),
     }

@@ -40,18 +40,10 @@ impl Engine {
     /// of `specs`.
     pub async fn open(dir: PathBuf, specs: Vec<String>) -> Result<Self, OperationError> {
         let started = Instant::now();
-        let base = tokio::task::spawn_blocking(move || Base::open(&dir, &specs))
-            .await
-            .map_err(|error| OperationError::internal(error.to_string()))??;
-        let Base { repo, sources, blocks, reader } = base;
+        let base = Base::open_async(dir, specs).await?;
         // While the index opens: the journal waits for it only where it must.
-        let parts = Parts {
-            journal_dir: repo.dir().join(JOURNAL_DIR),
-            disk: Arc::new(RealDisk),
-            clock: Arc::new(SystemClock),
-            blocks: Arc::clone(&blocks),
-            reader: Arc::clone(&reader),
-        };
+        let parts = base.parts();
+        let Base { repo, sources, blocks, reader } = base;
         let mfs = Mfs::open(parts, tree_options(&repo)).await.map_err(|error| {
             let error = OperationError::from(error).context("the writable tree");
             error.hint("`cidfs fsck` tells what is wrong")
@@ -146,7 +138,34 @@ pub(super) struct Base {
 }
 
 impl Base {
-    pub(super) fn open(dir: &Path, specs: &[String]) -> Result<Self, OperationError> {
+    pub(super) async fn open_async(
+        dir: PathBuf,
+        specs: Vec<String>,
+    ) -> Result<Self, OperationError> {
+        tokio::task::spawn_blocking(move || Self::open(&dir, &specs))
+            .await
+            .map_err(|error| OperationError::internal(error.to_string()))?
+    }
+
+    /// What the writable tree is made of.
+    pub(super) fn parts(&self) -> Parts {
+        Parts {
+            journal_dir: self.repo.dir().join(JOURNAL_DIR),
+            disk: Arc::new(RealDisk),
+            clock: Arc::new(SystemClock),
+            blocks: Arc::clone(&self.blocks),
+            reader: Arc::clone(&self.reader),
+        }
+    }
+
+    /// Makes what was written safe and lets the repository go.
+    pub(super) async fn close(self) -> Result<(), OperationError> {
+        tokio::task::spawn_blocking(move || self.blocks.close())
+            .await
+            .map_err(|error| OperationError::internal(error.to_string()))
+    }
+
+    fn open(dir: &Path, specs: &[String]) -> Result<Self, OperationError> {
         let repo = Repo::open(dir)?;
         let sources = Arc::new(SourceSet::open(&repo, specs)?);
         let disk = Arc::new(RealDisk);
@@ -157,7 +176,7 @@ impl Base {
 }
 
 /// What the configuration says of the writable tree, over the defaults.
-fn tree_options(repo: &Repo) -> MfsOptions {
+pub(super) fn tree_options(repo: &Repo) -> MfsOptions {
     let defaults = MfsOptions::default();
     let said = &repo.config().tree;
     MfsOptions {

@@ -13,6 +13,7 @@
 
 mod engine;
 mod errors;
+pub mod fsck;
 mod kernel;
 pub mod log;
 mod mounts;

@@ -30,7 +30,7 @@ pub(super) fn keep_tail(
     }
 }
 
-fn copy(
+pub(super) fn copy(
     folder: &Folder,
     name: &str,
     from: &dyn DiskFile,

@@ -27,6 +27,7 @@ mod error;
 mod frame;
 mod group;
 mod index;
+mod mend;
 mod options;
 mod reader;
 mod recovery;
@@ -43,6 +44,7 @@ pub use frame::{
     Decoded, FRAME_HEAD_BYTES, Frame, FrameFault, FrameHead, PAYLOAD_BYTES_MAX, Place, Record, Seq,
     TxId, decode, encode,
 };
+pub use mend::{set_aside_before, set_aside_from};
 pub use options::{BeforeSync, JournalOptions, JournalPlace, Retention};
 pub use reader::{Frames, Page, Reader};
 pub use recovery::{Recovered, Torn};

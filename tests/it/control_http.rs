@@ -23,7 +23,7 @@ fn bytes_of(text: &str) -> (Dag, String) {
 
 #[tokio::test]
 async fn an_answer_says_how_it_went_and_how_long_it_took() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     let (status, answer) = world.get(&format!("{MCP}/health")).await;
     assert_eq!(status, 200);
     assert_eq!(answer["success"], true);
@@ -33,7 +33,7 @@ async fn an_answer_says_how_it_went_and_how_long_it_took() {
 
 #[tokio::test]
 async fn every_call_has_an_id_of_its_own() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     let (_, first) = world.get(&format!("{MCP}/health")).await;
     let (_, second) = world.get(&format!("{MCP}/health")).await;
     assert_ne!(first["operation_id"], second["operation_id"]);
@@ -41,7 +41,7 @@ async fn every_call_has_an_id_of_its_own() {
 
 #[tokio::test]
 async fn an_unknown_operation_is_refused_by_name() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     for path in [format!("{MCP}/no/such"), "/elsewhere".to_owned()] {
         let (status, answer) = world.get(&path).await;
         assert_eq!(status, 404, "{path}");
@@ -53,7 +53,7 @@ async fn an_unknown_operation_is_refused_by_name() {
 
 #[tokio::test]
 async fn wrong_parameters_are_refused_with_their_name() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     for (params, named) in [
         (r#"{"path": "x", "colour": 1}"#, "colour"),
         (r#"{"path": "x", "offset": -1}"#, "offset"),
@@ -73,7 +73,7 @@ async fn wrong_parameters_are_refused_with_their_name() {
 
 #[tokio::test]
 async fn what_changes_something_wants_post() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     let (status, answer) = world.get(&format!("{MCP}/shutdown")).await;
     assert_eq!(status, 400, "{answer}");
     assert!(!world.ended.0.load(Ordering::SeqCst));
@@ -84,7 +84,7 @@ async fn what_changes_something_wants_post() {
 
 #[tokio::test]
 async fn parameters_over_the_limit_are_refused() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     let params = format!(r#"{{"path": "{}"}}"#, "x".repeat(PARAMS_BYTES_MAX));
     let (status, answer) = world.post(&format!("{MCP}/ipfs/stat"), &params).await;
     assert_eq!(status, 413, "{answer}");
@@ -94,7 +94,7 @@ async fn parameters_over_the_limit_are_refused() {
 #[tokio::test]
 async fn a_limit_of_a_parameter_holds() {
     let (dag, root) = bytes_of("x");
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     for limit in [0, 10_001] {
         let path = format!("{MCP}/ipfs/ls?path={root}&limit={limit}");
         let (status, answer) = world.get(&path).await;
@@ -104,7 +104,7 @@ async fn a_limit_of_a_parameter_holds() {
 
 #[tokio::test]
 async fn what_is_not_http_closes_the_connection_and_nothing_else() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     for rubbish in [&b"\0\0\0\0\r\n\r\n"[..], b"GET\r\n\r\n", &[0xff; 200_000]] {
         let (status, _) = world.raw(rubbish).await;
         assert!(matches!(status, 0 | 400 | 431), "{status}");
@@ -114,7 +114,7 @@ async fn what_is_not_http_closes_the_connection_and_nothing_else() {
 
 #[tokio::test]
 async fn mounts_are_added_listed_and_removed() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     let (status, _) = world
         .post(&format!("{MCP}/mounts/add"), r#"{"dir": "relative"}"#)
         .await;
@@ -135,7 +135,7 @@ async fn mounts_are_added_listed_and_removed() {
 #[tokio::test]
 async fn a_range_of_a_file_comes_as_raw_bytes() {
     let (dag, root) = bytes_of("hello world");
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     let request =
         format!("GET {MCP}/ipfs/cat?path={root}/a&offset=6&length=3 HTTP/1.0\r\nhost: x\r\n\r\n");
     let (status, body) = world.raw(request.as_bytes()).await;
@@ -147,7 +147,7 @@ async fn an_absent_name_is_not_found_and_absent_content_is_unavailable() {
     let (mut dag, root) = bytes_of("x");
     let lost = Dag::default().leaf("lost");
     let broken = dag.file(&[(lost, 4)]);
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     let (status, answer) = world.get(&format!("{MCP}/ipfs/stat?path={root}/c")).await;
     assert_eq!(
         (status, &answer["error"]["kind"]),
@@ -168,7 +168,7 @@ async fn a_stream_that_breaks_off_is_never_taken_for_the_whole() {
     let good = dag.leaf(vec![1; 1 << 20]);
     let lost = Dag::default().leaf(vec![2; 1 << 20]);
     let file = dag.file(&[(good, 1 << 20), (lost, 1 << 20)]);
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     // Without trailers the connection ends before the last chunk.
     let request =
         format!("GET {MCP}/ipfs/cat?path={file} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
@@ -191,7 +191,7 @@ async fn a_listing_is_paged_and_tells_what_it_could_not_look_at() {
     let file = dag.leaf("x");
     let lost = Dag::default().directory(&[("x", file)]);
     let root = dag.directory(&[("a", file), ("b", lost), ("c", file)]);
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     let (_, page) = world
         .get(&format!("{MCP}/ipfs/ls?path={root}&offset=1&limit=1"))
         .await;
@@ -213,7 +213,7 @@ async fn an_archive_holds_the_tree_with_links_and_long_names() {
     let long = "n".repeat(255);
     let inner = dag.directory(&[(&long, file)]);
     let root = dag.directory(&[("dir", inner), ("link", link)]);
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     let client = Client::find(world.dir.path()).await.unwrap().unwrap();
     let call = Call::with(json!({"path": root.to_string()}));
     let Output::Bytes { stream, .. } = client.call("ipfs/get", true, call).await.unwrap() else {
@@ -239,7 +239,7 @@ async fn an_archive_holds_the_tree_with_links_and_long_names() {
 async fn an_export_holds_every_block_once_and_is_a_car_file() {
     let (dag, root) = bytes_of("shared");
     let count = dag.blocks.len();
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     let client = Client::find(world.dir.path()).await.unwrap().unwrap();
     let call = Call::with(json!({"paths": [root]}));
     let Output::Bytes { stream, .. } = client.call("ipfs/export", true, call).await.unwrap() else {
@@ -258,7 +258,7 @@ async fn an_export_holds_every_block_once_and_is_a_car_file() {
 
 #[tokio::test]
 async fn the_api_document_names_every_operation_and_its_parameters() {
-    let world = World::new(Dag::default()).await;
+    let world = World::new(Dag::default());
     let (status, document) = world.get("/api/v0/openapi.json").await;
     assert_eq!(status, 200);
     assert_eq!(document["openapi"], "3.1.0");
@@ -309,7 +309,7 @@ async fn a_repository_with_a_long_path_has_a_socket_all_the_same() {
 #[tokio::test]
 async fn the_same_call_gives_the_same_in_process_and_over_the_socket() {
     let (dag, root) = bytes_of("hello");
-    let world = World::new(dag).await;
+    let world = World::new(dag);
     let client = Client::find(world.dir.path()).await.unwrap().unwrap();
     let params = json!({"path": format!("{root}/a")});
     let remote = client

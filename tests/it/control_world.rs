@@ -8,14 +8,14 @@ use std::time::Instant;
 use async_trait::async_trait;
 use cidfs::block::Cid;
 use cidfs::cache::{Blocks, StoreOptions};
+use cidfs::clock::SystemClock;
 use cidfs::control::server::{SOCKET_NAME, Socket};
 use cidfs::control::{
     Context, ErrorKind, Info, Lifecycle, MountInfo, MountRequest, Mounts, OperationError, Registry,
     SourceAdmin, http,
 };
-use cidfs::testing::dag::Dag;
-use cidfs::clock::SystemClock;
 use cidfs::disk::RealDisk;
+use cidfs::testing::dag::Dag;
 use cidfs::tree::mfs::{Mfs, MfsOptions, Parts};
 use cidfs::tree::{NameError, NameResolver, Resolved, RootLister, Tree};
 use cidfs::unixfs::Reader;
@@ -118,7 +118,7 @@ pub(crate) struct World {
 }
 
 /// What operations work on, over the blocks of a DAG.
-pub(crate) async fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context> {
+pub(crate) fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<Context> {
     let blocks = Blocks::without_disk(StoreOptions::default(), Shelf::of(dag));
     let reader = Reader::new(Arc::clone(&blocks));
     let parts = Parts {
@@ -128,9 +128,20 @@ pub(crate) async fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<C
         blocks: Arc::clone(&blocks),
         reader: Arc::clone(&reader),
     };
-    let mfs = Mfs::open(parts, MfsOptions::default()).await.unwrap();
+    // Nothing in it waits for the runtime that this test runs on.
+    let mfs = futures::executor::block_on(Mfs::open(parts, MfsOptions::default())).unwrap();
+    context_over(repo, blocks, mfs, reader, ended)
+}
+
+/// What operations work on, over what is open already.
+pub(crate) fn context_over(
+    repo: PathBuf,
+    blocks: Arc<Blocks>,
+    mfs: Arc<Mfs>,
+    reader: Arc<Reader>,
+    ended: Arc<Ended>,
+) -> Arc<Context> {
     Arc::new(Context {
-        mfs,
         info: Info {
             repo,
             config: json!({}),
@@ -138,6 +149,7 @@ pub(crate) async fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<C
             started: Instant::now(),
         },
         tree: Tree::new(reader, Arc::new(Nothing), Arc::new(Nothing)),
+        mfs,
         blocks,
         mounts: Arc::new(Remembered::default()),
         sources: Arc::new(NoSources),
@@ -147,10 +159,10 @@ pub(crate) async fn context(repo: PathBuf, dag: Dag, ended: Arc<Ended>) -> Arc<C
 
 impl World {
     /// Serves the content of a DAG.
-    pub(crate) async fn new(dag: Dag) -> Self {
+    pub(crate) fn new(dag: Dag) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let ended = Arc::new(Ended::default());
-        let context = context(dir.path().to_owned(), dag, Arc::clone(&ended)).await;
+        let context = context(dir.path().to_owned(), dag, Arc::clone(&ended));
         let socket = Socket::bind(dir.path()).unwrap();
         let router = http::router(Arc::new(Registry::standard()), Arc::clone(&context));
         let (stop, stopping) = watch::channel(false);

@@ -47,10 +47,13 @@ pub(super) fn operations() -> Vec<Operation> {
 async fn add(context: Arc<Context>, what: Add, io: Io) -> Result<Output, OperationError> {
     let options = options(what.profile.as_deref(), what.options)?;
     check(&what.paths, io.body.is_some())?;
+    let to_files = options.to_files.clone().filter(|_| !options.only_hash);
     let blocks = Arc::clone(&context.blocks);
+    // While it lives nothing is collected: the tree names what was added before it goes.
+    let _adding = context.blocks.own_sink();
     // Made here: reading the body needs the runtime that it came by.
     let reader = io.body.map(reader);
-    run_blocking(move || {
+    let result = run_blocking(move || {
         let job = Job {
             blocks,
             options,
@@ -58,7 +61,11 @@ async fn add(context: Arc<Context>, what: Add, io: Io) -> Result<Output, Operati
         };
         job.run(&what.paths, reader, what.measure)
     })
-    .await
+    .await?;
+    if let Some(path) = to_files {
+        super::journal::link_added(&context, &path, &result).await?;
+    }
+    Ok(Output::Json(result))
 }
 
 type BodyReader = SyncIoBridge<StreamReader<Body, bytes::Bytes>>;
@@ -80,10 +87,6 @@ fn options(profile: Option<&str>, said: Map<String, Value>) -> Result<AddOptions
     }
     let options: AddOptions = serde_path_to_error::deserialize(all)
         .map_err(|error| invalid(&format!("option {}: {}", error.path(), error.inner())))?;
-    if options.to_files.is_some() {
-        let message = "--to-files needs a writable tree, which this version does not have";
-        return Err(OperationError::new(ErrorKind::Unsupported, message));
-    }
     Ok(options)
 }
 
@@ -118,7 +121,7 @@ impl Job {
         paths: &[PathBuf],
         body: Option<BodyReader>,
         measure: bool,
-    ) -> Result<Output, OperationError> {
+    ) -> Result<Value, OperationError> {
         // While it lives nothing is collected: the pins are there before it goes.
         let sink = self.blocks.own_sink();
         let adder = Adder::new(self.options.clone(), Arc::clone(&sink) as _)?;
@@ -146,11 +149,11 @@ impl Job {
                     .add(&pins_of(&roots, PinMode::Recursive, name))?;
             }
         }
-        Ok(Output::Json(json!({
+        Ok(json!({
             "roots": added.iter().map(describe).collect::<Vec<_>>(),
             "files": counts.files.get(),
             "bytes": counts.done.get(),
-        })))
+        }))
     }
 
     fn report(&self, adder: &Adder, counts: &Counts, event: AddEvent) {

@@ -12,6 +12,8 @@ mod path;
 mod pins;
 mod sources;
 
+pub use journal::fsck_tick;
+
 use super::Operation;
 
 /// All operations.

@@ -57,7 +57,7 @@ impl Mfs {
         let shared = Arc::clone(&self.background.shared);
         shared.bytes_max.store(self.options.checkpoint_bytes, Ordering::Relaxed);
         shared.changes_max.store(self.options.checkpoint_changes, Ordering::Relaxed);
-        // The limits were not known yet when the tree was founded.
+        // What was journaled before the limits were known was measured against none.
         shared.due.store(false, Ordering::Relaxed);
         let me = Arc::downgrade(self);
         let thread = std::thread::Builder::new().name("tree-background".into());

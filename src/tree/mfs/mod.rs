@@ -24,6 +24,7 @@ mod entries;
 mod extents;
 mod fault;
 mod figures;
+mod fsck;
 mod load;
 pub mod log;
 mod meta;
@@ -44,6 +45,7 @@ mod xattr;
 
 pub use checkpoint::Checkpointed;
 pub use figures::Figures;
+pub use fsck::{FsckProgress, Inspection, OnFsck};
 pub use open::{Parts, Recovery};
 pub use mounts::Content;
 pub use options::MfsOptions;

@@ -44,7 +44,7 @@ pub struct Recovery {
     pub entries_seen: u64,
     /// Of these, changes that were applied.
     pub entries_applied: u64,
-    /// Changes of transactions that never ended.
+    /// Changes of transactions that never ended; one without any counts once.
     pub rolled_back: u64,
     /// Bytes at the end of the journal that a crash had left, and were kept aside.
     pub torn_bytes: u64,
@@ -236,7 +236,7 @@ impl Mfs {
             recovery.entries_seen += 1;
             self.replay_frame(frame, &mut staged, recovery).await?;
         }
-        recovery.rolled_back += staged.values().map(|ops| ops.len() as u64).sum::<u64>();
+        recovery.rolled_back += staged.values().map(|ops| ops.len().max(1) as u64).sum::<u64>();
         let applied = recovery.entries_applied;
         self.journaled_changes.store(applied, std::sync::atomic::Ordering::Relaxed);
         Ok(())
@@ -265,7 +265,10 @@ impl Mfs {
             (Op::Rollback, tx) => {
                 staged.remove(&tx);
             }
-            (Op::Begin | Op::Failed { .. } | Op::Checkpoint { .. }, _) => {}
+            (Op::Begin, tx) => {
+                staged.entry(tx).or_default();
+            }
+            (Op::Failed { .. } | Op::Checkpoint { .. }, _) => {}
             (_, 0) => self.replay_op(seq, &logged, recovery).await?,
             (_, tx) => staged.entry(tx).or_default().push((seq, logged)),
         }
@@ -426,7 +429,7 @@ fn kept_checkpoints(
     Ok(kept)
 }
 
-fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {
+pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {
     let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
     let Op::Checkpoint { commit: cid, through } = logged.op else {
         return Err("not a checkpoint".to_owned());

@@ -39,12 +39,6 @@ impl TreePath {
         &self.0
     }
 
-    /// The path above, and the last name; `None` for the root.
-    pub(super) fn split(&self) -> Option<(Self, &Name)> {
-        let (last, above) = self.0.split_last()?;
-        Some((Self(above.to_vec()), last))
-    }
-
     /// The path of a name in it.
     #[must_use]
     pub fn join(&self, name: &[u8]) -> Self {

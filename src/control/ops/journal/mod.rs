@@ -6,6 +6,8 @@ mod snapshots;
 mod transactions;
 mod tree;
 
+pub(super) use tree::link_added;
+
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -15,9 +17,9 @@ use serde_json::{Value, json};
 use super::core::Nothing;
 use super::pins::run_blocking;
 use crate::control::registry::Io;
-use crate::control::{Context, Operation, OperationError, Output};
+use crate::control::{Context, Operation, OperationError, Output, Progress};
 use crate::tree::mfs::log::time;
-use crate::tree::mfs::{Checkpointed, Figures};
+use crate::tree::mfs::{Checkpointed, Figures, FsckProgress};
 
 /// How to show what a recovery does.
 #[derive(Deserialize, JsonSchema)]
@@ -46,6 +48,14 @@ pub(super) fn operations() -> Vec<Operation> {
         .long(),
         Operation::read("fs-journal/verify", "Checks every checksum of the journal.", verify).long(),
     ];
+    all.push(
+        Operation::read(
+            "fs-journal/fsck",
+            "Checks the journal, the checkpoints, and all blocks and records of the tree.",
+            fsck,
+        )
+        .long(),
+    );
     all.extend(entries::operations());
     all.extend(health::operations());
     all.extend(transactions::operations());
@@ -160,4 +170,23 @@ async fn verify(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, Ope
         })))
     })
     .await
+}
+
+async fn fsck(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
+    let found = context.mfs.inspect(&|at| fsck_tick(&io.progress, at)).await?;
+    let report = serde_json::to_value(&found);
+    let mut report = report.map_err(|error| OperationError::internal(error.to_string()))?;
+    if let Some(fields) = report.as_object_mut() {
+        fields.insert("clean".to_owned(), found.problems.is_empty().into());
+    }
+    Ok(Output::Json(report))
+}
+
+/// Reports how far a check is.
+pub fn fsck_tick(progress: &Progress, at: FsckProgress) {
+    progress.tick(|| match at {
+        FsckProgress::Journal(bytes, total) => json!({"bytes": bytes, "bytes_total": total}),
+        FsckProgress::Blocks(blocks) => json!({"blocks": blocks}),
+        FsckProgress::Records(records) => json!({"records": records}),
+    });
 }

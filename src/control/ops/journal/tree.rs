@@ -483,3 +483,38 @@ async fn stat(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationE
     }
     Ok(Output::Json(Value::Object(fields)))
 }
+
+/// Mounts what was added in the tree: at `path`, or in it if that is a directory
+/// or ends with a slash.
+pub(in super::super) async fn link_added(
+    context: &Arc<Context>,
+    path: &str,
+    result: &Value,
+) -> Result<(), OperationError> {
+    let is_directory = match context.mfs.find(&parse(path)?).await {
+        Ok(found) => found.attr().kind == NodeKind::Directory,
+        Err(crate::tree::TreeError::NotFound) => path.ends_with('/'),
+        Err(error) => return Err(OperationError::from(error).context(path)),
+    };
+    let roots = result.get("roots").and_then(Value::as_array);
+    let roots = roots.map_or(&[][..], Vec::as_slice);
+    if roots.len() > 1 && !is_directory {
+        let message = format!("{path} is no directory for {} things", roots.len());
+        return Err(OperationError::invalid(message));
+    }
+    let mut staged = Vec::new();
+    for root in roots {
+        let text = |field: &str| root.get(field).and_then(Value::as_str).unwrap_or_default();
+        let cid = Cid::try_from(text("cid"))
+            .map_err(|error| OperationError::internal(error.to_string()))?;
+        let name = match text("name") {
+            "" => text("cid"),
+            name => name,
+        };
+        let at = if is_directory { parse(path)?.join(name.as_bytes()) } else { parse(path)? };
+        let content = context.mfs.content(&cid).await?;
+        staged.push(Staged::Mount { path: at, content, plain: true });
+    }
+    perform(context, staged).await?;
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! `cidfs fsck`.
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::args::Common;
+use super::backend::{find_daemon, repo_dir};
+use super::failure::Failure;
+use super::output::{list, number, print, print_json, safe};
+use super::progress::Bar;
+use crate::control::{Call, ErrorKind, OperationError, Output};
+use crate::daemon::fsck::{Damage, check};
+
+/// Flags of `cidfs fsck`.
+#[derive(Debug, Args)]
+pub(super) struct Fsck {
+    /// Set what is damaged aside and make the tree writable from what is sound; nothing is deleted
+    #[arg(long)]
+    repair: bool,
+}
+
+pub(super) async fn run(common: &Common, args: Fsck) -> Result<(), Failure> {
+    let bar = Bar::start("checking", common.json);
+    let progress = bar.hear(None);
+    let report = match find_daemon(common).await? {
+        Some(_) if args.repair => {
+            let message = "a daemon has the repository open";
+            let error = OperationError::new(ErrorKind::Busy, message);
+            return Err(error.hint("`cidfs shutdown` first").into());
+        }
+        Some(client) => {
+            let call = Call { progress, ..Call::with(json!({})) };
+            match client.call("fs-journal/fsck", false, call).await? {
+                Output::Json(report) => report,
+                Output::Bytes { .. } => {
+                    return Err(OperationError::internal("fs-journal/fsck gave bytes").into());
+                }
+            }
+        }
+        None => check(repo_dir(common)?, args.repair, progress).await?,
+    };
+    bar.end();
+    match common.json {
+        true => print_json(&report)?,
+        false => print(&lines(&report))?,
+    }
+    match Damage::of(&report) {
+        Damage::None => Ok(()),
+        Damage::Repaired => Err(Failure::Quiet(1)),
+        Damage::Left => Err(Failure::Quiet(5)),
+    }
+}
+
+fn lines(report: &Value) -> String {
+    let mut out = String::new();
+    for (field, mark) in [("problems", "damage"), ("repaired", "repaired"), ("lost", "lost")] {
+        for line in list(report, field).iter().filter_map(Value::as_str) {
+            out.push_str(&format!("{mark}: {}\n", safe(line)));
+        }
+    }
+    let count = |name| number(report, name);
+    out + &format!(
+        "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n",
+        count("entries"),
+        count("checkpoints"),
+        count("blocks"),
+        count("records"),
+        list(report, "problems").len(),
+    )
+}

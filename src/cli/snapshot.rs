@@ -1,0 +1,99 @@
+//! `cidfs snapshot`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+
+use super::args::Common;
+use super::failure::Failure;
+use super::journal::{ask, call, show};
+use super::output::{list, safe, text};
+
+/// Flags of `cidfs snapshot`.
+#[derive(Debug, Args)]
+pub(super) struct Snapshot {
+    #[command(subcommand)]
+    command: SnapshotCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum SnapshotCommand {
+    /// List the kept checkpoints, the newest first
+    Ls,
+    /// Tell which paths differ
+    Diff {
+        /// The earlier one: its entry, commit or root CID
+        from: String,
+        /// The later one; without it the tree as it is now
+        to: Option<String>,
+        /// Only at or below this path
+        #[arg(long, default_value = "/")]
+        path: String,
+        /// Most differences
+        #[arg(short = 'n', long, value_name = "N")]
+        limit: Option<usize>,
+    },
+    /// Bring a path back
+    Restore {
+        /// From which one: its entry, commit or root CID
+        snapshot: String,
+        /// What to bring back; / is everything
+        path: String,
+        /// Where to; without it to the same path
+        to: Option<String>,
+        /// Replace what is there
+        #[arg(long)]
+        replace: bool,
+        /// Only content, as a whole and at once, without owners, modes, times and attributes
+        #[arg(long)]
+        content_only: bool,
+    },
+}
+
+pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> {
+    match args.command {
+        SnapshotCommand::Ls => {
+            let kept = ask(common, "fs-journal/snapshots/list", json!({})).await?;
+            show(common, &kept, |kept| {
+                let line = |one: &Value| {
+                    let (time, root) = (text(one, "time"), text(one, "root"));
+                    format!("{:>8}  {time}  {root}\n", text(one, "sequence"))
+                };
+                list(kept, "snapshots").iter().map(line).collect()
+            })
+        }
+        SnapshotCommand::Diff { from, to, path, limit } => {
+            let params = json!({"from": from, "to": to, "path": path, "limit": limit});
+            let found = call(common, "fs-journal/snapshots/diff", "comparing", params).await?;
+            show(common, &found, |found| {
+                let line = |one: &Value| {
+                    let mark = match text(one, "change").as_str() {
+                        "added" => '+',
+                        "removed" => '-',
+                        "changed" => 'M',
+                        _ => 'm',
+                    };
+                    format!("{mark} {}\n", safe(&text(one, "path")))
+                };
+                let mut out: String = list(found, "differences").iter().map(line).collect();
+                if found.get("truncated") == Some(&Value::Bool(true)) {
+                    out.push_str("there are more: --limit N\n");
+                }
+                out
+            })
+        }
+        SnapshotCommand::Restore { snapshot, path, to, replace, content_only } => {
+            let params = json!({
+                "snapshot": snapshot,
+                "path": path,
+                "to": to,
+                "replace": replace,
+                "content_only": content_only,
+            });
+            let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
+            show(common, &done, |done| {
+                let (changes, at) = (text(done, "changes"), safe(to.as_deref().unwrap_or(&path)));
+                format!("restored {at} from {}: {changes} changes\n", text(done, "snapshot"))
+            })
+        }
+    }
+}

@@ -1,0 +1,334 @@
+//! `cidfs tree`.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::args::Common;
+use super::backend::Backend;
+use super::cat::{bytes, pump};
+use super::failure::Failure;
+use super::import::standard_input;
+use super::journal::{ask, call, fields, show};
+use super::output::{list, print_json, safe, text};
+use crate::control::{Body, Call, OperationError, Output};
+
+/// Flags of `cidfs tree`.
+#[derive(Debug, Args)]
+pub(super) struct Tree {
+    /// Stage a change in this transaction of the daemon
+    #[arg(long, global = true, value_name = "N")]
+    transaction: Option<u64>,
+    #[command(subcommand)]
+    command: TreeCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum TreeCommand {
+    /// Write a file, all at once
+    Write {
+        /// Path in the tree
+        path: String,
+        /// File to take the bytes from; - and none are standard input
+        file: Option<PathBuf>,
+        /// Put the bytes at this place of the file and keep the rest
+        #[arg(short, long)]
+        offset: Option<u64>,
+        /// Put them at its end
+        #[arg(short, long, conflicts_with = "offset")]
+        append: bool,
+        /// Permission bits of a new file, octal
+        #[arg(short, long)]
+        mode: Option<String>,
+        /// Make the directories above it
+        #[arg(short, long)]
+        parents: bool,
+    },
+    /// Print a file
+    Read {
+        /// Path in the tree
+        path: String,
+        /// First byte
+        #[arg(short, long, default_value_t = 0)]
+        offset: u64,
+        /// Most bytes
+        #[arg(short, long)]
+        length: Option<u64>,
+    },
+    /// Make a directory
+    Mkdir {
+        /// Path in the tree
+        path: String,
+        /// Those above it too; one that is there is fine
+        #[arg(short, long)]
+        parents: bool,
+        /// Permission bits, octal
+        #[arg(short, long)]
+        mode: Option<String>,
+    },
+    /// Remove files, links and directories
+    Rm {
+        /// Paths in the tree
+        #[arg(required = true)]
+        paths: Vec<String>,
+        /// Directories with all that is in them
+        #[arg(short, long)]
+        recursive: bool,
+    },
+    /// Move something
+    Mv {
+        /// Path in the tree
+        from: String,
+        /// Its new path
+        to: String,
+        /// Refuse to replace what is there
+        #[arg(long)]
+        no_replace: bool,
+        /// Let both change places
+        #[arg(long, conflicts_with = "no_replace")]
+        exchange: bool,
+    },
+    /// List a directory
+    Ls {
+        /// Path in the tree
+        #[arg(default_value = "/")]
+        path: String,
+        /// Mode, owner, size and time too
+        #[arg(short, long)]
+        long: bool,
+    },
+    /// Tell about a path, with its CID
+    Stat {
+        /// Path in the tree
+        path: String,
+    },
+    /// Make a symbolic link
+    Ln {
+        /// What it says
+        target: String,
+        /// Path in the tree
+        path: String,
+    },
+    /// Set permission bits
+    Chmod {
+        /// Octal
+        mode: String,
+        /// Path in the tree
+        path: String,
+    },
+    /// Mount content at a path, at once whatever its size
+    Mount {
+        /// /ipfs/<cid>[/path] or <cid>[/path]
+        cid: String,
+        /// Path in the tree; nothing may be there
+        path: String,
+    },
+    /// Take mounted content away
+    Unmount {
+        /// Path in the tree
+        path: String,
+    },
+    /// Print the root CID of the last checkpoint
+    Root {
+        /// Make a checkpoint first
+        #[arg(long)]
+        now: bool,
+    },
+    /// Begin a transaction in the daemon and print its number
+    Begin {
+        /// Seconds after which it is rolled back if it has not ended
+        #[arg(long, value_name = "SECONDS")]
+        deadline: Option<u64>,
+    },
+    /// Do all that is staged in a transaction, or nothing
+    Commit {
+        /// Its number
+        transaction: u64,
+    },
+    /// Give a transaction up
+    Rollback {
+        /// Its number
+        transaction: u64,
+    },
+}
+
+pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
+    let transaction = args.transaction;
+    match args.command {
+        TreeCommand::Read { path, offset, length } => {
+            read(common, json!({"path": path, "offset": offset, "length": length})).await
+        }
+        TreeCommand::Write { path, file, offset, append, mode, parents } => {
+            let params = json!({
+                "path": path,
+                "offset": offset,
+                "append": append,
+                "mode": mode,
+                "parents": parents,
+                "transaction": transaction,
+            });
+            write(common, params, file.as_deref()).await
+        }
+        TreeCommand::Rm { paths, recursive } => {
+            for path in paths {
+                let params =
+                    json!({"path": path, "recursive": recursive, "transaction": transaction});
+                let done = call(common, "fs-journal/remove", "removing", params).await?;
+                show(common, &done, |_| String::new())?;
+            }
+            Ok(())
+        }
+        TreeCommand::Ls { path, long } => ls(common, &path, long).await,
+        TreeCommand::Stat { path } => {
+            let found = ask(common, "fs-journal/stat", json!({"path": path})).await?;
+            show(common, &found, |found| fields(found, ""))
+        }
+        TreeCommand::Root { now } => root(common, now).await,
+        TreeCommand::Begin { deadline } => {
+            super::backend::need_daemon(common).await?;
+            let params = json!({"deadline_ms": deadline.map(|seconds| seconds * 1000)});
+            let begun = ask(common, "fs-journal/begin", params).await?;
+            show(common, &begun, |begun| format!("{}\n", text(begun, "transaction")))
+        }
+        other => change(common, other, transaction).await,
+    }
+}
+
+/// A change that needs nothing but its parameters.
+async fn change(
+    common: &Common,
+    command: TreeCommand,
+    transaction: Option<u64>,
+) -> Result<(), Failure> {
+    let (name, mut params) = match command {
+        TreeCommand::Mkdir { path, parents, mode } => {
+            ("fs-journal/mkdir", json!({"path": path, "parents": parents, "mode": mode}))
+        }
+        TreeCommand::Mv { from, to, no_replace, exchange } => (
+            "fs-journal/move",
+            json!({"from": from, "to": to, "no_replace": no_replace, "exchange": exchange}),
+        ),
+        TreeCommand::Ln { target, path } => {
+            ("fs-journal/symlink", json!({"path": path, "target": target}))
+        }
+        TreeCommand::Chmod { mode, path } => {
+            ("fs-journal/metadata", json!({"path": path, "mode": mode}))
+        }
+        TreeCommand::Mount { cid, path } => {
+            ("fs-journal/mount", json!({"path": path, "cid": cid}))
+        }
+        TreeCommand::Unmount { path } => ("fs-journal/unmount", json!({"path": path})),
+        TreeCommand::Commit { transaction } => {
+            return ended(common, "fs-journal/commit", transaction).await;
+        }
+        TreeCommand::Rollback { transaction } => {
+            return ended(common, "fs-journal/rollback", transaction).await;
+        }
+        TreeCommand::Write { .. }
+        | TreeCommand::Read { .. }
+        | TreeCommand::Rm { .. }
+        | TreeCommand::Ls { .. }
+        | TreeCommand::Stat { .. }
+        | TreeCommand::Root { .. }
+        | TreeCommand::Begin { .. } => {
+            return Err(OperationError::internal("a command that is no change").into());
+        }
+    };
+    if let (Some(fields), Some(id)) = (params.as_object_mut(), transaction) {
+        fields.insert("transaction".to_owned(), id.into());
+    }
+    let done = ask(common, name, params).await?;
+    show(common, &done, |_| String::new())
+}
+
+async fn ended(common: &Common, name: &str, transaction: u64) -> Result<(), Failure> {
+    let done = ask(common, name, json!({"transaction": transaction})).await?;
+    show(common, &done, |_| String::new())
+}
+
+async fn read(common: &Common, params: Value) -> Result<(), Failure> {
+    let backend = Backend::open(common).await?;
+    let (_, stream) = bytes(backend.call("fs-journal/read", Call::with(params)).await?)?;
+    pump(stream, &mut io::stdout().lock(), |_| ()).await?;
+    backend.close().await
+}
+
+async fn write(common: &Common, params: Value, file: Option<&Path>) -> Result<(), Failure> {
+    let body = match file {
+        None => standard_input(),
+        Some(path) if path == Path::new("-") => standard_input(),
+        Some(path) => bytes_of(path)?,
+    };
+    let backend = Backend::open(common).await?;
+    let call = Call { body: Some(body), ..Call::with(params) };
+    let output = backend.call("fs-journal/write", call).await;
+    backend.close().await?;
+    let Output::Json(done) = output? else {
+        return Err(OperationError::internal("fs-journal/write gave bytes").into());
+    };
+    show(common, &done, |done| format!("{}\n", text(done, "cid")))
+}
+
+/// A file as the body of a call.
+fn bytes_of(path: &Path) -> Result<Body, Failure> {
+    let at = |error: io::Error| OperationError::from(error).context(path.display());
+    let file = std::fs::File::open(path).map_err(at)?;
+    let file = tokio::fs::File::from_std(file);
+    let pieces = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10);
+    Ok(pieces.map(|piece: io::Result<Bytes>| piece).boxed())
+}
+
+async fn ls(common: &Common, path: &str, long: bool) -> Result<(), Failure> {
+    let backend = Backend::open(common).await?;
+    let mut cursor = 0;
+    loop {
+        let params = json!({"path": path, "cursor": cursor});
+        let found = backend.json("fs-journal/ls", params).await?;
+        if common.json {
+            print_json(&found)?;
+        } else {
+            let lines = list(&found, "entries").iter().map(|entry| entry_line(entry, long));
+            super::output::print(&lines.collect::<String>())?;
+        }
+        match found.get("cursor").and_then(Value::as_u64) {
+            Some(next) => cursor = next,
+            None => break,
+        }
+    }
+    backend.close().await
+}
+
+fn entry_line(entry: &Value, long: bool) -> String {
+    let name = safe(&text(entry, "name"));
+    let mark = if text(entry, "kind") == "directory" { "/" } else { "" };
+    if !long {
+        return format!("{name}{mark}\n");
+    }
+    format!(
+        "{} {:>5} {:>5} {:>12} {} {name}{mark}\n",
+        text(entry, "mode"),
+        text(entry, "uid"),
+        text(entry, "gid"),
+        text(entry, "size"),
+        text(entry, "mtime"),
+    )
+}
+
+async fn root(common: &Common, now: bool) -> Result<(), Failure> {
+    let known = match now {
+        true => Value::Null,
+        false => {
+            let status = ask(common, "fs-journal/status", json!({})).await?;
+            status.get("checkpoint").cloned().unwrap_or(Value::Null)
+        }
+    };
+    let made = match known {
+        Value::Null => call(common, "fs-journal/checkpoint", "checkpointing", json!({})).await?,
+        known => known,
+    };
+    show(common, &made, |made| format!("{}\n", text(made, "root")))
+}

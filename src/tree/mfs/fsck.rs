@@ -1,0 +1,369 @@
+//! Checks everything that the writable tree rests on, and mends what can be.
+//!
+//! The journal's checksums, the kept checkpoints, every block that the newest
+//! sound checkpoint leads to, every record of it, and every block that the
+//! journal names since. Checking changes nothing. Mending sets damaged parts of
+//! the journal aside, and fetches damaged blocks from the sources again; it
+//! never deletes.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::checkpoint::Checkpointed;
+use super::open::{Parts, read_checkpoint};
+use super::op::{Logged, kind};
+use super::Mfs;
+use crate::block::{Cid, DAG_PB};
+use crate::cache::Blocks;
+use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
+use crate::journal::{Damage, JournalError, Reader, Seq, set_aside_before, set_aside_from};
+use crate::tree::error::TreeError;
+use crate::tree::posix::{PosixMap, key, record};
+use crate::unixfs::links::links;
+use crate::unixfs::node::{Body, Node};
+use crate::unixfs::hamt::prefix_width;
+use crate::unixfs::dag_pb::PbNode;
+
+/// How far a check is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FsckProgress {
+    /// Bytes of the journal, of how many.
+    Journal(u64, u64),
+    /// Blocks that were read.
+    Blocks(u64),
+    /// Records that were read.
+    Records(u64),
+}
+
+/// What a check has found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Inspection {
+    /// Journal entries that are whole.
+    pub entries: u64,
+    /// Kept checkpoints that are sound.
+    pub checkpoints: u64,
+    /// The newest sound one.
+    pub checkpoint: Option<u64>,
+    /// Blocks of it, and of the journal since, that are here and sound.
+    pub blocks: u64,
+    /// Blocks that are not here. Of mounted content that is as it should be.
+    pub absent_blocks: u64,
+    /// The first of them.
+    pub absent: Vec<String>,
+    /// Records of it that are sound.
+    pub records: u64,
+    /// What a crash has left at the end of the journal; the next start cuts it off.
+    pub torn: Option<String>,
+    /// What is damaged, in words.
+    pub problems: Vec<String>,
+    /// What is lost by it, in words.
+    pub lost: Vec<String>,
+    /// What was done about it, in words.
+    pub repaired: Vec<String>,
+    #[serde(skip)]
+    damaged_blocks: Vec<Cid>,
+    #[serde(skip)]
+    journal_damage: Vec<Damage>,
+    #[serde(skip)]
+    state: Option<Checkpointed>,
+}
+
+impl Inspection {
+    fn problem(&mut self, text: String) {
+        if self.problems.len() < FSCK_LISTED_MAX {
+            self.problems.push(text);
+        }
+    }
+
+    fn loses(&mut self, text: String) {
+        if self.lost.len() < FSCK_LISTED_MAX {
+            self.lost.push(text);
+        }
+    }
+
+    /// The last journal entry that the newest sound checkpoint has.
+    fn sequence(&self) -> Seq {
+        Seq(self.state.map_or(0, |state| state.sequence))
+    }
+}
+
+/// Hears of progress.
+pub type OnFsck<'a> = &'a (dyn Fn(FsckProgress) + Sync);
+
+impl Mfs {
+    /// Checks the tree while it is open.
+    pub async fn inspect(&self, progress: OnFsck<'_>) -> Result<Inspection, TreeError> {
+        inspect(&self.journal.reader(), &self.blocks, self.options.snapshots_kept, progress).await
+    }
+
+    /// Checks a tree that is not open.
+    pub async fn inspect_closed(
+        parts: &Parts,
+        snapshots_kept: usize,
+        progress: OnFsck<'_>,
+    ) -> Result<Inspection, TreeError> {
+        let journal = Reader::open(&parts.journal_dir, Arc::clone(&parts.disk));
+        inspect(&journal, &parts.blocks, snapshots_kept, progress).await
+    }
+
+    /// Mends what an inspection of a tree that is not open has found.
+    pub async fn mend(parts: &Parts, found: &mut Inspection) -> Result<(), TreeError> {
+        for cid in std::mem::take(&mut found.damaged_blocks) {
+            match parts.reader.block(&cid).await {
+                Ok(_) => found.repaired.push(format!("block {cid} was fetched again")),
+                Err(error) => {
+                    found.lost.push(format!("block {cid} cannot be had: {error}"));
+                    found.damaged_blocks.push(cid);
+                }
+            }
+        }
+        let needed = found.sequence();
+        let (dir, disk) = (&parts.journal_dir, &parts.disk);
+        for damage in std::mem::take(&mut found.journal_damage) {
+            let kept = match damage.expected <= needed {
+                true => set_aside_before(dir, Arc::clone(disk), &damage, needed)?,
+                false => set_aside_from(dir, Arc::clone(disk), &damage)?,
+            };
+            let names = kept.join(", ");
+            if kept.is_empty() {
+                found.repaired.push(format!("left as it is, since it is only history: {damage}"));
+                continue;
+            }
+            found.repaired.push(format!("set aside in the journal's directory: {names}"));
+            if damage.expected > needed {
+                // All that is behind it went with it.
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+async fn inspect(
+    journal: &Reader,
+    blocks: &Arc<Blocks>,
+    snapshots_kept: usize,
+    progress: OnFsck<'_>,
+) -> Result<Inspection, TreeError> {
+    blocks.index_ready().await;
+    let mut found = Inspection::default();
+    let report = journal.verify(|at| {
+        progress(FsckProgress::Journal(at.bytes, at.bytes_total));
+        true
+    })?;
+    found.entries = report.frames;
+    found.torn = report.torn.map(|torn| torn.to_string());
+    inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
+    for damage in report.damage {
+        let is_history = damage.expected <= found.sequence();
+        found.problem(format!("journal: {damage}"));
+        found.loses(match is_history {
+            true => "entries before the last checkpoint: the tree has what they did, only the log \
+                     has a gap"
+                .to_owned(),
+            false => format!(
+                "changes from entry {} on; the tree is read-only as of the entry before",
+                damage.expected
+            ),
+        });
+        found.journal_damage.push(damage);
+    }
+    if let Some(state) = found.state {
+        let roots = [Some(state.root), state.posix, Some(state.commit)];
+        for (root, path) in roots.into_iter().zip(["", "(records)", "(commit)"]) {
+            if let Some(root) = root {
+                inspect_blocks(blocks, root, path, &mut found, progress);
+            }
+        }
+        if let Some(posix) = state.posix {
+            inspect_records(blocks, posix, &mut found, progress).await;
+        }
+    }
+    inspect_changes(journal, blocks, &mut found)?;
+    Ok(found)
+}
+
+/// Looks at the kept checkpoints, the newest first.
+fn inspect_checkpoints(
+    journal: &Reader,
+    blocks: &Blocks,
+    snapshots_kept: usize,
+    found: &mut Inspection,
+) -> Result<(), TreeError> {
+    let mut before = Seq(u64::MAX);
+    for _ in 0..snapshots_kept.max(1) {
+        let wanted = |head: &crate::journal::FrameHead, _: &[u8]| {
+            head.kind == kind::CHECKPOINT && head.seq < before
+        };
+        let Some(frame) = journal.newest(wanted)? else { break };
+        before = frame.head.seq;
+        match read_checkpoint(&frame, blocks) {
+            Ok(one) => {
+                found.checkpoints += 1;
+                found.checkpoint.get_or_insert(one.sequence);
+                found.state.get_or_insert(one);
+            }
+            Err(why) => {
+                found.problem(format!("checkpoint at entry {before}: {why}"));
+                found.loses(format!("the checkpoint at entry {before}; an earlier one is used"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads and proves every local block below a root.
+fn inspect_blocks(
+    blocks: &Blocks,
+    root: Cid,
+    path: &str,
+    found: &mut Inspection,
+    progress: OnFsck<'_>,
+) {
+    let mut seen = HashSet::new();
+    let mut open = vec![(root, path.to_owned())];
+    while let Some((cid, path)) = open.pop() {
+        // The history of commits goes back further than what is kept.
+        if !seen.insert(cid) || (path == "(commit)" && seen.len() > 1) {
+            continue;
+        }
+        let shown = if path.is_empty() { "/" } else { &path };
+        let block = match blocks.get_local(&cid) {
+            Ok(Some(block)) => block,
+            Ok(None) if blocks.has_local(&cid) => {
+                found.problem(format!("block {cid} is damaged"));
+                found.loses(format!("content of {shown}, unless a source has it"));
+                found.damaged_blocks.push(cid);
+                continue;
+            }
+            Ok(None) => {
+                found.absent_blocks += 1;
+                if found.absent.len() < FSCK_LISTED_MAX {
+                    found.absent.push(format!("{cid} of {shown}"));
+                }
+                continue;
+            }
+            Err(error) => {
+                found.problem(format!("block {cid} of {shown}: {error}"));
+                continue;
+            }
+        };
+        found.blocks += 1;
+        progress(FsckProgress::Blocks(found.blocks));
+        match below(&block, &path) {
+            Ok(all) => open.extend(all),
+            Err(why) => found.problem(format!("block {cid} of {shown} is malformed: {why}")),
+        }
+    }
+}
+
+/// What a block leads to, with the paths as far as it tells them.
+fn below(block: &crate::block::Block, path: &str) -> Result<Vec<(Cid, String)>, String> {
+    let cids = links(block).map_err(|error| error.to_string())?;
+    let names = match block.cid().codec() {
+        DAG_PB => names_of(block),
+        _ => Vec::new(),
+    };
+    let mut names = names.into_iter();
+    let each = cids.into_iter().map(|cid| match names.next() {
+        Some(name) if !name.is_empty() => (cid, format!("{path}/{name}")),
+        Some(_) | None => (cid, path.to_owned()),
+    });
+    Ok(each.collect())
+}
+
+/// Names of the links of a directory or of a shard of one.
+fn names_of(block: &crate::block::Block) -> Vec<String> {
+    let Ok(node) = PbNode::decode(block.data()) else { return Vec::new() };
+    let skipped = match Node::decode(block.data()).map(|node| node.body) {
+        Ok(Body::Shard(shard)) => prefix_width(shard.fanout()),
+        Ok(Body::Directory(_)) => 0,
+        Ok(Body::File(_) | Body::Symlink(_)) | Err(_) => return Vec::new(),
+    };
+    let name = |link: &crate::unixfs::dag_pb::Link| {
+        let name = link.name.as_deref().unwrap_or_default();
+        let name = name.get(skipped..).unwrap_or_default();
+        String::from_utf8_lossy(name).into_owned()
+    };
+    node.links.iter().map(name).collect()
+}
+
+/// Reads every record.
+async fn inspect_records(
+    blocks: &Arc<Blocks>,
+    posix: Cid,
+    found: &mut Inspection,
+    progress: OnFsck<'_>,
+) {
+    let map = PosixMap::new(Arc::clone(blocks));
+    let mut from = Vec::new();
+    loop {
+        let page = match map.range(&posix, &from, None, RECORDS_PAGE).await {
+            Ok(page) => page,
+            Err(error) => {
+                found.problem(format!("records: {error}"));
+                found.loses("owners, modes and attributes that are recorded there".to_owned());
+                return;
+            }
+        };
+        for (at, value) in &page {
+            match check_record(at, value) {
+                Ok(()) => found.records += 1,
+                Err(why) => found.problem(format!("record {}: {why}", at.escape_ascii())),
+            }
+        }
+        progress(FsckProgress::Records(found.records));
+        match page.last() {
+            Some((last, _)) if page.len() == RECORDS_PAGE => from = [&last[..], &[0]].concat(),
+            _ => return,
+        }
+    }
+}
+
+fn check_record(at: &[u8], value: &[u8]) -> Result<(), String> {
+    let decoded = match key::Key::decode(at) {
+        Some(key::Key::Dentry { .. }) => record::Dentry::decode(value).map(drop),
+        Some(key::Key::Inode { .. }) => record::Inode::decode(value).map(drop),
+        Some(key::Key::Place { .. }) => record::Place::decode(value).map(drop),
+        Some(key::Key::State { .. }) => record::Number::decode(value).map(drop),
+        None => return Err("a key of no known kind".to_owned()),
+    };
+    decoded.map_err(|error| error.to_string())
+}
+
+/// Reads the changes after the checkpoint, and looks for the blocks that they name.
+fn inspect_changes(
+    journal: &Reader,
+    blocks: &Blocks,
+    found: &mut Inspection,
+) -> Result<(), TreeError> {
+    for frame in journal.frames(found.sequence().next())? {
+        let frame = match frame {
+            Ok(frame) => frame,
+            Err(JournalError::Damaged(_)) => break,
+            Err(error) => return Err(error.into()),
+        };
+        let seq = frame.head.seq;
+        match Logged::decode(frame.head.kind, &frame.payload) {
+            Ok(logged) if frame.head.kind == kind::WRITE_BLOCKS => {
+                let mut named = Vec::new();
+                logged.op.referred(&mut named);
+                for cid in named {
+                    if blocks.get_local(&cid).is_ok_and(|block| block.is_some()) {
+                        found.blocks += 1;
+                        continue;
+                    }
+                    let path = logged.path.escape_ascii();
+                    found.problem(format!("entry {seq}: block {cid} is damaged or lost"));
+                    found.loses(format!("what was written then to {path}"));
+                    found.damaged_blocks.push(cid);
+                }
+            }
+            Ok(_) => {}
+            Err(error) => found.problem(format!("entry {seq}: {error}")),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! The journal and the tree from the command line, with a daemon and without.
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use serde_json::Value;
+
+use crate::cli_support::{Place, tree};
+
+fn both() -> [Place; 2] {
+    [Place::new(), Place::with_daemon()]
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn the_tree_is_changed_and_read_without_a_mount() {
+    for place in both() {
+        place.good(&["tree", "mkdir", "-p", "/a/b"]);
+        let cid = place.feed(&["tree", "write", "/a/b/file"], b"hello").out;
+        assert_eq!(cid.trim(), "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq");
+        let file = place.write("other", " world");
+        place.good(&["tree", "write", "--append", "/a/b/file", file.to_str().unwrap()]);
+        assert_eq!(place.good(&["tree", "read", "/a/b/file"]), "hello world");
+        assert_eq!(place.good(&["tree", "read", "-o", "6", "-l", "2", "/a/b/file"]), "wo");
+        place.good(&["tree", "mv", "/a/b/file", "/moved"]);
+        place.good(&["tree", "ln", "moved", "/link"]);
+        place.good(&["tree", "chmod", "0600", "/moved"]);
+        place.good(&["tree", "rm", "-r", "/a"]);
+        let mut names: Vec<_> = place.good(&["tree", "ls"]).lines().map(str::to_owned).collect();
+        names.sort();
+        assert_eq!(names, ["link", "moved"]);
+        assert!(place.good(&["tree", "ls", "-l"]).contains("0600"));
+        assert_eq!(place.run(&["tree", "read", "/absent"]).code, 3);
+        assert_eq!(place.run(&["tree", "mkdir", "/moved"]).code, 6);
+        let root = place.good(&["tree", "root", "--now"]);
+        assert_eq!(place.good(&["tree", "root"]), root);
+        assert!(place.good(&["ls", root.trim()]).contains("moved"));
+    }
+}
+
+#[test]
+fn the_log_shows_what_happened() {
+    for place in both() {
+        place.good(&["tree", "mkdir", "/dir"]);
+        place.feed(&["tree", "write", "/dir/file"], b"x");
+        let log = place.good(&["journal", "log", "--oldest"]);
+        assert!(log.contains("mkdir      /dir\n"), "{log}");
+        assert!(log.contains("write      /dir/file"), "{log}");
+        let found = json(&place.good(&["--json", "journal", "log", "--operation", "mkdir"]));
+        assert_eq!(found["transactions"].as_array().unwrap().len(), 1);
+        let id = found["transactions"][0]["entry_id"].to_string();
+        assert!(place.good(&["journal", "show", &id]).contains("operation_type mkdir"));
+        assert_eq!(place.run(&["journal", "show", "999"]).code, 3);
+        assert_eq!(place.run(&["journal", "log", "--status", "nonsense"]).code, 2);
+        assert!(place.good(&["journal", "verify"]).contains("entries are sound"));
+        place.good(&["journal", "checkpoint"]);
+        let status = json(&place.good(&["--json", "journal", "status"]));
+        assert_eq!(status["changes"], 0);
+        assert!(place.good(&["journal", "status"]).contains("checkpoint  baf"));
+        let report = json(&place.good(&["--json", "journal", "recover", "--dry-run"]));
+        assert_eq!(report["dry_run"], true);
+        let lines = place.good(&["journal", "export"]);
+        assert!(lines.lines().count() >= 5, "{lines}");
+        lines.lines().for_each(|line| drop(json(line)));
+        let file = place.path("entries.jsonl");
+        place.good(&["journal", "export", "-o", file.to_str().unwrap()]);
+        assert_eq!(std::fs::read_to_string(file).unwrap().lines().count(), lines.lines().count());
+        let page = place.run(&["journal", "log", "-n", "1"]);
+        assert!(page.err.contains("--cursor"), "{}", page.err);
+    }
+}
+
+#[test]
+fn snapshots_are_listed_compared_and_restored() {
+    for place in both() {
+        place.feed(&["tree", "write", "/file"], b"first");
+        place.good(&["journal", "checkpoint"]);
+        let kept = json(&place.good(&["--json", "snapshot", "ls"]));
+        let first = kept["snapshots"][0]["sequence"].to_string();
+        place.feed(&["tree", "write", "/file"], b"second");
+        place.good(&["tree", "mkdir", "/new"]);
+        let diff = place.good(&["snapshot", "diff", &first]);
+        assert_eq!(diff, "M /file\n+ /new\n");
+        assert_eq!(place.run(&["snapshot", "restore", &first, "/file"]).code, 6);
+        place.good(&["snapshot", "restore", "--replace", &first, "/file"]);
+        assert_eq!(place.good(&["tree", "read", "/file"]), "first");
+        assert_eq!(place.run(&["snapshot", "restore", "99", "/file"]).code, 3);
+    }
+}
+
+#[test]
+fn what_is_added_can_go_into_the_tree() {
+    for place in both() {
+        let dir = tree(&place);
+        let dir = dir.to_str().unwrap();
+        let cid = place.good(&["add", "-rQ", "--to-files=/added", dir]);
+        assert_eq!(place.good(&["tree", "read", "/added/a.txt"]), "hello world");
+        let stat = json(&place.good(&["--json", "tree", "stat", "/added"]));
+        assert_eq!(stat["cid"], cid.trim());
+        let file = place.write("one", "1");
+        place.good(&["add", "--to-files", file.to_str().unwrap()]);
+        assert_eq!(place.good(&["tree", "read", "/one"]), "1");
+        place.good(&["tree", "mount", cid.trim(), "/mounted"]);
+        assert_eq!(place.good(&["tree", "read", "/mounted/sub/big"]).len(), 3 << 20);
+        place.good(&["tree", "unmount", "/mounted"]);
+        place.good(&["gc"]);
+        assert_eq!(place.good(&["tree", "read", "/added/sub/big"]).len(), 3 << 20);
+    }
+}
+
+#[test]
+fn a_transaction_lives_in_the_daemon() {
+    let place = Place::new();
+    assert_eq!(place.run(&["tree", "begin"]).code, 4, "no daemon");
+    let place = Place::with_daemon();
+    let tx = place.good(&["tree", "begin"]).trim().to_owned();
+    place.good(&["tree", "--transaction", &tx, "mkdir", "/dir"]);
+    assert_eq!(place.good(&["tree", "ls"]), "");
+    place.good(&["tree", "commit", &tx]);
+    assert_eq!(place.good(&["tree", "ls"]), "dir/\n");
+    let tx = place.good(&["tree", "begin"]).trim().to_owned();
+    place.good(&["tree", "--transaction", &tx, "mkdir", "/dir"]);
+    let refused = place.run(&["tree", "commit", &tx]);
+    assert_eq!(refused.code, 8, "{}", refused.err);
+    assert!(refused.err.contains("mkdir /dir"), "{}", refused.err);
+}
+
+#[test]
+fn who_follows_sees_the_next_change() {
+    let place = Place::new();
+    assert_eq!(place.run(&["journal", "follow"]).code, 4, "nobody else writes");
+    let place = Place::with_daemon();
+    let mut following = place.command();
+    following.args(["--json", "journal", "log", "--follow", "--operation", "mkdir"]);
+    let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(following.stdout.take().unwrap());
+    // It may not be there yet: changes until it has seen one.
+    let seen = std::thread::spawn(move || {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        line
+    });
+    let mut number = 0;
+    while !seen.is_finished() && number < 100 {
+        place.good(&["tree", "mkdir", &format!("/dir{number}")]);
+        number += 1;
+    }
+    let line = seen.join().unwrap();
+    assert_eq!(json(&line)["operation_type"], "mkdir");
+    following.kill().unwrap();
+    following.wait().unwrap();
+}
+
+#[test]
+fn damage_is_found_explained_and_set_aside() {
+    let place = Place::new();
+    place.feed(&["tree", "write", "/kept"], b"kept");
+    place.good(&["journal", "checkpoint"]);
+    place.good(&["fsck"]);
+    // A daemon that is killed leaves changes after the checkpoint.
+    {
+        let killed = Place::with_daemon();
+        for path in ["/one", "/victim", "/three"] {
+            killed.good(&["tree", "mkdir", path]);
+        }
+        // A sync by time, and then one more that knows of it.
+        std::thread::sleep(std::time::Duration::from_millis(1500));
+        killed.good(&["tree", "mkdir", "/last"]);
+        let kept = place.path("killed");
+        let copied = std::process::Command::new("cp")
+            .arg("-r")
+            .arg(killed.repo())
+            .arg(&kept)
+            .status()
+            .unwrap();
+        assert!(copied.success());
+    }
+    let repo = place.path("killed");
+    drop(std::fs::remove_file(repo.join("control.sock")));
+    let segment = std::fs::read_dir(repo.join("journal"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with('0'))
+        .unwrap();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let at = bytes.windows(7).position(|window| window == b"/victim").unwrap();
+    bytes[at] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    let repo = repo.to_str().unwrap();
+    let found = place.run(&["--repo", repo, "fsck"]);
+    assert_eq!(found.code, 5, "{}{}", found.out, found.err);
+    assert!(found.out.contains("damage: journal:") && found.out.contains("lost:"), "{}", found.out);
+    assert_ne!(place.run(&["--repo", repo, "tree", "mkdir", "/new"]).code, 0, "read-only");
+    let mended = place.run(&["--repo", repo, "--json", "fsck", "--repair"]);
+    assert_eq!(mended.code, 1, "{}{}", mended.out, mended.err);
+    assert_eq!(json(&mended.out)["after"]["problems"], Value::Array(Vec::new()));
+    place.good(&["--repo", repo, "fsck"]);
+    place.good(&["--repo", repo, "tree", "mkdir", "/new"]);
+    let mut names: Vec<_> =
+        place.good(&["--repo", repo, "tree", "ls"]).lines().map(str::to_owned).collect();
+    names.sort();
+    assert_eq!(names, ["new/", "one/"]);
+}
