@@ -3,5 +3,8 @@
 
 mod fixtures;
 mod harness;
+mod system;
+mod terminal;
 mod tools;
 mod waiting;
+mod world;
