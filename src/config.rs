@@ -170,6 +170,8 @@ pub const HEDGE_WAIT: Duration = Duration::from_secs(2);
 pub const FAILURES_IN_A_ROW_MAX: u32 = 3;
 /// How long a failing source is left alone before it is asked in its turn again.
 pub const FAILING_PAUSE: Duration = Duration::from_secs(30);
+/// Largest file of certificates that a source trusts, 1 MiB. A larger one is refused.
+pub const CA_BYTES_MAX: u64 = 1 << 20;
 /// Most redirects that are followed for one request.
 pub const REDIRECTS_MAX: usize = 5;
 /// Most bytes that one CAR answer may stream; it breaks off there.

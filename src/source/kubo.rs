@@ -4,6 +4,7 @@
 //! middle of an answer stands only in its trailer `X-Stream-Error`, so bodies
 //! are read to the end with their trailers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -66,10 +67,13 @@ struct Resolved {
 
 impl Kubo {
     /// Makes a client for the RPC at `address`. Sends nothing.
+    ///
+    /// `ca` is a file of the only certificates to trust; else the system's are.
     pub fn new(
         name: String,
         address: KuboAddress,
         offline: bool,
+        ca: Option<&Path>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         let base = match &address {
@@ -79,7 +83,7 @@ impl Kubo {
                 Url::parse("http://127.0.0.1").map_err(|error| error.to_string())?
             }
         };
-        let client = client(&base)?;
+        let client = client(&base, ca)?;
         Ok(Self {
             name,
             address,
