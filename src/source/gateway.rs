@@ -142,7 +142,7 @@ impl Gateway {
 }
 
 /// Reads `X-Ipfs-Roots` (the CID that the name leads to) and the age of the answer.
-fn dnslink_answer(response: &Response) -> Option<NameRecord> {
+pub(super) fn dnslink_answer(response: &Response) -> Option<NameRecord> {
     let roots = response.headers().get("x-ipfs-roots")?.to_str().ok()?;
     let root: Cid = roots.split(',').next()?.trim().parse().ok()?;
     let ttl = response

@@ -240,7 +240,7 @@ pub(super) fn is_framed(response: &Response) -> bool {
         || headers.contains_key(TRANSFER_ENCODING)
 }
 
-fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),
