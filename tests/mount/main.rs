@@ -3,6 +3,7 @@
 
 mod fixtures;
 mod harness;
+mod kept;
 mod system;
 mod terminal;
 mod tools;
