@@ -27,6 +27,10 @@ tar tar
 diff diffutils
 find findutils
 mount mount
+findmnt util-linux
+unshare util-linux
+setpriv util-linux
+script bsdutils
 END
 }
 

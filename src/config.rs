@@ -121,6 +121,14 @@ pub const INDEX_CACHE_BYTES: u64 = 4 << 20;
 pub const INDEX_RECENT_ENTRIES: usize = 16 << 10;
 /// Index entries in one value of the database: 1 KiB.
 pub const INDEX_CHUNK_ENTRIES: usize = 32;
+/// Buckets of what is noted about CIDs, each a value of the database.
+pub const NOTES_BUCKETS: usize = 4096;
+/// Notes of a bucket, 262,144 in all: 12 MiB. The oldest go.
+pub const NOTES_PER_BUCKET: usize = 64;
+/// Notes that gather in memory before they are written; beyond twice as many they are dropped.
+pub const NOTES_GATHERED_MAX: usize = 32 << 10;
+/// How long a look at the notes waits for their database to open.
+pub const NOTES_WAIT: Duration = Duration::from_secs(2);
 /// Longest multihash that is stored. Longer ones are refused.
 pub const MULTIHASH_BYTES_MAX: usize = 71;
 /// How long caching on disk rests after a failed write.
@@ -170,6 +178,8 @@ pub const HEDGE_WAIT: Duration = Duration::from_secs(2);
 pub const FAILURES_IN_A_ROW_MAX: u32 = 3;
 /// How long a failing source is left alone before it is asked in its turn again.
 pub const FAILING_PAUSE: Duration = Duration::from_secs(30);
+/// Largest file of certificates that a source trusts, 1 MiB. A larger one is refused.
+pub const CA_BYTES_MAX: u64 = 1 << 20;
 /// Most redirects that are followed for one request.
 pub const REDIRECTS_MAX: usize = 5;
 /// Most bytes that one CAR answer may stream; it breaks off there.

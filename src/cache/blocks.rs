@@ -13,6 +13,7 @@ use super::figures::CacheFigures;
 use super::inflight::Inflight;
 use super::key::Key;
 use super::memory::Memory;
+use super::notes::Notes;
 use super::options::{StoreOptions, Tier};
 use super::pins::Pins;
 use super::store::{Near, Store};
@@ -29,6 +30,7 @@ use crate::sync::BufferPool;
 pub struct Blocks {
     inner: Arc<Inner>,
     pins: Pins,
+    notes: Notes,
     /// Held shared by who adds, alone at the beginning of a collection.
     pub(super) adding: Arc<RwLock<()>>,
 }
@@ -56,22 +58,28 @@ impl Blocks {
         sources: Arc<dyn BlockSource>,
     ) -> Result<Arc<Self>, CacheError> {
         let pins = Pins::open(Arc::clone(&disk), repo_dir);
+        let notes = Notes::new(Arc::clone(&disk), repo_dir.join("index"));
         let memory = Memory::new(options.memory_bytes_max);
         let store = Store::open(repo_dir, disk, options, BufferPool::new())?;
-        Ok(Self::new(memory, Some(store), sources, pins))
+        Ok(Self::new(memory, Some(store), sources, (pins, notes)))
     }
 
     /// Makes a store of memory and sources only.
     pub fn without_disk(options: StoreOptions, sources: Arc<dyn BlockSource>) -> Arc<Self> {
         let memory = Memory::new(options.memory_bytes_max);
-        Self::new(memory, None, sources, Pins::in_memory())
+        Self::new(
+            memory,
+            None,
+            sources,
+            (Pins::in_memory(), Notes::in_memory()),
+        )
     }
 
     fn new(
         memory: Memory,
         store: Option<Arc<Store>>,
         sources: Arc<dyn BlockSource>,
-        pins: Pins,
+        (pins, notes): (Pins, Notes),
     ) -> Arc<Self> {
         let inner = Arc::new(Inner {
             memory,
@@ -87,6 +95,7 @@ impl Blocks {
         Arc::new(Self {
             inner,
             pins,
+            notes,
             adding,
         })
     }
@@ -227,6 +236,11 @@ impl Blocks {
         &self.pins
     }
 
+    /// What is noted about CIDs.
+    pub fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     /// The packs and their index, if there is a disk.
     pub(super) fn store(&self) -> Option<&Arc<Store>> {
         self.inner.store.as_ref()
@@ -293,6 +307,7 @@ impl Blocks {
     /// is quick. Afterwards packs have nothing. Dropping does the same. What
     /// must be durable was synced before: an error is only logged.
     pub fn close(&self) {
+        self.notes.close();
         if let Some(store) = &self.inner.store
             && let Err(error) = store.close()
         {

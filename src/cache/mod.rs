@@ -14,7 +14,7 @@
 //!
 //! From the bottom: `key`, `options`, `packs` (the files), `index` (where each
 //! block is), `eviction` (pure), `store` (packs and index together), `memory`,
-//! `inflight`, `pins`, and `blocks` over all of them; `gc`, `scrub` and `cids`
+//! `inflight`, `pins`, `notes` (facts that outlive their blocks), and `blocks` over all of them; `gc`, `scrub` and `cids`
 //! go through the packs as a whole.
 
 mod blocks;
@@ -27,6 +27,7 @@ mod index;
 mod inflight;
 mod key;
 mod memory;
+mod notes;
 mod options;
 mod packs;
 mod pins;
@@ -39,6 +40,7 @@ pub use cids::CidCursor;
 pub use error::CacheError;
 pub use figures::{CacheFigures, FetchFigures, MemoryFigures, TierFigures};
 pub use gc::{GcProgress, GcReport, Links, Roots};
+pub use notes::{NOTE_BYTES, Note, Notes};
 pub use options::{StoreOptions, Tier, VerifyPolicy};
 pub use packs::Damage;
 pub use pins::{Pin, PinMode, Pins};

@@ -65,8 +65,7 @@ impl Drop for Bar {
 }
 
 const SPINNER: &str = "{spinner} {msg} {binary_bytes} {binary_bytes_per_sec}";
-const KNOWN: &str =
-    "{msg} {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
+const KNOWN: &str = "{msg} {percent:>3}% {wide_bar} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta}";
 
 fn show(bar: &ProgressBar, done: u64, total: Option<u64>) {
     if let Some(total) = total.filter(|total| *total > 0)

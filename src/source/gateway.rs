@@ -4,6 +4,7 @@
 //! come raw, parts of a DAG as CAR, IPNS names as signed records; all of them
 //! are checked here. A DNSLink answer carries no proof and says so.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,14 @@ pub struct Gateway {
 
 impl Gateway {
     /// Makes a client for the gateway at `base`. Sends nothing.
-    pub fn new(name: String, base: &str, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    ///
+    /// `ca` is a file of the only certificates to trust; else the system's are.
+    pub fn new(
+        name: String,
+        base: &str,
+        ca: Option<&Path>,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, String> {
         let mut base = Url::parse(base).map_err(|error| format!("{base}: {error}"))?;
         if !matches!(base.scheme(), "http" | "https") || base.host_str().is_none() {
             return Err(format!("{base} is no http or https address"));
@@ -47,7 +55,7 @@ impl Gateway {
         if !base.path().ends_with('/') {
             base.set_path(&format!("{}/", base.path()));
         }
-        let client = client(&base)?;
+        let client = client(&base, ca)?;
         Ok(Self {
             name,
             base,
@@ -134,7 +142,7 @@ impl Gateway {
 }
 
 /// Reads `X-Ipfs-Roots` (the CID that the name leads to) and the age of the answer.
-fn dnslink_answer(response: &Response) -> Option<NameRecord> {
+pub(super) fn dnslink_answer(response: &Response) -> Option<NameRecord> {
     let roots = response.headers().get("x-ipfs-roots")?.to_str().ok()?;
     let root: Cid = roots.split(',').next()?.trim().parse().ok()?;
     let ttl = response

@@ -1,21 +1,27 @@
 //! What every source over HTTP needs: a client, bounded bodies, and errors.
 
+use std::fs::File;
+use std::io::Read;
 use std::net::IpAddr;
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{CONTENT_LENGTH, RETRY_AFTER, TRANSFER_ENCODING};
-use reqwest::{Client, ClientBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{Certificate, Client, ClientBuilder, Response, StatusCode, Url, redirect};
 
 use super::SourceError;
 use super::time::parse_http_date;
-use crate::config::{CONNECT_TIMEOUT, READ_IDLE_TIMEOUT, REDIRECTS_MAX, SOURCE_CONCURRENCY};
+use crate::config::{
+    CA_BYTES_MAX, CONNECT_TIMEOUT, READ_IDLE_TIMEOUT, REDIRECTS_MAX, SOURCE_CONCURRENCY,
+};
 
 /// Makes a client for one server. Sends nothing.
 ///
 /// Connections are kept and shared; HTTP/2 is used where TLS negotiates it.
 /// `http://` needs no certificates, so it works where none are installed.
-pub(super) fn client(base: &Url) -> Result<Client, String> {
+/// Where `ca` names a file of certificates, those are trusted and no others.
+pub(super) fn client(base: &Url, ca: Option<&Path>) -> Result<Client, String> {
     // Fails only where one is installed already, which serves as well.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut builder = Client::builder()
@@ -30,11 +36,31 @@ pub(super) fn client(base: &Url) -> Result<Client, String> {
         builder = builder.tls_certs_only([]).http1_only();
     } else {
         builder = large_windows(builder);
+        if let Some(ca) = ca {
+            builder = builder.tls_certs_only(certificates(ca)?);
+        }
     }
     if is_loopback(base) {
         builder = builder.no_proxy();
     }
     builder.build().map_err(|error| chain(&error))
+}
+
+/// Reads a file of certificates in PEM.
+fn certificates(path: &Path) -> Result<Vec<Certificate>, String> {
+    let refuse = |why: &dyn std::fmt::Display| format!("{}: {why}", path.display());
+    let mut pem = Vec::new();
+    File::open(path)
+        .and_then(|file| file.take(CA_BYTES_MAX + 1).read_to_end(&mut pem))
+        .map_err(|error| refuse(&error))?;
+    if pem.len() as u64 > CA_BYTES_MAX {
+        return Err(refuse(&format!("over {CA_BYTES_MAX} bytes")));
+    }
+    let found = Certificate::from_pem_bundle(&pem).map_err(|error| refuse(&chain(&error)))?;
+    if found.is_empty() {
+        return Err(refuse(&"no certificate is in it"));
+    }
+    Ok(found)
 }
 
 /// Windows that let one connection fill a fast line with a long round trip.
@@ -214,7 +240,7 @@ pub(super) fn is_framed(response: &Response) -> bool {
         || headers.contains_key(TRANSFER_ENCODING)
 }
 
-fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
+pub(super) fn retry_after(response: &Response, now: SystemTime) -> Option<Duration> {
     let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim();
     match text.parse::<u64>() {
         Ok(seconds) => Some(Duration::from_secs(seconds)),

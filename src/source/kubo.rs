@@ -4,6 +4,7 @@
 //! middle of an answer stands only in its trailer `X-Stream-Error`, so bodies
 //! are read to the end with their trailers.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -66,10 +67,13 @@ struct Resolved {
 
 impl Kubo {
     /// Makes a client for the RPC at `address`. Sends nothing.
+    ///
+    /// `ca` is a file of the only certificates to trust; else the system's are.
     pub fn new(
         name: String,
         address: KuboAddress,
         offline: bool,
+        ca: Option<&Path>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
         let base = match &address {
@@ -79,7 +83,7 @@ impl Kubo {
                 Url::parse("http://127.0.0.1").map_err(|error| error.to_string())?
             }
         };
-        let client = client(&base)?;
+        let client = client(&base, ca)?;
         Ok(Self {
             name,
             address,
@@ -153,27 +157,7 @@ impl Kubo {
         let response = self
             .call("dag/export", asking.what, self.offline, asking)
             .await?;
-        let mut decoder = CarDecoder::new();
-        let mut filter = Filter::new(*root, false, sink);
-        read_whole(asking, response, SELECT_BYTES_MAX, &mut |piece| {
-            decoder.feed(&piece);
-            while let Some(section) = decoder
-                .next_section()
-                .map_err(|error| asking.wrong(error))?
-            {
-                filter.take(asking, section)?;
-            }
-            Ok(())
-        })
-        .await?;
-        decoder
-            .finish()
-            .map_err(|error| asking.failed(error.to_string()))?;
-        if filter.root_seen {
-            Ok(())
-        } else {
-            Err(asking.failed("the CAR lacks its root"))
-        }
+        receive_export(asking, response, root, sink).await
     }
 
     /// The signed record of a name: the one that the node holds, or a newer
@@ -207,13 +191,7 @@ impl Kubo {
         let asking = self.asking(&path);
         let response = self.call("routing/get", &path, offline, asking).await?;
         let body = asking.body(response, RPC_ANSWER_BYTES_MAX).await?;
-        let mut events = serde_json::Deserializer::from_slice(&body).into_iter::<RoutingEvent>();
-        let event = events
-            .find_map(|event| event.ok().filter(|event| event.kind == EVENT_VALUE))
-            .ok_or_else(|| asking.not_found())?;
-        let bytes = Base::Base64Pad
-            .decode(&event.extra)
-            .map_err(|_| asking.wrong("the record is not base64"))?;
+        let bytes = routed_value(asking, &body)?;
         IpnsRecord::verify(name, &bytes, self.clock.now()).map_err(|error| asking.wrong(error))
     }
 
@@ -224,26 +202,71 @@ impl Kubo {
             .call("name/resolve", name, self.offline, asking)
             .await?;
         let body = asking.body(response, RPC_ANSWER_BYTES_MAX).await?;
-        let answer: Resolved = serde_json::from_slice(&body)
-            .map_err(|error| asking.failed(format!("the answer is not understood: {error}")))?;
-        let good = ["/ipfs/", "/ipns/"]
-            .iter()
-            .any(|start| answer.path.starts_with(start));
-        if !good {
-            return Err(asking.failed("the answer is no content path"));
+        resolved_path(asking, &body)
+    }
+}
+
+/// The value in what `routing/get` answered: a line of JSON for each event.
+pub(super) fn routed_value(asking: Asking<'_>, body: &[u8]) -> Result<Vec<u8>, SourceError> {
+    let mut events = serde_json::Deserializer::from_slice(body).into_iter::<RoutingEvent>();
+    let event = events
+        .find_map(|event| event.ok().filter(|event| event.kind == EVENT_VALUE))
+        .ok_or_else(|| asking.not_found())?;
+    Base::Base64Pad
+        .decode(&event.extra)
+        .map_err(|_| asking.wrong("the record is not base64"))
+}
+
+/// The path in what `name/resolve` answered.
+pub(super) fn resolved_path(asking: Asking<'_>, body: &[u8]) -> Result<NameRecord, SourceError> {
+    let answer: Resolved = serde_json::from_slice(body)
+        .map_err(|error| asking.failed(format!("the answer is not understood: {error}")))?;
+    let good = ["/ipfs/", "/ipns/"]
+        .iter()
+        .any(|start| answer.path.starts_with(start));
+    if !good {
+        return Err(asking.failed("the answer is no content path"));
+    }
+    Ok(NameRecord {
+        value: answer.path,
+        ttl: NAME_TTL_DEFAULT,
+        sequence: None,
+        verified: false,
+    })
+}
+
+/// Reads what `dag/export` answers into `sink`: every block is proved.
+pub(super) async fn receive_export(
+    asking: Asking<'_>,
+    response: Response,
+    root: &Cid,
+    sink: &dyn BlockSink,
+) -> Result<(), SourceError> {
+    let mut decoder = CarDecoder::new();
+    let mut filter = Filter::new(*root, false, sink);
+    read_whole(asking, response, SELECT_BYTES_MAX, &mut |piece| {
+        decoder.feed(&piece);
+        while let Some(section) = decoder
+            .next_section()
+            .map_err(|error| asking.wrong(error))?
+        {
+            filter.take(asking, section)?;
         }
-        let ttl = NAME_TTL_DEFAULT;
-        Ok(NameRecord {
-            value: answer.path,
-            ttl,
-            sequence: None,
-            verified: false,
-        })
+        Ok(())
+    })
+    .await?;
+    decoder
+        .finish()
+        .map_err(|error| asking.failed(error.to_string()))?;
+    if filter.root_seen {
+        Ok(())
+    } else {
+        Err(asking.failed("the CAR lacks its root"))
     }
 }
 
 /// Understands what the RPC says, which has only words for it.
-fn failure(asking: Asking<'_>, body: &[u8]) -> SourceError {
+pub(super) fn failure(asking: Asking<'_>, body: &[u8]) -> SourceError {
     let message = match serde_json::from_slice::<Failure>(body) {
         Ok(failure) => failure.message,
         Err(_) => String::from_utf8_lossy(body).chars().take(200).collect(),

@@ -12,6 +12,8 @@
 //! and waits for nobody. Nothing here is written to disk, so nothing has to
 //! survive a crash.
 
+#[cfg(feature = "testing")]
+pub mod answers;
 mod car;
 mod car_files;
 mod car_index;

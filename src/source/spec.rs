@@ -93,6 +93,9 @@ pub struct SourceSpec {
     /// How often a failed request is sent again; else [`SOURCE_RETRIES`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retries: Option<u32>,
+    /// A PEM file of the only certificates to trust, where the URL is https.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<String>,
     /// Ask a Kubo node only for what it holds.
     #[serde(default)]
     pub offline: bool,
@@ -154,6 +157,7 @@ impl SourceSpec {
             deadline_s: None,
             concurrency: None,
             retries: None,
+            ca: None,
             offline: false,
         }
     }
@@ -199,13 +203,14 @@ impl SourceSpec {
     fn bare(&self, name: String, clock: &Arc<dyn Clock>) -> Result<Arc<dyn BlockSource>, String> {
         let url = self.url.as_deref().unwrap_or_default();
         let path = self.path.as_deref().unwrap_or_default();
+        let ca = self.ca.as_deref().map(Path::new);
         let clock = Arc::clone(clock);
         Ok(match self.kind {
             SourceKind::Car => Arc::new(CarSource::open(name, Path::new(path))?),
-            SourceKind::Gateway => Arc::new(Gateway::new(name, url, clock)?),
+            SourceKind::Gateway => Arc::new(Gateway::new(name, url, ca, clock)?),
             SourceKind::Kubo => {
                 let address = KuboAddress::parse(self.url.as_deref().unwrap_or(path))?;
-                Arc::new(Kubo::new(name, address, self.offline, clock)?)
+                Arc::new(Kubo::new(name, address, self.offline, ca, clock)?)
             }
             SourceKind::KuboRepo => Arc::new(KuboRepo::open(name, Path::new(path))?),
         })
@@ -226,6 +231,13 @@ impl SourceSpec {
             SourceKind::Gateway if path || !url => return refuse("it needs a url, and no path"),
             SourceKind::Kubo if path == url => return refuse("it needs a url or a path"),
             SourceKind::Car | SourceKind::KuboRepo | SourceKind::Gateway | SourceKind::Kubo => (),
+        }
+        let secure = self
+            .url
+            .as_deref()
+            .is_some_and(|url| url.starts_with("https://"));
+        if self.ca.is_some() && !secure {
+            return refuse("ca goes with an https url only");
         }
         if self
             .deadline_s
@@ -310,6 +322,8 @@ mod tests {
             ("car", "url = \"x\""),
             ("kubo", ""),
             ("car", "path = \"x\"\nretries = 11"),
+            ("car", "path = \"x\"\nca = \"y\""),
+            ("gateway", "url = \"http://x\"\nca = \"y\""),
             ("car", "path = \"x\"\nconcurrency = 0"),
             ("car", "path = \"x\"\ndeadline_s = 0"),
         ] {

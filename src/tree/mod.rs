@@ -139,6 +139,22 @@ impl Tree {
         }
     }
 
+    /// Tells what a node is if that was found out before, in any run.
+    pub async fn attr_noted(&self, node: &Node) -> Option<Attr> {
+        match node {
+            Node::Object(cid) => {
+                let meta = self.reader.meta_noted(cid).await?;
+                Some(Attr::of(cid, meta))
+            }
+            Node::Top
+            | Node::Ipfs
+            | Node::Ipns
+            | Node::Name(_)
+            | Node::Mfs(_)
+            | Node::Snapshots => None,
+        }
+    }
+
     /// Lists a directory, all of it, in a stable order.
     pub async fn list(&self, node: &Node) -> Result<Arc<Listing>, TreeError> {
         match node {

@@ -25,6 +25,7 @@ pub mod layout;
 pub mod links;
 pub mod node;
 mod nodes;
+mod noted;
 pub mod profile;
 mod reader;
 pub mod walk;

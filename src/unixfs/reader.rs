@@ -10,7 +10,7 @@ use super::data::Mtime;
 use super::error::{Malformed, ReadError};
 use super::node::{Body, DirEntry, Node};
 use super::nodes::Nodes;
-use super::{dir, file};
+use super::{dir, file, noted};
 use crate::block::{Block, CBOR, Cid, DAG_CBOR, DAG_JSON, DAG_PB, JSON, RAW};
 use crate::cache::Blocks;
 use crate::config::{FETCH_DEADLINE, NODES_BYTES_MAX};
@@ -89,16 +89,29 @@ impl Reader {
         Ok(below.fold(own, u64::saturating_add))
     }
 
-    /// Tells what a CID is.
+    /// Tells what a CID is. A block that is far is fetched only if nothing is
+    /// noted about it.
     pub async fn meta(&self, cid: &Cid) -> Result<Meta, ReadError> {
         if let Some(meta) = self.meta_local(cid)? {
             return Ok(meta);
         }
-        let block = self.nodes.fetch(cid).await?;
-        match cid.codec() {
-            DAG_PB => Ok(meta_of(&*self.nodes.keep(&block)?)),
-            _ => Ok(bytes_meta(block.data().len() as u64)),
+        if let Some(meta) = self.meta_noted(cid).await {
+            return Ok(meta);
         }
+        let block = self.nodes.fetch(cid).await?;
+        let meta = match cid.codec() {
+            DAG_PB => meta_of(&*self.nodes.keep(&block)?),
+            _ => bytes_meta(block.data().len() as u64),
+        };
+        self.blocks().notes().put(cid, noted::encode(&meta));
+        Ok(meta)
+    }
+
+    /// Tells what a CID was found to be before, in this run or an earlier one,
+    /// though its block may be far: good for showing it, not for its content.
+    pub async fn meta_noted(&self, cid: &Cid) -> Option<Meta> {
+        let note = self.blocks().notes().get(cid).await?;
+        noted::decode(&note)
     }
 
     /// Tells what a CID is if its block is near.

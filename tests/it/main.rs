@@ -35,6 +35,7 @@ mod source_fixtures;
 mod source_gateway;
 mod source_kubo;
 mod source_sources;
+mod source_tls;
 mod store_gc;
 mod store_packs;
 mod store_reads;

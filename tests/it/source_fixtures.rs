@@ -95,7 +95,7 @@ async fn a_record_from_a_gateway_is_proved_and_a_broken_one_is_refused() {
     let Some(dir) = fixtures() else { return };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let double = HttpDouble::start().await.unwrap();
-    let gateway = Gateway::new("gateway".to_owned(), &double.url(), clock).unwrap();
+    let gateway = Gateway::new("gateway".to_owned(), &double.url(), None, clock).unwrap();
     for path in files(&dir.join("ipns_records"), ".ipns-record") {
         let (name, kind) = name_and_kind(&path);
         let target = format!("/ipns/{name}?format=ipns-record");

@@ -41,7 +41,7 @@ async fn double(blocks: &[Block]) -> HttpDouble {
 
 /// The gateway alone, without decorators.
 fn bare(double: &HttpDouble) -> Gateway {
-    Gateway::new("gateway".to_owned(), &double.url(), clock()).unwrap()
+    Gateway::new("gateway".to_owned(), &double.url(), None, clock()).unwrap()
 }
 
 /// The gateway as a configuration would have it.

@@ -17,7 +17,14 @@ async fn node(blocks: &[Block]) -> (HttpDouble, Kubo) {
     double.insert(blocks.iter().cloned());
     let port = double.url().rsplit(':').next().unwrap().to_owned();
     let address = KuboAddress::parse(&format!("/ip4/127.0.0.1/tcp/{port}")).unwrap();
-    let kubo = Kubo::new("kubo".to_owned(), address, true, Arc::new(SystemClock)).unwrap();
+    let kubo = Kubo::new(
+        "kubo".to_owned(),
+        address,
+        true,
+        None,
+        Arc::new(SystemClock),
+    )
+    .unwrap();
     (double, kubo)
 }
 

@@ -3,9 +3,13 @@
 
 mod fixtures;
 mod harness;
+mod kept;
+mod system;
+mod terminal;
 mod tools;
 mod waiting;
 mod writable;
 mod writing;
 mod writing_attributes;
 mod writing_doors;
+mod world;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::tools::{good, text};
+use crate::world::{good, text};
 
 /// A repository whose writable tree is mounted.
 pub(crate) struct Writable {

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, symlink};
 use std::path::Path;
 
-use crate::tools::{noise, text};
+use crate::world::{noise, text};
 use crate::writable::{Writable, checked, errno, fd, is_root, names, open};
 
 fn c(path: &Path) -> CString {

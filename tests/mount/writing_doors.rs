@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
-use crate::tools::{noise, text};
+use crate::world::{noise, text};
 use crate::writable::{Writable, errno, is_root, names, open, within_a_second};
 
 #[test]

@@ -8,7 +8,7 @@ use super::IndexError;
 use crate::config::INDEX_CACHE_BYTES;
 
 /// A sled database. It is not flushed before it is closed: a crash means a rebuild.
-pub(super) struct Database {
+pub(in crate::cache) struct Database {
     db: sled::Db,
 }
 
@@ -29,7 +29,7 @@ fn key(run: u32, chunk: usize) -> [u8; 8] {
 
 impl Database {
     /// Opens the database in `dir`, or makes it.
-    pub(super) fn open(dir: &Path) -> Result<Self, IndexError> {
+    pub(in crate::cache) fn open(dir: &Path) -> Result<Self, IndexError> {
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(INDEX_CACHE_BYTES)
@@ -52,14 +52,23 @@ impl Database {
         Ok(runs)
     }
 
+    /// The bytes of a chunk, if it is there.
+    pub(in crate::cache) fn find_chunk(
+        &self,
+        run: u32,
+        chunk: usize,
+    ) -> Result<Option<sled::IVec>, IndexError> {
+        guarded(|| self.db.get(key(run, chunk)))
+    }
+
     /// The bytes of a chunk, which must be there.
     pub(super) fn chunk(&self, run: u32, chunk: usize) -> Result<sled::IVec, IndexError> {
-        let found = guarded(|| self.db.get(key(run, chunk)))?;
-        found.ok_or_else(|| IndexError("a chunk is missing".to_owned()))
+        self.find_chunk(run, chunk)?
+            .ok_or_else(|| IndexError("a chunk is missing".to_owned()))
     }
 
     /// Writes a chunk.
-    pub(super) fn put_chunk(
+    pub(in crate::cache) fn put_chunk(
         &self,
         run: u32,
         chunk: usize,
@@ -74,7 +83,7 @@ impl Database {
     }
 
     /// Writes everything to disk and lets go of it.
-    pub(super) fn close(self) -> Result<(), IndexError> {
+    pub(in crate::cache) fn close(self) -> Result<(), IndexError> {
         guarded(|| self.db.flush())?;
         guarded(|| {
             drop(self.db);

@@ -91,11 +91,7 @@ impl Marker {
 
 /// Syncs the closed database and writes the marker: the last thing that a run does.
 pub(in crate::cache) fn leave(disk: &dyn Disk, index_dir: &Path, packs: &Packs) -> io::Result<()> {
-    let mut text = FIRST_LINE.to_owned();
-    for line in file_lines(&database(index_dir), true)? {
-        text.push_str(&line);
-        text.push('\n');
-    }
+    let mut text = head(&database(index_dir))?;
     for tier in [Tier::Own, Tier::Cache] {
         for pack in packs.of(tier) {
             let (bytes, blocks) = (
@@ -107,9 +103,49 @@ pub(in crate::cache) fn leave(disk: &dyn Disk, index_dir: &Path, packs: &Packs) 
                 .map_err(io::Error::other)?;
         }
     }
+    replace(disk, &marker(index_dir), ended(text)?.as_bytes())
+}
+
+/// Takes away the marker of a database that no pack concerns. True if its
+/// files are what the last run left.
+pub(in crate::cache) fn take_alone(disk: &dyn Disk, marker: &Path, database: &Path) -> bool {
+    let Ok(text) = disk.read(marker, MARKER_BYTES_MAX) else {
+        return false;
+    };
+    let taken = disk
+        .remove(marker)
+        .and_then(|()| disk.sync_dir(marker.parent().unwrap_or(Path::new("."))));
+    let parsed = String::from_utf8(text).ok().as_deref().and_then(parse);
+    let Some((_, files)) = parsed.filter(|_| taken.is_ok()) else {
+        return false;
+    };
+    matches!(file_lines(database, false), Ok(found) if found == files)
+}
+
+/// Syncs such a database, which is closed, and writes its marker.
+pub(in crate::cache) fn leave_alone(
+    disk: &dyn Disk,
+    marker: &Path,
+    database: &Path,
+) -> io::Result<()> {
+    replace(disk, marker, ended(head(database)?)?.as_bytes())
+}
+
+/// The first lines: those of the database's files.
+fn head(database: &Path) -> io::Result<String> {
+    let mut text = FIRST_LINE.to_owned();
+    for line in file_lines(database, true)? {
+        text.push_str(&line);
+        text.push('\n');
+    }
+    Ok(text)
+}
+
+/// Ends the lines with their sum.
+fn ended(mut text: String) -> io::Result<String> {
     let sum = crc32fast::hash(text.as_bytes());
     writeln!(text, "end {sum:08x}").map_err(io::Error::other)?;
-    replace(disk, &marker(index_dir), text.as_bytes())
+    Ok(text)
 }
 
 /// One line for each file of the database, sorted.

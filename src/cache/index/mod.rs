@@ -8,7 +8,7 @@
 //! Nothing here has to survive a crash. [`marker`] decides whether what is on
 //! disk may be used at all.
 
-mod database;
+pub(super) mod database;
 mod entry;
 mod host;
 pub(super) mod marker;

@@ -229,7 +229,7 @@ impl Shared {
         let asked = match near {
             Ok(Some(attr)) => Ok(attr),
             // Its codec says that it is a file: no reason to fetch it.
-            Ok(None) if entry.kind.is_some() => return None,
+            Ok(None) if entry.kind.is_some() => return self.tree.attr_noted(&entry.node).await,
             Ok(None) => self.tree.attr(&entry.node).await,
             Err(error) => Err(error),
         };

@@ -1,0 +1,105 @@
+//! What is known of content that is here no longer.
+
+use std::fs::{self, File};
+use std::path::Path;
+
+use bytes::Bytes;
+use cidfs::block::{Block, Cid};
+use cidfs::car::CarWriter;
+use cidfs::testing::dag::Dag;
+use cidfs::unixfs::data::{Kind, Mtime, UnixFs};
+
+use super::world::{World, noise};
+
+fn car(path: &Path, root: &Cid, blocks: &[Block]) {
+    let mut writer = CarWriter::new(File::create(path).unwrap(), &[*root]).unwrap();
+    for block in blocks {
+        writer.write(block).unwrap();
+    }
+}
+
+/// A directory with one child of each kind; its root is the last block.
+fn a_directory() -> (Cid, Vec<Block>) {
+    let mut dag = Dag::default();
+    let plain = dag.leaf(noise(1000, 1));
+    let other = dag.leaf(noise(500, 2));
+    let file = dag.file(&[(plain, 1000), (other, 500)]);
+    let dated = dag.node(
+        Vec::new(),
+        &UnixFs {
+            data: Some(Bytes::from_static(b"dated")),
+            filesize: Some(5),
+            mode: Some(0o750),
+            mtime: Some(Mtime {
+                seconds: 1_000_000_000,
+                nanoseconds: 5,
+            }),
+            ..UnixFs::new(Kind::File)
+        },
+    );
+    let target = dag.symlink("somewhere/else");
+    let inside = dag.directory(&[("plain", plain)]);
+    let entries = [
+        ("dated", dated),
+        ("file", file),
+        ("inside", inside),
+        ("plain", plain),
+        ("target", target),
+    ];
+    let root = dag.directory(&entries);
+    (root, dag.blocks)
+}
+
+#[test]
+fn a_directory_is_listed_as_before_when_nobody_has_its_children_any_more() {
+    let world = World::new(|dir| fs::write(dir.join("unrelated"), "x").unwrap());
+    let (root, blocks) = a_directory();
+    let (last, rest) = blocks.split_last().unwrap();
+    let (first_car, rest_car) = (
+        world.temp.path().join("1.car"),
+        world.temp.path().join("2.car"),
+    );
+    car(&first_car, &root, std::slice::from_ref(last));
+    car(&rest_car, &root, rest);
+    world.cidfs(&["import", "--pin-roots=false", first_car.to_str().unwrap()]);
+    let mount = world.temp.path().join("mnt");
+    let mount = mount.to_str().unwrap();
+    let spec = format!("car:{}", rest_car.display());
+    world.cidfs(&["umount", mount]);
+    world.cidfs(&["mount", "--source", &spec, mount]);
+    let list = format!(
+        r#"cd "{mount}/ipfs/{root}"; find . -maxdepth 1 -printf '%f %y %s %m %T@ %l\n' | sort
+        TZ=UTC ls -l --time-style=full-iso"#
+    );
+    let before = world.sh(&list);
+    for line in [
+        "dated f 5 550 1000000000.0000000050 ",
+        "file f 1500 444",
+        "inside d 0 555",
+        "plain f 1000 444",
+        "target l 14",
+    ] {
+        assert!(before.contains(line), "{line}: {before}");
+    }
+    world.cidfs(&["umount", mount]);
+    fs::remove_file(&rest_car).unwrap();
+    world.cidfs(&["mount", mount]);
+    // The target of a link is content, and gone with its block.
+    let list = list
+        .replace(" %l", "")
+        .replace("TZ=UTC ls -l", "TZ=UTC ls -l --ignore=target");
+    let before = before.replace(" somewhere/else", " ");
+    let after = world.sh(&list);
+    for line in after.lines().filter(|line| !line.starts_with("total")) {
+        assert!(before.contains(line.trim_end()), "{line}: {before}");
+    }
+    assert_eq!(
+        after.matches("\n").count(),
+        before.matches("\n").count() - 1
+    );
+    // Nothing is served from what was only noted.
+    for gone in ["file", "dated", "plain", "inside/plain"] {
+        let script = format!(r#"cat "{mount}/ipfs/{root}/{gone}" 2>&1 || :"#);
+        assert!(world.sh(&script).contains("Input/output error"), "{gone}");
+    }
+}
