@@ -198,7 +198,9 @@ impl Journal {
 
     /// A reader that sees each frame as soon as it was appended.
     pub fn reader(&self) -> Reader {
-        let live = Some(Arc::clone(&self.shared.last));
+        // Where it is damaged inside nothing is appended: all that is there is shown.
+        let damaged = matches!(self.shared.stop.get(), Some(Stop::Damaged(_)));
+        let live = (!damaged).then(|| Arc::clone(&self.shared.last));
         Reader::new(self.shared.folder.clone(), live)
     }
 

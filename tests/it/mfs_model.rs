@@ -142,6 +142,20 @@ impl Inode {
 }
 
 impl Model {
+    /// What the tree shows without the count of blocks, and with one link for a
+    /// directory whose links are right: its subdirectories and two, or one
+    /// where they are not counted.
+    pub(crate) fn plain(&self, id: Id, got: NodeAttr) -> NodeAttr {
+        let mut plain = NodeAttr { blocks: 0, ..got };
+        if let Body::Dir(entries) = &self.nodes[&id].body {
+            let is_dir = |below: &&Id| matches!(self.nodes[*below].body, Body::Dir(_));
+            if got.nlink == 2 + entries.values().filter(is_dir).count() as u32 {
+                plain.nlink = 1;
+            }
+        }
+        plain
+    }
+
     pub(crate) fn new(now: Time) -> Self {
         let mut root = plain(NodeKind::Directory, 0o755, now, Body::Dir(BTreeMap::new()));
         root.number = Some(NodeId::ROOT);
@@ -291,7 +305,7 @@ impl Model {
         if end as u64 > FILE_MAX {
             return Err("TooLarge");
         }
-        self.change(id, false, |bytes| {
+        self.change(id, true, |bytes| {
             let grows = matches!(
                 what,
                 Allocate::Reserve { keep_size: false } | Allocate::Zero { keep_size: false }

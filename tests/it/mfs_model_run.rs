@@ -255,7 +255,7 @@ impl Run {
     /// What was shown of a node that was just made or changed.
     fn shown(&mut self, id: Id, got: NodeAttr) -> Result<(), String> {
         let number = self.number(id, got.node)?;
-        same("attributes", &self.model.nodes[&id].attr(number), &NodeAttr { blocks: 0, ..got })
+        same("attributes", &self.model.nodes[&id].attr(number), &self.model.plain(id, got))
     }
 
     async fn names(&mut self, op: &Op) -> Result<(), String> {
@@ -511,7 +511,7 @@ impl Run {
                 };
                 let number = self.number(*id, entry.attr.node)?;
                 let attr = self.model.nodes[id].attr(number);
-                same("attributes in a listing", &attr, &NodeAttr { blocks: 0, ..entry.attr })?;
+                same("attributes in a listing", &attr, &self.model.plain(*id, entry.attr))?;
                 found.push((name, *id, number));
             }
         }

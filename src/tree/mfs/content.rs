@@ -231,7 +231,8 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             content(inode)?;
-            let stamp = stamp(inode, time, false);
+            // The kernel does not say whether the caller may keep privileges: root may.
+            let stamp = stamp(inode, time, caller.uid != 0);
             let op = Op::Allocate { node, what, offset, len, stamp };
             Ok(Plan::of(state.path(node, None), op, ()))
         };
