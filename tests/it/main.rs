@@ -9,6 +9,7 @@ mod cli_support;
 mod control_http;
 mod control_world;
 mod hostile;
+mod mfs_crash;
 mod mfs_model;
 mod mfs_model_ops;
 mod mfs_model_run;
