@@ -13,6 +13,7 @@ mod control_transactions;
 mod control_tree;
 mod control_world;
 mod hostile;
+mod mfs_crash;
 mod mfs_model;
 mod mfs_model_ops;
 mod mfs_model_run;

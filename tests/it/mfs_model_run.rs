@@ -128,6 +128,22 @@ impl Run {
         Self { sim: Some(sim), model, rng, far, cookies, beside: None }
     }
 
+    /// Goes on with a tree that is as `model` says.
+    pub(crate) fn resume(sim: Sim, model: Model, seed: u64) -> Self {
+        Self { model, ..Self::new(sim, seed) }
+    }
+
+    pub(crate) fn into_sim(self) -> Sim {
+        self.sim.unwrap()
+    }
+
+    /// Runs one of them, at a time of its own.
+    pub(crate) async fn step(&mut self, op: &Op) -> Result<(), String> {
+        self.sim().clock.tick();
+        self.model.now = self.sim().clock.time();
+        self.one(op).await
+    }
+
     pub(crate) fn sim(&self) -> &Sim {
         self.sim.as_ref().unwrap()
     }
@@ -172,9 +188,7 @@ impl Run {
     /// Runs all of them.
     pub(crate) async fn all(&mut self, ops: &[Op]) -> Result<(), String> {
         for (count, op) in ops.iter().enumerate() {
-            self.sim().clock.tick();
-            self.model.now = self.sim().clock.time();
-            self.one(op).await.map_err(|why| format!("operation {count}, {op:?}: {why}"))?;
+            self.step(op).await.map_err(|why| format!("operation {count}, {op:?}: {why}"))?;
         }
         self.end_beside().await?;
         self.compare().await

@@ -51,7 +51,7 @@ pub(crate) fn quiet() -> MfsOptions {
 }
 
 pub(crate) struct Sim {
-    pub(crate) place: Place,
+    pub(crate) place: Arc<Place>,
     pub(crate) disk: SimDisk,
     pub(crate) clock: Arc<Ticking>,
     pub(crate) options: MfsOptions,
@@ -81,7 +81,7 @@ pub(crate) async fn open(
 
 impl Sim {
     pub(crate) async fn new(options: MfsOptions) -> Self {
-        let place = Place::new();
+        let place = Arc::new(Place::new());
         // The index has no seam for its files: where it finds no directory it
         // is held in memory, and made anew at each start.
         std::fs::write(place.path("index"), "").unwrap();
@@ -89,7 +89,7 @@ impl Sim {
     }
 
     pub(crate) async fn on(
-        place: Place,
+        place: Arc<Place>,
         disk: SimDisk,
         clock: Arc<Ticking>,
         options: MfsOptions,

@@ -97,6 +97,8 @@ impl Mfs {
     ) -> Result<(), TreeError> {
         let op = Op::Checkpoint { commit: made.commit, through: made.sequence };
         let logged = Logged { path: b"/".to_vec(), to: Vec::new(), op };
+        // A power loss must not leave this entry, and tear those that it stands for.
+        self.journal.sync(Seq(made.sequence))?;
         {
             let mut state = self.state.lock();
             self.log(Class::Reserve, TxId(0), &[&logged])?;

@@ -196,8 +196,9 @@ impl Mfs {
             acl: None,
         };
         let logged = Logged { path: b"/".to_vec(), to: Vec::new(), op: Op::Attr(attr) };
-        match self.perform(&mut self.state.lock(), Class::Normal, &[logged]) {
-            Ok(_) => Ok(()),
+        let founded = self.perform(&mut self.state.lock(), Class::Normal, &[logged]);
+        match founded {
+            Ok(_) => self.sync(),
             // Damaged, or on a full disk: it is served as it is.
             Err(TreeError::ReadOnly(_) | TreeError::NoSpace(_)) => Ok(()),
             Err(error) => Err(error),
