@@ -18,7 +18,10 @@ use super::Mfs;
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
-use crate::journal::{Damage, JournalError, Reader, Seq, set_aside_before, set_aside_from};
+use crate::journal::{
+    Damage, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
+    set_aside_from,
+};
 use crate::tree::error::TreeError;
 use crate::tree::posix::{PosixMap, key, record};
 use crate::unixfs::links::links;
@@ -95,7 +98,25 @@ pub type OnFsck<'a> = &'a (dyn Fn(FsckProgress) + Sync);
 impl Mfs {
     /// Checks the tree while it is open.
     pub async fn inspect(&self, progress: OnFsck<'_>) -> Result<Inspection, TreeError> {
-        inspect(&self.journal.reader(), &self.blocks, self.options.snapshots_kept, progress).await
+        let journal = self.whole_journal();
+        inspect(&journal, &self.blocks, self.options.snapshots_kept, progress).await
+    }
+
+    /// Checks every checksum of the journal; `progress` stops it by saying false.
+    pub fn verify_journal(
+        &self,
+        progress: impl FnMut(VerifyProgress) -> bool,
+    ) -> Result<VerifyReport, TreeError> {
+        Ok(self.whole_journal().verify(progress)?)
+    }
+
+    /// Reads the journal to its end: also behind damage, where it is not written
+    /// any more; else up to the last entry, behind which one may be under way.
+    fn whole_journal(&self) -> Reader {
+        match self.journal.check() {
+            Ok(()) => self.journal.reader(),
+            Err(_) => Reader::open(&self.journal_dir, Arc::clone(&self.disk)),
+        }
     }
 
     /// Checks a tree that is not open.

@@ -150,7 +150,7 @@ async fn recover(context: Arc<Context>, how: Recover, _: Io) -> Result<Output, O
 async fn verify(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
     let mfs = Arc::clone(&context.mfs);
     run_blocking(move || {
-        let report = mfs.history().verify(|at| {
+        let report = mfs.verify_journal(|at| {
             io.progress.tick(|| {
                 json!({"entries": at.frames, "bytes": at.bytes, "bytes_total": at.bytes_total})
             });
