@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::checkpoint::Checkpointed;
-use super::open::{Parts, read_checkpoint};
-use super::op::{Logged, kind};
 use super::Mfs;
+use super::checkpoint::Checkpointed;
+use super::op::{Logged, kind};
+use super::open::{Parts, read_checkpoint};
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
@@ -24,10 +24,10 @@ use crate::journal::{
 };
 use crate::tree::error::TreeError;
 use crate::tree::posix::{PosixMap, key, record};
+use crate::unixfs::dag_pb::PbNode;
+use crate::unixfs::hamt::prefix_width;
 use crate::unixfs::links::links;
 use crate::unixfs::node::{Body, Node};
-use crate::unixfs::hamt::prefix_width;
-use crate::unixfs::dag_pb::PbNode;
 
 /// How far a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,7 +99,13 @@ impl Mfs {
     /// Checks the tree while it is open.
     pub async fn inspect(&self, progress: OnFsck<'_>) -> Result<Inspection, TreeError> {
         let journal = self.whole_journal();
-        inspect(&journal, &self.blocks, self.options.snapshots_kept, progress).await
+        inspect(
+            &journal,
+            &self.blocks,
+            self.options.snapshots_kept,
+            progress,
+        )
+        .await
     }
 
     /// Checks every checksum of the journal; `progress` stops it by saying false.
@@ -133,9 +139,13 @@ impl Mfs {
     pub async fn mend(parts: &Parts, found: &mut Inspection) -> Result<(), TreeError> {
         for cid in std::mem::take(&mut found.damaged_blocks) {
             match parts.reader.block(&cid).await {
-                Ok(_) => found.repaired.push(format!("block {cid} was fetched again")),
+                Ok(_) => found
+                    .repaired
+                    .push(format!("block {cid} was fetched again")),
                 Err(error) => {
-                    found.lost.push(format!("block {cid} cannot be had: {error}"));
+                    found
+                        .lost
+                        .push(format!("block {cid} cannot be had: {error}"));
                     found.damaged_blocks.push(cid);
                 }
             }
@@ -149,10 +159,14 @@ impl Mfs {
             };
             let names = kept.join(", ");
             if kept.is_empty() {
-                found.repaired.push(format!("left as it is, since it is only history: {damage}"));
+                found
+                    .repaired
+                    .push(format!("left as it is, since it is only history: {damage}"));
                 continue;
             }
-            found.repaired.push(format!("set aside in the journal's directory: {names}"));
+            found
+                .repaired
+                .push(format!("set aside in the journal's directory: {names}"));
             if damage.expected > needed {
                 // All that is behind it went with it.
                 break;
@@ -218,7 +232,9 @@ fn inspect_checkpoints(
         let wanted = |head: &crate::journal::FrameHead, _: &[u8]| {
             head.kind == kind::CHECKPOINT && head.seq < before
         };
-        let Some(frame) = journal.newest(wanted)? else { break };
+        let Some(frame) = journal.newest(wanted)? else {
+            break;
+        };
         before = frame.head.seq;
         match read_checkpoint(&frame, blocks) {
             Ok(one) => {
@@ -228,7 +244,9 @@ fn inspect_checkpoints(
             }
             Err(why) => {
                 found.problem(format!("checkpoint at entry {before}: {why}"));
-                found.loses(format!("the checkpoint at entry {before}; an earlier one is used"));
+                found.loses(format!(
+                    "the checkpoint at entry {before}; an earlier one is used"
+                ));
             }
         }
     }
@@ -297,7 +315,9 @@ fn below(block: &crate::block::Block, path: &str) -> Result<Vec<(Cid, String)>, 
 
 /// Names of the links of a directory or of a shard of one.
 fn names_of(block: &crate::block::Block) -> Vec<String> {
-    let Ok(node) = PbNode::decode(block.data()) else { return Vec::new() };
+    let Ok(node) = PbNode::decode(block.data()) else {
+        return Vec::new();
+    };
     let skipped = match Node::decode(block.data()).map(|node| node.body) {
         Ok(Body::Shard(shard)) => prefix_width(shard.fanout()),
         Ok(Body::Directory(_)) => 0,
