@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Mfs;
 use super::checkpoint::Checkpointed;
 use super::op::{Logged, kind};
-use super::open::{Parts, read_checkpoint};
+use super::open::{Parts, checkpoints_before, read_checkpoint};
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
@@ -227,26 +227,29 @@ fn inspect_checkpoints(
     snapshots_kept: usize,
     found: &mut Inspection,
 ) -> Result<(), TreeError> {
-    let mut before = Seq(u64::MAX);
-    for _ in 0..snapshots_kept.max(1) {
-        let wanted = |head: &crate::journal::FrameHead, _: &[u8]| {
-            head.kind == kind::CHECKPOINT && head.seq < before
-        };
-        let Some(frame) = journal.newest(wanted)? else {
+    let (mut before, mut looked_at) = (Seq(u64::MAX), 0);
+    while looked_at < snapshots_kept.max(1) {
+        let frames = checkpoints_before(journal, before)?;
+        if frames.is_empty() {
             break;
-        };
-        before = frame.head.seq;
-        match read_checkpoint(&frame, blocks) {
-            Ok(one) => {
-                found.checkpoints += 1;
-                found.checkpoint.get_or_insert(one.sequence);
-                found.state.get_or_insert(one);
+        }
+        for frame in frames.iter().rev() {
+            before = frame.head.seq;
+            looked_at += 1;
+            if looked_at > snapshots_kept.max(1) {
+                break;
             }
-            Err(why) => {
-                found.problem(format!("checkpoint at entry {before}: {why}"));
-                found.loses(format!(
-                    "the checkpoint at entry {before}; an earlier one is used"
-                ));
+            match read_checkpoint(frame, blocks) {
+                Ok(one) => {
+                    found.checkpoints += 1;
+                    found.checkpoint.get_or_insert(one.sequence);
+                    found.state.get_or_insert(one);
+                }
+                Err(why) => {
+                    found.problem(format!("checkpoint at entry {before}: {why}"));
+                    let text = "an earlier one is used";
+                    found.loses(format!("the checkpoint at entry {before}; {text}"));
+                }
             }
         }
     }
