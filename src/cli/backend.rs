@@ -24,7 +24,7 @@ pub(super) enum Backend {
         registry: Arc<Registry>,
     },
     /// In this process, which has the repository open.
-    Local(Engine),
+    Local(Box<Engine>),
 }
 
 /// Says where the repository is.
@@ -69,7 +69,7 @@ impl Backend {
             }
             // Held with no socket: a daemon that starts, or another command.
             match Engine::open(dir.clone(), Vec::new()).await {
-                Ok(engine) => return Ok(Self::Local(engine)),
+                Ok(engine) => return Ok(Self::Local(Box::new(engine))),
                 Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {
                     tokio::time::sleep(std::time::Duration::from_millis(50)).await;
                 }

@@ -29,7 +29,10 @@ pub(super) async fn run(common: &Common, args: Fsck) -> Result<(), Failure> {
             return Err(error.hint("`cidfs shutdown` first").into());
         }
         Some(client) => {
-            let call = Call { progress, ..Call::with(json!({})) };
+            let call = Call {
+                progress,
+                ..Call::with(json!({}))
+            };
             match client.call("fs-journal/fsck", false, call).await? {
                 Output::Json(report) => report,
                 Output::Bytes { .. } => {
@@ -53,7 +56,11 @@ pub(super) async fn run(common: &Common, args: Fsck) -> Result<(), Failure> {
 
 fn lines(report: &Value) -> String {
     let mut out = String::new();
-    for (field, mark) in [("problems", "damage"), ("repaired", "repaired"), ("lost", "lost")] {
+    for (field, mark) in [
+        ("problems", "damage"),
+        ("repaired", "repaired"),
+        ("lost", "lost"),
+    ] {
         for line in list(report, field).iter().filter_map(Value::as_str) {
             out.push_str(&format!("{mark}: {}\n", safe(line)));
         }

@@ -128,14 +128,26 @@ pub(super) async fn run(common: &Common, args: Journal) -> Result<(), Failure> {
             let status = ask(common, "fs-journal/status", json!({})).await?;
             show(common, &status, status_lines)
         }
-        JournalCommand::Log { which, limit, oldest, cursor, follow } => {
+        JournalCommand::Log {
+            which,
+            limit,
+            oldest,
+            cursor,
+            follow,
+        } => {
             let mut params = which.params();
             if follow {
                 return following(common, params).await;
             }
-            params["limit"] = json!(limit);
-            params["cursor"] = json!(cursor);
-            params["order"] = json!(if oldest { "oldest" } else { "newest" });
+            let order = if oldest { "oldest" } else { "newest" };
+            let more = [
+                ("limit", json!(limit)),
+                ("cursor", json!(cursor)),
+                ("order", json!(order)),
+            ];
+            if let Some(fields) = params.as_object_mut() {
+                fields.extend(more.map(|(name, value)| (name.to_owned(), value)));
+            }
             log(common, params).await
         }
         JournalCommand::Show { entry } => {
@@ -147,7 +159,11 @@ pub(super) async fn run(common: &Common, args: Journal) -> Result<(), Failure> {
         JournalCommand::Checkpoint => {
             let made = call(common, "fs-journal/checkpoint", "checkpointing", json!({})).await?;
             show(common, &made, |made| {
-                format!("{} after entry {}\n", text(made, "root"), text(made, "sequence"))
+                format!(
+                    "{} after entry {}\n",
+                    text(made, "root"),
+                    text(made, "sequence")
+                )
             })
         }
         JournalCommand::Recover { dry_run } => {
@@ -176,7 +192,10 @@ pub(super) async fn call(
 ) -> Result<Value, Failure> {
     let backend = Backend::open(common).await?;
     let bar = Bar::start(what, common.json);
-    let call = Call { progress: bar.hear(None), ..Call::with(params) };
+    let call = Call {
+        progress: bar.hear(None),
+        ..Call::with(params)
+    };
     let output = backend.call(name, call).await;
     bar.end();
     backend.close().await?;
@@ -241,7 +260,10 @@ fn status_lines(status: &Value) -> String {
         None => out.push_str("checkpoint  none yet\n"),
     }
     let changed = human_bytes(number(status, "changed_bytes"));
-    out.push_str(&format!("since then  {} changes, {changed}\n", number(status, "changes")));
+    out.push_str(&format!(
+        "since then  {} changes, {changed}\n",
+        number(status, "changes")
+    ));
     for one in list(status, "open_transactions") {
         let (id, staged) = (number(one, "transaction"), number(one, "staged"));
         out.push_str(&format!("transaction {id}: {staged} changes staged\n"));
@@ -290,7 +312,9 @@ async fn log(common: &Common, params: Value) -> Result<(), Failure> {
     })?;
     if let (false, Some(cursor)) = (common.json, found.get("cursor").and_then(Value::as_u64)) {
         let note = format!("more: --cursor {cursor}\n");
-        io::stderr().write_all(note.as_bytes()).map_err(Failure::output)?;
+        io::stderr()
+            .write_all(note.as_bytes())
+            .map_err(Failure::output)?;
     }
     Ok(())
 }
@@ -305,7 +329,10 @@ async fn verify(common: &Common) -> Result<(), Failure> {
         if let Some(torn) = report.get("torn").and_then(Value::as_str) {
             out.push_str(&format!("torn: {}\n", safe(torn)));
         }
-        let (entries, bytes) = (number(report, "entries"), human_bytes(number(report, "bytes")));
+        let (entries, bytes) = (
+            number(report, "entries"),
+            human_bytes(number(report, "bytes")),
+        );
         out + &format!("{entries} entries are sound, {bytes}\n")
     })?;
     match report.get("clean") == Some(&Value::Bool(true)) {
@@ -316,7 +343,11 @@ async fn verify(common: &Common) -> Result<(), Failure> {
 
 async fn export(common: &Common, params: Value, output: Option<PathBuf>) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
-    let (_, stream) = bytes(backend.call("fs-journal/export", Call::with(params)).await?)?;
+    let (_, stream) = bytes(
+        backend
+            .call("fs-journal/export", Call::with(params))
+            .await?,
+    )?;
     match output {
         None => {
             pump(stream, &mut io::stdout().lock(), |_| ()).await?;
@@ -336,7 +367,11 @@ async fn export(common: &Common, params: Value, output: Option<PathBuf>) -> Resu
 /// Shows entries as they come. Needs a daemon: nobody else writes any.
 async fn following(common: &Common, params: Value) -> Result<(), Failure> {
     let backend = need_daemon(common).await?;
-    let (_, mut stream) = bytes(backend.call("fs-journal/follow", Call::with(params)).await?)?;
+    let (_, mut stream) = bytes(
+        backend
+            .call("fs-journal/follow", Call::with(params))
+            .await?,
+    )?;
     let mut rest = Vec::new();
     while let Some(piece) = stream.next().await {
         for part in piece?.split_inclusive(|byte| *byte == b'\n') {

@@ -61,7 +61,12 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
                 list(kept, "snapshots").iter().map(line).collect()
             })
         }
-        SnapshotCommand::Diff { from, to, path, limit } => {
+        SnapshotCommand::Diff {
+            from,
+            to,
+            path,
+            limit,
+        } => {
             let params = json!({"from": from, "to": to, "path": path, "limit": limit});
             let found = call(common, "fs-journal/snapshots/diff", "comparing", params).await?;
             show(common, &found, |found| {
@@ -81,7 +86,13 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
                 out
             })
         }
-        SnapshotCommand::Restore { snapshot, path, to, replace, content_only } => {
+        SnapshotCommand::Restore {
+            snapshot,
+            path,
+            to,
+            replace,
+            content_only,
+        } => {
             let params = json!({
                 "snapshot": snapshot,
                 "path": path,
@@ -92,7 +103,10 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
             let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
             show(common, &done, |done| {
                 let (changes, at) = (text(done, "changes"), safe(to.as_deref().unwrap_or(&path)));
-                format!("restored {at} from {}: {changes} changes\n", text(done, "snapshot"))
+                format!(
+                    "restored {at} from {}: {changes} changes\n",
+                    text(done, "snapshot")
+                )
             })
         }
     }

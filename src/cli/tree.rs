@@ -159,10 +159,25 @@ enum TreeCommand {
 pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
     let transaction = args.transaction;
     match args.command {
-        TreeCommand::Read { path, offset, length } => {
-            read(common, json!({"path": path, "offset": offset, "length": length})).await
+        TreeCommand::Read {
+            path,
+            offset,
+            length,
+        } => {
+            read(
+                common,
+                json!({"path": path, "offset": offset, "length": length}),
+            )
+            .await
         }
-        TreeCommand::Write { path, file, offset, append, mode, parents } => {
+        TreeCommand::Write {
+            path,
+            file,
+            offset,
+            append,
+            mode,
+            parents,
+        } => {
             let params = json!({
                 "path": path,
                 "offset": offset,
@@ -192,9 +207,18 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
             super::backend::need_daemon(common).await?;
             let params = json!({"deadline_ms": deadline.map(|seconds| seconds * 1000)});
             let begun = ask(common, "fs-journal/begin", params).await?;
-            show(common, &begun, |begun| format!("{}\n", text(begun, "transaction")))
+            show(common, &begun, |begun| {
+                format!("{}\n", text(begun, "transaction"))
+            })
         }
-        other => change(common, other, transaction).await,
+        command @ (TreeCommand::Mkdir { .. }
+        | TreeCommand::Mv { .. }
+        | TreeCommand::Ln { .. }
+        | TreeCommand::Chmod { .. }
+        | TreeCommand::Mount { .. }
+        | TreeCommand::Unmount { .. }
+        | TreeCommand::Commit { .. }
+        | TreeCommand::Rollback { .. }) => change(common, command, transaction).await,
     }
 }
 
@@ -205,22 +229,31 @@ async fn change(
     transaction: Option<u64>,
 ) -> Result<(), Failure> {
     let (name, mut params) = match command {
-        TreeCommand::Mkdir { path, parents, mode } => {
-            ("fs-journal/mkdir", json!({"path": path, "parents": parents, "mode": mode}))
-        }
-        TreeCommand::Mv { from, to, no_replace, exchange } => (
+        TreeCommand::Mkdir {
+            path,
+            parents,
+            mode,
+        } => (
+            "fs-journal/mkdir",
+            json!({"path": path, "parents": parents, "mode": mode}),
+        ),
+        TreeCommand::Mv {
+            from,
+            to,
+            no_replace,
+            exchange,
+        } => (
             "fs-journal/move",
             json!({"from": from, "to": to, "no_replace": no_replace, "exchange": exchange}),
         ),
-        TreeCommand::Ln { target, path } => {
-            ("fs-journal/symlink", json!({"path": path, "target": target}))
-        }
+        TreeCommand::Ln { target, path } => (
+            "fs-journal/symlink",
+            json!({"path": path, "target": target}),
+        ),
         TreeCommand::Chmod { mode, path } => {
             ("fs-journal/metadata", json!({"path": path, "mode": mode}))
         }
-        TreeCommand::Mount { cid, path } => {
-            ("fs-journal/mount", json!({"path": path, "cid": cid}))
-        }
+        TreeCommand::Mount { cid, path } => ("fs-journal/mount", json!({"path": path, "cid": cid})),
         TreeCommand::Unmount { path } => ("fs-journal/unmount", json!({"path": path})),
         TreeCommand::Commit { transaction } => {
             return ended(common, "fs-journal/commit", transaction).await;
@@ -264,7 +297,10 @@ async fn write(common: &Common, params: Value, file: Option<&Path>) -> Result<()
         Some(path) => bytes_of(path)?,
     };
     let backend = Backend::open(common).await?;
-    let call = Call { body: Some(body), ..Call::with(params) };
+    let call = Call {
+        body: Some(body),
+        ..Call::with(params)
+    };
     let output = backend.call("fs-journal/write", call).await;
     backend.close().await?;
     let Output::Json(done) = output? else {
@@ -291,7 +327,9 @@ async fn ls(common: &Common, path: &str, long: bool) -> Result<(), Failure> {
         if common.json {
             print_json(&found)?;
         } else {
-            let lines = list(&found, "entries").iter().map(|entry| entry_line(entry, long));
+            let lines = list(&found, "entries")
+                .iter()
+                .map(|entry| entry_line(entry, long));
             super::output::print(&lines.collect::<String>())?;
         }
         match found.get("cursor").and_then(Value::as_u64) {
@@ -304,7 +342,11 @@ async fn ls(common: &Common, path: &str, long: bool) -> Result<(), Failure> {
 
 fn entry_line(entry: &Value, long: bool) -> String {
     let name = safe(&text(entry, "name"));
-    let mark = if text(entry, "kind") == "directory" { "/" } else { "" };
+    let mark = if text(entry, "kind") == "directory" {
+        "/"
+    } else {
+        ""
+    };
     if !long {
         return format!("{name}{mark}\n");
     }
@@ -326,9 +368,10 @@ async fn root(common: &Common, now: bool) -> Result<(), Failure> {
             status.get("checkpoint").cloned().unwrap_or(Value::Null)
         }
     };
-    let made = match known {
-        Value::Null => call(common, "fs-journal/checkpoint", "checkpointing", json!({})).await?,
-        known => known,
+    let made = if known.is_null() {
+        call(common, "fs-journal/checkpoint", "checkpointing", json!({})).await?
+    } else {
+        known
     };
     show(common, &made, |made| format!("{}\n", text(made, "root")))
 }

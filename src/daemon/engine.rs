@@ -43,11 +43,18 @@ impl Engine {
         let base = Base::open_async(dir, specs).await?;
         // While the index opens: the journal waits for it only where it must.
         let parts = base.parts();
-        let Base { repo, sources, blocks, reader } = base;
-        let mfs = Mfs::open(parts, tree_options(&repo)).await.map_err(|error| {
-            let error = OperationError::from(error).context("the writable tree");
-            error.hint("`cidfs fsck` tells what is wrong")
-        })?;
+        let Base {
+            repo,
+            sources,
+            blocks,
+            reader,
+        } = base;
+        let mfs = Mfs::open(parts, tree_options(&repo))
+            .await
+            .map_err(|error| {
+                let error = OperationError::from(error).context("the writable tree");
+                error.hint("`cidfs fsck` tells what is wrong")
+            })?;
         let roots = Roots {
             sources: sources.source(),
             blocks: Arc::clone(&blocks),
@@ -171,7 +178,12 @@ impl Base {
         let disk = Arc::new(RealDisk);
         let blocks = Blocks::open(dir, disk, store_options(&repo), sources.source())?;
         let reader = Reader::with_deadline(Arc::clone(&blocks), deadline(&repo));
-        Ok(Self { repo, sources, blocks, reader })
+        Ok(Self {
+            repo,
+            sources,
+            blocks,
+            reader,
+        })
     }
 }
 
@@ -185,16 +197,22 @@ pub(super) fn tree_options(repo: &Repo) -> MfsOptions {
         profile: said.profile,
         store_metadata: said.store_metadata,
         portable: said.portable,
-        unsealed_bytes_max: said.unsealed_bytes_max.unwrap_or(defaults.unsealed_bytes_max),
+        unsealed_bytes_max: said
+            .unsealed_bytes_max
+            .unwrap_or(defaults.unsealed_bytes_max),
         file_bytes_max: said.file_bytes_max.unwrap_or(defaults.file_bytes_max),
         commit_interval: said
             .commit_interval_ms
-            .map_or(defaults.commit_interval, |ms| Duration::from_millis(ms.max(1))),
+            .map_or(defaults.commit_interval, |ms| {
+                Duration::from_millis(ms.max(1))
+            }),
         checkpoint_interval: said
             .checkpoint_interval_seconds
             .map_or(defaults.checkpoint_interval, Duration::from_secs),
         checkpoint_bytes: said.checkpoint_bytes.unwrap_or(defaults.checkpoint_bytes),
-        checkpoint_changes: said.checkpoint_changes.unwrap_or(defaults.checkpoint_changes),
+        checkpoint_changes: said
+            .checkpoint_changes
+            .unwrap_or(defaults.checkpoint_changes),
         snapshots_kept: said.snapshots_kept.unwrap_or(defaults.snapshots_kept),
         ..defaults
     }

@@ -24,7 +24,10 @@ impl Damage {
     /// Reads it out of a report.
     pub fn of(report: &Value) -> Self {
         let is_empty = |report: &Value| {
-            report.get("problems").and_then(Value::as_array).is_none_or(Vec::is_empty)
+            report
+                .get("problems")
+                .and_then(Value::as_array)
+                .is_none_or(Vec::is_empty)
         };
         match (is_empty(report), report.get("after")) {
             (true, _) => Self::None,

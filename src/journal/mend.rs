@@ -48,7 +48,10 @@ pub fn set_aside_before(
         return Ok(Vec::new());
     }
     let mut kept = Vec::new();
-    for segment in segments.iter().filter(|segment| segment.first <= damage.segment) {
+    for segment in segments
+        .iter()
+        .filter(|segment| segment.first <= damage.segment)
+    {
         kept.push(rename_away(&folder, &name_of(segment.first))?);
         // One by one: never a gap between those that stay.
         folder.sync().map_err(JournalError::io(dir))?;
@@ -89,6 +92,9 @@ fn rename_away(folder: &Folder, name: &str) -> Result<String, JournalError> {
         }
         number += 1;
     };
-    folder.disk.rename(&folder.path(name), &folder.path(&free)).map_err(at)?;
+    folder
+        .disk
+        .rename(&folder.path(name), &folder.path(&free))
+        .map_err(at)?;
     Ok(free)
 }

@@ -85,8 +85,6 @@ pub struct TreeConfig {
     pub file_bytes_max: Option<u64>,
     /// Checkpoints that are kept as snapshots.
     pub snapshots_kept: Option<usize>,
-    /// A Kubo node's RPC address, to which each checkpoint's root is pushed.
-    pub push: Option<String>,
 }
 
 impl ConfigFile {
@@ -186,7 +184,6 @@ mod tests {
             unsealed_bytes_max = "32 MiB"
             file_bytes_max = "1 TiB"
             snapshots_kept = 3
-            push = "http://127.0.0.1:5001"
             [[source]]
             kind = "gateway"
             url = "https://example.net"

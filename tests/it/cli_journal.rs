@@ -20,16 +20,32 @@ fn the_tree_is_changed_and_read_without_a_mount() {
     for place in both() {
         place.good(&["tree", "mkdir", "-p", "/a/b"]);
         let cid = place.feed(&["tree", "write", "/a/b/file"], b"hello").out;
-        assert_eq!(cid.trim(), "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq");
+        assert_eq!(
+            cid.trim(),
+            "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq"
+        );
         let file = place.write("other", " world");
-        place.good(&["tree", "write", "--append", "/a/b/file", file.to_str().unwrap()]);
+        place.good(&[
+            "tree",
+            "write",
+            "--append",
+            "/a/b/file",
+            file.to_str().unwrap(),
+        ]);
         assert_eq!(place.good(&["tree", "read", "/a/b/file"]), "hello world");
-        assert_eq!(place.good(&["tree", "read", "-o", "6", "-l", "2", "/a/b/file"]), "wo");
+        assert_eq!(
+            place.good(&["tree", "read", "-o", "6", "-l", "2", "/a/b/file"]),
+            "wo"
+        );
         place.good(&["tree", "mv", "/a/b/file", "/moved"]);
         place.good(&["tree", "ln", "moved", "/link"]);
         place.good(&["tree", "chmod", "0600", "/moved"]);
         place.good(&["tree", "rm", "-r", "/a"]);
-        let mut names: Vec<_> = place.good(&["tree", "ls"]).lines().map(str::to_owned).collect();
+        let mut names: Vec<_> = place
+            .good(&["tree", "ls"])
+            .lines()
+            .map(str::to_owned)
+            .collect();
         names.sort();
         assert_eq!(names, ["link", "moved"]);
         assert!(place.good(&["tree", "ls", "-l"]).contains("0600"));
@@ -52,14 +68,29 @@ fn the_log_shows_what_happened() {
         let found = json(&place.good(&["--json", "journal", "log", "--operation", "mkdir"]));
         assert_eq!(found["transactions"].as_array().unwrap().len(), 1);
         let id = found["transactions"][0]["entry_id"].to_string();
-        assert!(place.good(&["journal", "show", &id]).contains("operation_type mkdir"));
+        assert!(
+            place
+                .good(&["journal", "show", &id])
+                .contains("operation_type mkdir")
+        );
         assert_eq!(place.run(&["journal", "show", "999"]).code, 3);
-        assert_eq!(place.run(&["journal", "log", "--status", "nonsense"]).code, 2);
-        assert!(place.good(&["journal", "verify"]).contains("entries are sound"));
+        assert_eq!(
+            place.run(&["journal", "log", "--status", "nonsense"]).code,
+            2
+        );
+        assert!(
+            place
+                .good(&["journal", "verify"])
+                .contains("entries are sound")
+        );
         place.good(&["journal", "checkpoint"]);
         let status = json(&place.good(&["--json", "journal", "status"]));
         assert_eq!(status["changes"], 0);
-        assert!(place.good(&["journal", "status"]).contains("checkpoint  baf"));
+        assert!(
+            place
+                .good(&["journal", "status"])
+                .contains("checkpoint  baf")
+        );
         let report = json(&place.good(&["--json", "journal", "recover", "--dry-run"]));
         assert_eq!(report["dry_run"], true);
         let lines = place.good(&["journal", "export"]);
@@ -67,7 +98,10 @@ fn the_log_shows_what_happened() {
         lines.lines().for_each(|line| drop(json(line)));
         let file = place.path("entries.jsonl");
         place.good(&["journal", "export", "-o", file.to_str().unwrap()]);
-        assert_eq!(std::fs::read_to_string(file).unwrap().lines().count(), lines.lines().count());
+        assert_eq!(
+            std::fs::read_to_string(file).unwrap().lines().count(),
+            lines.lines().count()
+        );
         let page = place.run(&["journal", "log", "-n", "1"]);
         assert!(page.err.contains("--cursor"), "{}", page.err);
     }
@@ -104,10 +138,16 @@ fn what_is_added_can_go_into_the_tree() {
         place.good(&["add", "--to-files", file.to_str().unwrap()]);
         assert_eq!(place.good(&["tree", "read", "/one"]), "1");
         place.good(&["tree", "mount", cid.trim(), "/mounted"]);
-        assert_eq!(place.good(&["tree", "read", "/mounted/sub/big"]).len(), 3 << 20);
+        assert_eq!(
+            place.good(&["tree", "read", "/mounted/sub/big"]).len(),
+            3 << 20
+        );
         place.good(&["tree", "unmount", "/mounted"]);
         place.good(&["gc"]);
-        assert_eq!(place.good(&["tree", "read", "/added/sub/big"]).len(), 3 << 20);
+        assert_eq!(
+            place.good(&["tree", "read", "/added/sub/big"]).len(),
+            3 << 20
+        );
     }
 }
 
@@ -131,10 +171,21 @@ fn a_transaction_lives_in_the_daemon() {
 #[test]
 fn who_follows_sees_the_next_change() {
     let place = Place::new();
-    assert_eq!(place.run(&["journal", "follow"]).code, 4, "nobody else writes");
+    assert_eq!(
+        place.run(&["journal", "follow"]).code,
+        4,
+        "nobody else writes"
+    );
     let place = Place::with_daemon();
     let mut following = place.command();
-    following.args(["--json", "journal", "log", "--follow", "--operation", "mkdir"]);
+    following.args([
+        "--json",
+        "journal",
+        "log",
+        "--follow",
+        "--operation",
+        "mkdir",
+    ]);
     let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(following.stdout.take().unwrap());
     // It may not be there yet: changes until it has seen one.
@@ -186,21 +237,38 @@ fn damage_is_found_explained_and_set_aside() {
         .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with('0'))
         .unwrap();
     let mut bytes = std::fs::read(&segment).unwrap();
-    let at = bytes.windows(7).position(|window| window == b"/victim").unwrap();
+    let at = bytes
+        .windows(7)
+        .position(|window| window == b"/victim")
+        .unwrap();
     bytes[at] ^= 1;
     std::fs::write(&segment, bytes).unwrap();
     let repo = repo.to_str().unwrap();
     let found = place.run(&["--repo", repo, "fsck"]);
     assert_eq!(found.code, 5, "{}{}", found.out, found.err);
-    assert!(found.out.contains("damage: journal:") && found.out.contains("lost:"), "{}", found.out);
-    assert_ne!(place.run(&["--repo", repo, "tree", "mkdir", "/new"]).code, 0, "read-only");
+    assert!(
+        found.out.contains("damage: journal:") && found.out.contains("lost:"),
+        "{}",
+        found.out
+    );
+    assert_ne!(
+        place.run(&["--repo", repo, "tree", "mkdir", "/new"]).code,
+        0,
+        "read-only"
+    );
     let mended = place.run(&["--repo", repo, "--json", "fsck", "--repair"]);
     assert_eq!(mended.code, 1, "{}{}", mended.out, mended.err);
-    assert_eq!(json(&mended.out)["after"]["problems"], Value::Array(Vec::new()));
+    assert_eq!(
+        json(&mended.out)["after"]["problems"],
+        Value::Array(Vec::new())
+    );
     place.good(&["--repo", repo, "fsck"]);
     place.good(&["--repo", repo, "tree", "mkdir", "/new"]);
-    let mut names: Vec<_> =
-        place.good(&["--repo", repo, "tree", "ls"]).lines().map(str::to_owned).collect();
+    let mut names: Vec<_> = place
+        .good(&["--repo", repo, "tree", "ls"])
+        .lines()
+        .map(str::to_owned)
+        .collect();
     names.sort();
     assert_eq!(names, ["new/", "one/"]);
 }

@@ -28,7 +28,11 @@ impl Journal {
         let (blocks, mfs) = (world.blocks.clone(), world.mfs.clone());
         let repo = world.place.dir.path().to_owned();
         let context = context_over(repo, blocks, mfs, reader, Arc::new(Ended::default()));
-        Self { world, context, registry: Registry::standard() }
+        Self {
+            world,
+            context,
+            registry: Registry::standard(),
+        }
     }
 
     /// Opens it again without any end, as after a kill.
@@ -48,7 +52,11 @@ impl Journal {
 
     pub(crate) async fn send(&self, name: &str, call: Call) -> Result<Value, OperationError> {
         let name = format!("fs-journal/{name}");
-        match self.registry.call(self.context.clone(), &name, call).await? {
+        match self
+            .registry
+            .call(self.context.clone(), &name, call)
+            .await?
+        {
             Output::Json(value) => Ok(value),
             Output::Bytes { mut stream, .. } => {
                 let mut all = Vec::new();
@@ -67,11 +75,19 @@ impl Journal {
     }
 
     pub(crate) async fn write(&self, path: &str, text: &str) -> Value {
-        self.good("write", json!({"path": path, "text": text, "parents": true})).await
+        self.good(
+            "write",
+            json!({"path": path, "text": text, "parents": true}),
+        )
+        .await
     }
 
     pub(crate) async fn read(&self, path: &str) -> String {
-        self.good("read", json!({"path": path})).await.as_str().unwrap().to_owned()
+        self.good("read", json!({"path": path}))
+            .await
+            .as_str()
+            .unwrap()
+            .to_owned()
     }
 
     pub(crate) async fn entries(&self, params: Value) -> Vec<Value> {
@@ -84,7 +100,11 @@ impl Journal {
         let entries = self.entries(params).await;
         let path = |entry: &Value| entry["path"].as_str().unwrap_or("-").to_owned();
         let brief = |entry: &Value| {
-            format!("{} {}", entry["operation_type"].as_str().unwrap(), path(entry))
+            format!(
+                "{} {}",
+                entry["operation_type"].as_str().unwrap(),
+                path(entry)
+            )
         };
         entries.iter().map(brief).collect()
     }
@@ -92,12 +112,22 @@ impl Journal {
 
 async fn some_history() -> Journal {
     let journal = Journal::new().await;
-    journal.good("mkdir", json!({"path": "/a/b", "parents": true})).await;
+    journal
+        .good("mkdir", json!({"path": "/a/b", "parents": true}))
+        .await;
     journal.write("/a/b/file", "hello").await;
-    journal.good("move", json!({"from": "/a/b/file", "to": "/moved"})).await;
-    journal.good("symlink", json!({"path": "/link", "target": "moved"})).await;
-    journal.good("metadata", json!({"path": "/moved", "mode": "0600"})).await;
-    journal.good("remove", json!({"path": "/a", "recursive": true})).await;
+    journal
+        .good("move", json!({"from": "/a/b/file", "to": "/moved"}))
+        .await;
+    journal
+        .good("symlink", json!({"path": "/link", "target": "moved"}))
+        .await;
+    journal
+        .good("metadata", json!({"path": "/moved", "mode": "0600"}))
+        .await;
+    journal
+        .good("remove", json!({"path": "/a", "recursive": true}))
+        .await;
     journal.good("checkpoint", json!({})).await;
     journal
 }
@@ -106,9 +136,20 @@ async fn some_history() -> Journal {
 async fn entries_say_what_happened_from_either_end() {
     let journal = some_history().await;
     let wanted = [
-        "metadata /", "mkdir /a", "mkdir /a/b", "commit -", "create /a/b/file", "write /a/b/file",
-        "commit -", "rename /a/b/file", "symlink /link", "metadata /moved", "rmdir /a/b",
-        "rmdir /a", "commit -", "checkpoint /",
+        "metadata /",
+        "mkdir /a",
+        "mkdir /a/b",
+        "commit -",
+        "create /a/b/file",
+        "write /a/b/file",
+        "commit -",
+        "rename /a/b/file",
+        "symlink /link",
+        "metadata /moved",
+        "rmdir /a/b",
+        "rmdir /a",
+        "commit -",
+        "checkpoint /",
     ];
     let oldest = journal.brief(json!({"order": "oldest"})).await;
     assert_eq!(oldest, wanted);
@@ -121,7 +162,10 @@ async fn entries_say_what_happened_from_either_end() {
         assert_eq!(entry["status"], "completed");
         assert_eq!(&journal.good("entry", json!({"id": id})).await, entry);
     }
-    assert_eq!(all[4]["transaction_id"], 5, "what belongs together is called after its first");
+    assert_eq!(
+        all[4]["transaction_id"], 5,
+        "what belongs together is called after its first"
+    );
     assert_eq!(all[5]["transaction_id"], 5);
     assert_eq!(all[7]["transaction_id"], 8);
     assert_eq!(all[7]["to"], "/moved");
@@ -140,16 +184,34 @@ async fn filters_choose_entries() {
     let all = journal.entries(json!({"order": "oldest"})).await;
     let time = all[7]["timestamp"].clone();
     for (filter, wanted) in [
-        (json!({"operation": ["symlink", "rename"]}), vec!["rename /a/b/file", "symlink /link"]),
-        (json!({"path": "/moved"}), vec!["rename /a/b/file", "metadata /moved"]),
-        (json!({"path": "a/b", "operation": ["mkdir", "rmdir"]}), vec!["mkdir /a/b", "rmdir /a/b"]),
+        (
+            json!({"operation": ["symlink", "rename"]}),
+            vec!["rename /a/b/file", "symlink /link"],
+        ),
+        (
+            json!({"path": "/moved"}),
+            vec!["rename /a/b/file", "metadata /moved"],
+        ),
+        (
+            json!({"path": "a/b", "operation": ["mkdir", "rmdir"]}),
+            vec!["mkdir /a/b", "rmdir /a/b"],
+        ),
         (json!({"since": 8, "before": 10}), vec!["symlink /link"]),
-        (json!({"transaction": 5}), vec!["create /a/b/file", "write /a/b/file", "commit -"]),
+        (
+            json!({"transaction": 5}),
+            vec!["create /a/b/file", "write /a/b/file", "commit -"],
+        ),
         (json!({"transaction": 9}), vec!["symlink /link"]),
         (json!({"status": "failed"}), vec![]),
         (json!({"status": "pending"}), vec![]),
-        (json!({"until": time, "operation": ["rename", "create"]}), vec!["create /a/b/file"]),
-        (json!({"from": time, "operation": ["rename", "create"]}), vec!["rename /a/b/file"]),
+        (
+            json!({"until": time, "operation": ["rename", "create"]}),
+            vec!["create /a/b/file"],
+        ),
+        (
+            json!({"from": time, "operation": ["rename", "create"]}),
+            vec!["rename /a/b/file"],
+        ),
         (json!({"from": "2099-01-01"}), vec![]),
     ] {
         for order in ["oldest", "newest"] {
@@ -163,8 +225,12 @@ async fn filters_choose_entries() {
         }
     }
     for bad in [
-        json!({"order": "up"}), json!({"limit": 0}), json!({"status": "x"}),
-        json!({"operation": ["x"]}), json!({"from": "x"}), json!({"unknown": 1}),
+        json!({"order": "up"}),
+        json!({"limit": 0}),
+        json!({"status": "x"}),
+        json!({"operation": ["x"]}),
+        json!({"from": "x"}),
+        json!({"unknown": 1}),
     ] {
         let error = journal.call("transactions", bad.clone()).await.unwrap_err();
         assert_eq!(error.kind.status(), 400, "{bad}");
@@ -175,11 +241,15 @@ async fn filters_choose_entries() {
 async fn pages_join_without_gaps_or_repeats() {
     let journal = Journal::new().await;
     for number in 0..40 {
-        journal.good("mkdir", json!({"path": format!("/dir{number}")})).await;
+        journal
+            .good("mkdir", json!({"path": format!("/dir{number}")}))
+            .await;
     }
     for (order, filter) in [
-        ("newest", json!({})), ("oldest", json!({})),
-        ("newest", json!({"operation": ["mkdir"]})), ("oldest", json!({"operation": ["mkdir"]})),
+        ("newest", json!({})),
+        ("oldest", json!({})),
+        ("newest", json!({"operation": ["mkdir"]})),
+        ("oldest", json!({"operation": ["mkdir"]})),
     ] {
         for limit in [1, 7, 40, 41] {
             let (mut ids, mut cursor) = (Vec::new(), Value::Null);
@@ -190,7 +260,11 @@ async fn pages_join_without_gaps_or_repeats() {
                 params["cursor"] = cursor;
                 let page = journal.good("transactions", params).await;
                 let entries = page["transactions"].as_array().unwrap();
-                ids.extend(entries.iter().map(|entry| entry["entry_id"].as_u64().unwrap()));
+                ids.extend(
+                    entries
+                        .iter()
+                        .map(|entry| entry["entry_id"].as_u64().unwrap()),
+                );
                 cursor = page["cursor"].clone();
                 if cursor.is_null() {
                     break;
@@ -210,12 +284,21 @@ async fn pages_join_without_gaps_or_repeats() {
 async fn export_gives_every_entry_as_a_line() {
     let journal = some_history().await;
     let lines = journal.good("export", json!({})).await;
-    let exported: Vec<Value> =
-        lines.as_str().unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let exported: Vec<Value> = lines
+        .as_str()
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
     assert_eq!(exported, journal.entries(json!({"order": "oldest"})).await);
-    let some = journal.good("export", json!({"operation": ["mkdir"], "limit": 1})).await;
+    let some = journal
+        .good("export", json!({"operation": ["mkdir"], "limit": 1}))
+        .await;
     assert_eq!(some.as_str().unwrap().lines().count(), 1);
-    assert!(!lines.as_str().unwrap().contains("hello"), "never the bytes of a file");
+    assert!(
+        !lines.as_str().unwrap().contains("hello"),
+        "never the bytes of a file"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -223,8 +306,13 @@ async fn who_follows_sees_entries_as_they_come() {
     let journal = some_history().await;
     let params = json!({"operation": ["mkdir"]});
     let call = Call::with(params);
-    let output = journal.registry.call(journal.context.clone(), "fs-journal/follow", call).await;
-    let Ok(Output::Bytes { mut stream, .. }) = output else { panic!("bytes") };
+    let output = journal
+        .registry
+        .call(journal.context.clone(), "fs-journal/follow", call)
+        .await;
+    let Ok(Output::Bytes { mut stream, .. }) = output else {
+        panic!("bytes")
+    };
     let next = async |stream: &mut cidfs::control::ByteStream| {
         let piece = tokio::time::timeout(std::time::Duration::from_secs(10), stream.next());
         piece.await.expect("in time").map(|piece| piece.unwrap())
@@ -234,7 +322,10 @@ async fn who_follows_sees_entries_as_they_come() {
         journal.good("mkdir", json!({"path": path})).await;
         let line = next(&mut stream).await.unwrap();
         let entry: Value = serde_json::from_slice(&line).unwrap();
-        assert_eq!((&entry["operation_type"], &entry["path"]), (&json!("mkdir"), &json!(path)));
+        assert_eq!(
+            (&entry["operation_type"], &entry["path"]),
+            (&json!("mkdir"), &json!(path))
+        );
     }
     journal.world.mfs.begin_close();
     assert_eq!(next(&mut stream).await, None, "it ends with the tree");
@@ -251,15 +342,24 @@ async fn status_and_monitor_tell_figures() {
     let well = journal.good("monitor", json!({"disk_free_min": 0})).await;
     assert_eq!(well["healthy"], true, "{well}");
     journal.write("/more", "x").await;
-    let unwell = journal.good("monitor", json!({"changes_max": 1, "disk_free_min": 0})).await;
+    let unwell = journal
+        .good("monitor", json!({"changes_max": 1, "disk_free_min": 0}))
+        .await;
     assert_eq!(unwell["healthy"], false);
-    let bad: Vec<_> =
-        unwell["checks"].as_array().unwrap().iter().filter(|one| one["ok"] == false).collect();
+    let bad: Vec<_> = unwell["checks"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|one| one["ok"] == false)
+        .collect();
     assert_eq!(bad.len(), 1, "{unwell}");
     assert_eq!(bad[0]["name"], "changes");
     let would = journal.good("recover", json!({"dry_run": true})).await;
     assert_eq!(would["checkpoint"], 13);
-    assert_eq!((&would["entries_seen"], &would["entries_applied"]), (&json!(4), &json!(2)));
+    assert_eq!(
+        (&would["entries_seen"], &would["entries_applied"]),
+        (&json!(4), &json!(2))
+    );
 }
 
 /// What is needed to look at a tree that is not open.
@@ -283,7 +383,10 @@ fn flip(journal: &Journal, text: &[u8]) {
     });
     let path = path.unwrap();
     let mut bytes = std::fs::read(path).unwrap();
-    let at = bytes.windows(text.len()).position(|window| window == text).unwrap();
+    let at = bytes
+        .windows(text.len())
+        .position(|window| window == text)
+        .unwrap();
     bytes[at] ^= 1;
     std::fs::write(path, bytes).unwrap();
 }
@@ -302,36 +405,66 @@ async fn a_journal_damaged_inside_is_explained_and_set_aside() {
     let parts = parts(&journal).await;
     flip(&journal, b"/lost");
     let journal = journal.killed().await;
-    let refused = journal.call("mkdir", json!({"path": "/new"})).await.unwrap_err();
+    let refused = journal
+        .call("mkdir", json!({"path": "/new"}))
+        .await
+        .unwrap_err();
     assert_eq!(refused.kind.status(), 403, "read-only: {refused}");
     assert_eq!(journal.read("/kept").await, "kept");
     let verified = journal.good("verify", json!({})).await;
     assert_eq!(verified["clean"], false);
     let report = journal.good("fsck", json!({})).await;
     assert_eq!(report["problems"].as_array().unwrap().len(), 1, "{report}");
-    assert!(report["lost"][0].as_str().unwrap().contains("from entry"), "{report}");
+    assert!(
+        report["lost"][0].as_str().unwrap().contains("from entry"),
+        "{report}"
+    );
 
     // Set aside while it is not open.
     let Journal { world, context, .. } = journal;
-    let World { place, blocks, mfs, options } = world;
+    let World {
+        place,
+        blocks,
+        mfs,
+        options,
+    } = world;
     drop((mfs, context));
-    let parts = Parts { blocks: blocks.clone(), reader: Reader::new(blocks.clone()), ..parts };
+    let parts = Parts {
+        blocks: blocks.clone(),
+        reader: Reader::new(blocks.clone()),
+        ..parts
+    };
     let mut found = Mfs::inspect_closed(&parts, 16, &|_| ()).await.unwrap();
     Mfs::mend(&parts, &mut found).await.unwrap();
     assert_eq!(found.repaired.len(), 1, "{found:?}");
     let aside = crate::store_support::files(&place.path("journal"));
-    assert!(aside.iter().any(|path| path.to_str().unwrap().contains(".damaged-")), "{aside:?}");
+    assert!(
+        aside
+            .iter()
+            .any(|path| path.to_str().unwrap().contains(".damaged-")),
+        "{aside:?}"
+    );
     blocks.close();
     drop((blocks, parts));
     let disk = Arc::new(cidfs::disk::RealDisk);
     let (blocks, mfs) = mfs_support::open(&place, &options, disk).await;
-    let journal = Journal::over(World { place, blocks, mfs, options });
+    let journal = Journal::over(World {
+        place,
+        blocks,
+        mfs,
+        options,
+    });
     assert_eq!(journal.read("/kept").await, "kept");
     journal.good("mkdir", json!({"path": "/new"})).await;
     assert_eq!(journal.good("fsck", json!({})).await["problems"], json!([]));
     let journal = journal.killed().await;
     let names = journal.good("ls", json!({})).await;
-    let names: Vec<_> = names["entries"].as_array().unwrap().iter().map(|e| &e["name"]).collect();
+    let names: Vec<_> = names["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| &e["name"])
+        .collect();
     assert_eq!(names.len(), 2, "{names:?}");
 }
 
@@ -345,7 +478,10 @@ async fn damage_before_the_checkpoint_costs_only_history() {
     journal.good("mkdir", json!({"path": "/new"})).await;
     let report = journal.good("fsck", json!({})).await;
     assert_eq!(report["problems"].as_array().unwrap().len(), 1, "{report}");
-    assert!(report["lost"][0].as_str().unwrap().contains("only the log"), "{report}");
+    assert!(
+        report["lost"][0].as_str().unwrap().contains("only the log"),
+        "{report}"
+    );
     let listed = journal.good("transactions", json!({})).await;
     assert_eq!(listed["damage"].as_array().unwrap().len(), 1, "{listed}");
 }
@@ -360,8 +496,13 @@ async fn a_collection_keeps_what_the_tree_and_its_snapshots_have() {
     journal.good("remove", json!({"path": "/snapshot"})).await;
     journal.write("/fresh", &format!("{big}z")).await;
     let call = Call::with(json!({}));
-    let collected = journal.registry.call(journal.context.clone(), "cache/gc", call).await;
-    let Ok(Output::Json(report)) = collected else { panic!("a report") };
+    let collected = journal
+        .registry
+        .call(journal.context.clone(), "cache/gc", call)
+        .await;
+    let Ok(Output::Json(report)) = collected else {
+        panic!("a report")
+    };
     assert_eq!(report["missing_blocks"], 0, "{report}");
     let journal = journal.killed().await;
     assert_eq!(journal.read("/kept").await, big);

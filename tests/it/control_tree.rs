@@ -15,13 +15,27 @@ async fn files_are_written_read_and_listed() {
     // As `ipfs add` of these bytes under the profile.
     let cid = "bafkreibm6jg3ux5qumhcn2b3flc3tyu6dmlb4xa7u5bf44yegnrjhc4yeq";
     assert_eq!((&told["size"], &told["cid"]), (&json!(5), &json!(cid)));
-    assert_eq!(journal.good("stat", json!({"path": "/a/file"})).await["cid"], cid);
-    journal.good("write", json!({"path": "/a/file", "text": " world", "append": true})).await;
+    assert_eq!(
+        journal.good("stat", json!({"path": "/a/file"})).await["cid"],
+        cid
+    );
+    journal
+        .good(
+            "write",
+            json!({"path": "/a/file", "text": " world", "append": true}),
+        )
+        .await;
     assert_eq!(journal.read("/a/file").await, "hello world");
-    let part = journal.good("read", json!({"path": "/a/file", "offset": 6, "length": 3})).await;
+    let part = journal
+        .good("read", json!({"path": "/a/file", "offset": 6, "length": 3}))
+        .await;
     assert_eq!(part, "wor");
     journal.write("/a/file", "short").await;
-    assert_eq!(journal.read("/a/file").await, "short", "replaced as a whole");
+    assert_eq!(
+        journal.read("/a/file").await,
+        "short",
+        "replaced as a whole"
+    );
     journal.write("/a/file", "").await;
     assert_eq!(journal.read("/a/file").await, "");
     let pieces = [vec![b'x'; 700_000], vec![b'y'; 700_000]];
@@ -35,8 +49,14 @@ async fn files_are_written_read_and_listed() {
     let listed = journal.good("ls", json!({"path": "/a"})).await;
     let mut entries: Vec<_> = listed["entries"].as_array().unwrap().clone();
     entries.sort_by_key(|entry| entry["name"].as_str().unwrap().to_owned());
-    assert_eq!((&entries[0]["name"], &entries[0]["mode"]), (&json!("big"), &json!("0600")));
-    assert_eq!((&entries[1]["name"], &entries[1]["mode"]), (&json!("file"), &json!("0644")));
+    assert_eq!(
+        (&entries[0]["name"], &entries[0]["mode"]),
+        (&json!("big"), &json!("0600"))
+    );
+    assert_eq!(
+        (&entries[1]["name"], &entries[1]["mode"]),
+        (&json!("file"), &json!("0644"))
+    );
     let after = dump(&journal.world.mfs).await;
     let journal = journal.killed().await;
     assert_eq!(dump(&journal.world.mfs).await, after);
@@ -46,13 +66,21 @@ async fn files_are_written_read_and_listed() {
 async fn listings_go_page_by_page() {
     let journal = Journal::new().await;
     for number in 0..25 {
-        journal.good("mkdir", json!({"path": format!("/d{number}")})).await;
+        journal
+            .good("mkdir", json!({"path": format!("/d{number}")}))
+            .await;
     }
     let (mut names, mut cursor) = (Vec::new(), json!(0));
     while !cursor.is_null() {
-        let page = journal.good("ls", json!({"limit": 10, "cursor": cursor})).await;
+        let page = journal
+            .good("ls", json!({"limit": 10, "cursor": cursor}))
+            .await;
         let entries = page["entries"].as_array().unwrap();
-        names.extend(entries.iter().map(|entry| entry["name"].as_str().unwrap().to_owned()));
+        names.extend(
+            entries
+                .iter()
+                .map(|entry| entry["name"].as_str().unwrap().to_owned()),
+        );
         cursor = page["cursor"].clone();
     }
     names.sort();
@@ -70,20 +98,52 @@ async fn refusals_have_their_kinds() {
         ("mkdir", json!({"path": "/x/y"}), ErrorKind::NotFound),
         ("mkdir", json!({"path": "/"}), ErrorKind::Busy),
         ("mkdir", json!({"path": "/../x"}), ErrorKind::Invalid),
-        ("mkdir", json!({"path": "/file/x", "parents": true}), ErrorKind::NotFound),
-        ("mkdir", json!({"path": "/x", "mode": "9"}), ErrorKind::Invalid),
-        ("write", json!({"path": "/dir", "text": ""}), ErrorKind::Invalid),
+        (
+            "mkdir",
+            json!({"path": "/file/x", "parents": true}),
+            ErrorKind::NotFound,
+        ),
+        (
+            "mkdir",
+            json!({"path": "/x", "mode": "9"}),
+            ErrorKind::Invalid,
+        ),
+        (
+            "write",
+            json!({"path": "/dir", "text": ""}),
+            ErrorKind::Invalid,
+        ),
         ("write", json!({"path": "/", "text": ""}), ErrorKind::Busy),
         ("read", json!({"path": "/dir"}), ErrorKind::Invalid),
         ("read", json!({"path": "/absent"}), ErrorKind::NotFound),
         ("remove", json!({"path": "/dir"}), ErrorKind::Busy),
-        ("remove", json!({"path": "/", "recursive": true}), ErrorKind::Busy),
-        ("move", json!({"from": "/dir", "to": "/dir/below"}), ErrorKind::Invalid),
-        ("move", json!({"from": "/file", "to": "/dir/file", "no_replace": true}), ErrorKind::Busy),
+        (
+            "remove",
+            json!({"path": "/", "recursive": true}),
+            ErrorKind::Busy,
+        ),
+        (
+            "move",
+            json!({"from": "/dir", "to": "/dir/below"}),
+            ErrorKind::Invalid,
+        ),
+        (
+            "move",
+            json!({"from": "/file", "to": "/dir/file", "no_replace": true}),
+            ErrorKind::Busy,
+        ),
         ("unmount", json!({"path": "/dir"}), ErrorKind::Invalid),
-        ("mount", json!({"path": "/x", "cid": "nonsense"}), ErrorKind::Invalid),
+        (
+            "mount",
+            json!({"path": "/x", "cid": "nonsense"}),
+            ErrorKind::Invalid,
+        ),
         ("metadata", json!({"path": "/file"}), ErrorKind::Invalid),
-        ("write", json!({"path": "/x", "transaction": 99, "text": ""}), ErrorKind::NotFound),
+        (
+            "write",
+            json!({"path": "/x", "transaction": 99, "text": ""}),
+            ErrorKind::NotFound,
+        ),
     ] {
         let error = journal.call(name, params.clone()).await.unwrap_err();
         assert_eq!(error.kind, kind, "{name} {params}: {error}");
@@ -96,19 +156,39 @@ async fn content_is_mounted_and_unmounted() {
     journal.write("/dir/a", "first").await;
     journal.write("/dir/sub/b", "second").await;
     let cid = journal.good("stat", json!({"path": "/dir"})).await["cid"].clone();
-    journal.good("mount", json!({"path": "/again", "cid": cid})).await;
+    journal
+        .good("mount", json!({"path": "/again", "cid": cid}))
+        .await;
     assert_eq!(journal.read("/again/sub/b").await, "second");
     journal.write("/again/sub/b", "changed").await;
-    assert_eq!(journal.read("/dir/sub/b").await, "second", "only what changes is copied");
+    assert_eq!(
+        journal.read("/dir/sub/b").await,
+        "second",
+        "only what changes is copied"
+    );
     journal.good("unmount", json!({"path": "/again"})).await;
-    assert!(journal.call("stat", json!({"path": "/again"})).await.is_err());
+    assert!(
+        journal
+            .call("stat", json!({"path": "/again"}))
+            .await
+            .is_err()
+    );
     // As a whole and within a transaction.
     let tx = journal.good("begin", json!({})).await["transaction"].clone();
-    journal.good("mount", json!({"path": "/m", "cid": cid, "transaction": tx})).await;
-    journal.good("move", json!({"from": "/m", "to": "/n", "transaction": tx})).await;
+    journal
+        .good(
+            "mount",
+            json!({"path": "/m", "cid": cid, "transaction": tx}),
+        )
+        .await;
+    journal
+        .good("move", json!({"from": "/m", "to": "/n", "transaction": tx}))
+        .await;
     journal.good("commit", json!({"transaction": tx})).await;
     assert_eq!(journal.read("/n/a").await, "first");
-    journal.good("remove", json!({"path": "/n", "recursive": true})).await;
+    journal
+        .good("remove", json!({"path": "/n", "recursive": true}))
+        .await;
     let last = journal.brief(json!({"limit": 1})).await;
     assert_eq!(last, ["unmount /n"], "one entry, whatever its size");
 }
@@ -119,12 +199,20 @@ async fn rich(journal: &Journal) {
     let dir = world.dir(NodeId::ROOT, "dir").await;
     let file = world.file(dir, "file", b"hello").await;
     world.file(dir, "big", &vec![7; 3 << 20]).await;
-    world.make(dir, "link", New::Symlink("file".into()), 0).await;
+    world
+        .make(dir, "link", New::Symlink("file".into()), 0)
+        .await;
     world.make(dir, "fifo", New::Fifo, 0o600).await;
     let sub = world.dir(dir, "sub").await;
     mfs.link(ME, file, sub, b"hard", false).await.unwrap();
-    mfs.set_xattr(ME, file, b"user.color", b"blue", XattrMode::Set).await.unwrap();
-    let set = SetAttr { mode: Some(0o4711), uid: Some(5), ..SetAttr::default() };
+    mfs.set_xattr(ME, file, b"user.color", b"blue", XattrMode::Set)
+        .await
+        .unwrap();
+    let set = SetAttr {
+        mode: Some(0o4711),
+        uid: Some(5),
+        ..SetAttr::default()
+    };
     mfs.set_attr(ME, sub, set).await.unwrap();
 }
 
@@ -140,7 +228,10 @@ async fn told(journal: &Journal) -> Vec<(String, String)> {
         }
         line
     };
-    all.iter().filter(|(path, _)| *path != "/").map(|(p, line)| (p.clone(), plain(line))).collect()
+    all.iter()
+        .filter(|(path, _)| *path != "/")
+        .map(|(p, line)| (p.clone(), plain(line)))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,11 +241,16 @@ async fn a_snapshot_comes_back_with_all_that_it_has() {
     let before = told(&journal).await;
     let made = journal.good("checkpoint", json!({})).await;
     let snapshot = made["sequence"].to_string();
-    journal.good("remove", json!({"path": "/dir/sub", "recursive": true})).await;
+    journal
+        .good("remove", json!({"path": "/dir/sub", "recursive": true}))
+        .await;
     journal.write("/dir/file", "overwritten").await;
     journal.write("/other", "new").await;
     let params = json!({"snapshot": snapshot, "path": "/dir"});
-    let error = journal.call("snapshots/restore", params.clone()).await.unwrap_err();
+    let error = journal
+        .call("snapshots/restore", params.clone())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::Busy, "it is there");
     let mut replace = params;
     replace["replace"] = true.into();
@@ -163,7 +259,9 @@ async fn a_snapshot_comes_back_with_all_that_it_has() {
     after.retain(|(path, _)| *path != other);
     assert_eq!(after, before);
     // Everything, by commit, and after a restart.
-    journal.good("remove", json!({"path": "/dir/sub", "recursive": true})).await;
+    journal
+        .good("remove", json!({"path": "/dir/sub", "recursive": true}))
+        .await;
     let all = json!({"snapshot": made["commit"], "path": "/", "replace": true});
     journal.good("snapshots/restore", all).await;
     assert_eq!(told(&journal).await, before);
@@ -186,7 +284,10 @@ async fn content_alone_comes_back_at_once() {
     assert_eq!(done["changes"], 1);
     assert_eq!(journal.read("/copy/sub/hard").await, "hello");
     let stat = journal.good("stat", json!({"path": "/copy"})).await;
-    assert_eq!(stat["cid"], journal.good("stat", json!({"path": "/dir"})).await["cid"]);
+    assert_eq!(
+        stat["cid"],
+        journal.good("stat", json!({"path": "/dir"})).await["cid"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,23 +298,46 @@ async fn two_checkpoints_are_compared() {
     journal.write("/dir/file", "other").await;
     journal.write("/dir/new/deep", "x").await;
     journal.good("remove", json!({"path": "/dir/big"})).await;
-    journal.good("metadata", json!({"path": "/dir/sub", "mode": "0700"})).await;
+    journal
+        .good("metadata", json!({"path": "/dir/sub", "mode": "0700"}))
+        .await;
     journal.good("remove", json!({"path": "/dir/fifo"})).await;
     let changes = async |params: Value| {
         let found = journal.good("snapshots/diff", params).await;
         let each = found["differences"].as_array().unwrap().iter();
-        each.map(|one| format!("{} {}", one["change"].as_str().unwrap(), one["path"].as_str().unwrap()))
-            .collect::<Vec<_>>()
+        each.map(|one| {
+            format!(
+                "{} {}",
+                one["change"].as_str().unwrap(),
+                one["path"].as_str().unwrap()
+            )
+        })
+        .collect::<Vec<_>>()
     };
     let wanted = [
-        "removed /dir/big", "removed /dir/fifo", "changed /dir/file", "added /dir/new",
-        "metadata /dir/sub", "changed /dir/sub/hard",
+        "removed /dir/big",
+        "removed /dir/fifo",
+        "changed /dir/file",
+        "added /dir/new",
+        "metadata /dir/sub",
+        "changed /dir/sub/hard",
     ];
     assert_eq!(changes(json!({"from": first})).await, wanted);
-    assert_eq!(changes(json!({"from": first, "path": "/dir/sub"})).await, wanted[4..]);
-    assert_eq!(changes(json!({"from": first, "to": first})).await, Vec::<String>::new());
-    let cut = journal.good("snapshots/diff", json!({"from": first, "limit": 2})).await;
+    assert_eq!(
+        changes(json!({"from": first, "path": "/dir/sub"})).await,
+        wanted[4..]
+    );
+    assert_eq!(
+        changes(json!({"from": first, "to": first})).await,
+        Vec::<String>::new()
+    );
+    let cut = journal
+        .good("snapshots/diff", json!({"from": first, "limit": 2}))
+        .await;
     assert_eq!(cut["truncated"], true);
-    let error = journal.call("snapshots/diff", json!({"from": "77"})).await.unwrap_err();
+    let error = journal
+        .call("snapshots/diff", json!({"from": "77"}))
+        .await
+        .unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
 }

@@ -293,7 +293,9 @@ fn a_collection_spares_what_is_put_while_it_runs() {
             })
             .collect();
         let report = store
-            .gc(&links, &|| Ok(Vec::new()), &|_| go.store(true, Ordering::Relaxed))
+            .gc(&links, &|| Ok(Vec::new()), &|_| {
+                go.store(true, Ordering::Relaxed)
+            })
             .unwrap();
         stop.store(true, Ordering::Relaxed);
         let put = putters.into_iter().map(|putter| putter.join().unwrap());

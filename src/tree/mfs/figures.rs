@@ -39,10 +39,17 @@ impl Mfs {
     pub fn figures(&self) -> Result<Figures, TreeError> {
         let journal = self.journal.figures();
         let unsynced = match journal.last > journal.durable {
-            true => self.log.get(journal.durable.next().0)?.map(|entry| entry.time_ns),
+            true => self
+                .log
+                .get(journal.durable.next().0)?
+                .map(|entry| entry.time_ns),
             false => None,
         };
-        let now = self.clock.now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let now = self
+            .clock
+            .now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
         let unsynced_for = unsynced.map(|ns| now.saturating_sub(Duration::from_nanos(ns)));
         let (nodes, dirty, unsealed_bytes) = {
             let state = self.state.lock();

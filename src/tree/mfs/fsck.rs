@@ -11,20 +11,23 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::checkpoint::Checkpointed;
-use super::open::{Parts, read_checkpoint};
-use super::op::{Logged, kind};
 use super::Mfs;
+use super::checkpoint::Checkpointed;
+use super::op::{Logged, kind};
+use super::open::{Parts, checkpoints_before, read_checkpoint};
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
-use crate::journal::{Damage, JournalError, Reader, Seq, set_aside_before, set_aside_from};
+use crate::journal::{
+    Damage, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
+    set_aside_from,
+};
 use crate::tree::error::TreeError;
 use crate::tree::posix::{PosixMap, key, record};
+use crate::unixfs::dag_pb::PbNode;
+use crate::unixfs::hamt::prefix_width;
 use crate::unixfs::links::links;
 use crate::unixfs::node::{Body, Node};
-use crate::unixfs::hamt::prefix_width;
-use crate::unixfs::dag_pb::PbNode;
 
 /// How far a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,7 +98,31 @@ pub type OnFsck<'a> = &'a (dyn Fn(FsckProgress) + Sync);
 impl Mfs {
     /// Checks the tree while it is open.
     pub async fn inspect(&self, progress: OnFsck<'_>) -> Result<Inspection, TreeError> {
-        inspect(&self.journal.reader(), &self.blocks, self.options.snapshots_kept, progress).await
+        let journal = self.whole_journal();
+        inspect(
+            &journal,
+            &self.blocks,
+            self.options.snapshots_kept,
+            progress,
+        )
+        .await
+    }
+
+    /// Checks every checksum of the journal; `progress` stops it by saying false.
+    pub fn verify_journal(
+        &self,
+        progress: impl FnMut(VerifyProgress) -> bool,
+    ) -> Result<VerifyReport, TreeError> {
+        Ok(self.whole_journal().verify(progress)?)
+    }
+
+    /// Reads the journal to its end: also behind damage, where it is not written
+    /// any more; else up to the last entry, behind which one may be under way.
+    fn whole_journal(&self) -> Reader {
+        match self.journal.check() {
+            Ok(()) => self.journal.reader(),
+            Err(_) => Reader::open(&self.journal_dir, Arc::clone(&self.disk)),
+        }
     }
 
     /// Checks a tree that is not open.
@@ -112,9 +139,13 @@ impl Mfs {
     pub async fn mend(parts: &Parts, found: &mut Inspection) -> Result<(), TreeError> {
         for cid in std::mem::take(&mut found.damaged_blocks) {
             match parts.reader.block(&cid).await {
-                Ok(_) => found.repaired.push(format!("block {cid} was fetched again")),
+                Ok(_) => found
+                    .repaired
+                    .push(format!("block {cid} was fetched again")),
                 Err(error) => {
-                    found.lost.push(format!("block {cid} cannot be had: {error}"));
+                    found
+                        .lost
+                        .push(format!("block {cid} cannot be had: {error}"));
                     found.damaged_blocks.push(cid);
                 }
             }
@@ -128,10 +159,14 @@ impl Mfs {
             };
             let names = kept.join(", ");
             if kept.is_empty() {
-                found.repaired.push(format!("left as it is, since it is only history: {damage}"));
+                found
+                    .repaired
+                    .push(format!("left as it is, since it is only history: {damage}"));
                 continue;
             }
-            found.repaired.push(format!("set aside in the journal's directory: {names}"));
+            found
+                .repaired
+                .push(format!("set aside in the journal's directory: {names}"));
             if damage.expected > needed {
                 // All that is behind it went with it.
                 break;
@@ -192,22 +227,29 @@ fn inspect_checkpoints(
     snapshots_kept: usize,
     found: &mut Inspection,
 ) -> Result<(), TreeError> {
-    let mut before = Seq(u64::MAX);
-    for _ in 0..snapshots_kept.max(1) {
-        let wanted = |head: &crate::journal::FrameHead, _: &[u8]| {
-            head.kind == kind::CHECKPOINT && head.seq < before
-        };
-        let Some(frame) = journal.newest(wanted)? else { break };
-        before = frame.head.seq;
-        match read_checkpoint(&frame, blocks) {
-            Ok(one) => {
-                found.checkpoints += 1;
-                found.checkpoint.get_or_insert(one.sequence);
-                found.state.get_or_insert(one);
+    let (mut before, mut looked_at) = (Seq(u64::MAX), 0);
+    while looked_at < snapshots_kept.max(1) {
+        let frames = checkpoints_before(journal, before)?;
+        if frames.is_empty() {
+            break;
+        }
+        for frame in frames.iter().rev() {
+            before = frame.head.seq;
+            looked_at += 1;
+            if looked_at > snapshots_kept.max(1) {
+                break;
             }
-            Err(why) => {
-                found.problem(format!("checkpoint at entry {before}: {why}"));
-                found.loses(format!("the checkpoint at entry {before}; an earlier one is used"));
+            match read_checkpoint(frame, blocks) {
+                Ok(one) => {
+                    found.checkpoints += 1;
+                    found.checkpoint.get_or_insert(one.sequence);
+                    found.state.get_or_insert(one);
+                }
+                Err(why) => {
+                    found.problem(format!("checkpoint at entry {before}: {why}"));
+                    let text = "an earlier one is used";
+                    found.loses(format!("the checkpoint at entry {before}; {text}"));
+                }
             }
         }
     }
@@ -276,7 +318,9 @@ fn below(block: &crate::block::Block, path: &str) -> Result<Vec<(Cid, String)>, 
 
 /// Names of the links of a directory or of a shard of one.
 fn names_of(block: &crate::block::Block) -> Vec<String> {
-    let Ok(node) = PbNode::decode(block.data()) else { return Vec::new() };
+    let Ok(node) = PbNode::decode(block.data()) else {
+        return Vec::new();
+    };
     let skipped = match Node::decode(block.data()).map(|node| node.body) {
         Ok(Body::Shard(shard)) => prefix_width(shard.fanout()),
         Ok(Body::Directory(_)) => 0,

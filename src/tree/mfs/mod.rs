@@ -35,6 +35,7 @@ mod open;
 mod options;
 pub mod path;
 mod rename;
+mod restore;
 mod seal;
 mod snapshots;
 mod small_cid;
@@ -49,7 +50,7 @@ pub use fsck::{FsckProgress, Inspection, OnFsck};
 pub use open::{Parts, Recovery};
 pub use mounts::Content;
 pub use options::MfsOptions;
-pub use snapshots::{Differences, Difference};
+pub use snapshots::{Difference, Differences};
 pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
 pub use types::*;
 

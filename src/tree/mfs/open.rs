@@ -411,23 +411,41 @@ fn kept_checkpoints(
 ) -> Result<Vec<Checkpointed>, TreeError> {
     let mut kept = Vec::new();
     let mut before = Seq(u64::MAX);
-    while kept.len() < options.snapshots_kept.max(1) {
-        let wanted = |head: &crate::journal::FrameHead, _: &[u8]| {
-            head.kind == kind::CHECKPOINT && head.seq < before
-        };
-        let Some(frame) = journal.newest(wanted)? else { break };
-        before = frame.head.seq;
-        match read_checkpoint(&frame, blocks) {
-            Ok(one) => kept.push(one),
-            Err(why) => {
-                let text = format!("the checkpoint at entry {before} is not usable: {why}");
-                note(recovery, text);
+    let wanted = options.snapshots_kept.max(1);
+    while kept.len() < wanted {
+        let frames = checkpoints_before(journal, before)?;
+        if frames.is_empty() {
+            break;
+        }
+        for frame in frames.iter().rev().take(wanted - kept.len()) {
+            before = frame.head.seq;
+            match read_checkpoint(frame, blocks) {
+                Ok(one) => kept.push(one),
+                Err(why) => {
+                    let text = format!("the checkpoint at entry {before} is not usable: {why}");
+                    note(recovery, text);
+                }
             }
         }
     }
     kept.reverse();
     recovery.checkpoint = kept.last().map(|last| last.sequence);
     Ok(kept)
+}
+
+/// The checkpoints before an entry that are in the newest segment with any, in
+/// order: one walk through that segment, however many there are.
+pub(super) fn checkpoints_before(journal: &Reader, before: Seq) -> Result<Vec<Frame>, TreeError> {
+    let mut all = Vec::new();
+    journal.newest(|head, payload| {
+        let is_one = head.kind == kind::CHECKPOINT && head.seq < before;
+        if is_one {
+            let payload = bytes::Bytes::copy_from_slice(payload);
+            all.push(Frame { head: *head, payload });
+        }
+        is_one
+    })?;
+    Ok(all)
 }
 
 pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {

@@ -4,11 +4,11 @@
 
 use std::sync::Arc;
 
+use super::Mfs;
 use super::fault::Step;
 use super::node::Name;
 use super::state::State;
 use super::types::{NodeAttr, NodeId};
-use super::Mfs;
 use crate::tree::error::TreeError;
 
 /// A path of the tree, taken apart; empty for the root.
@@ -73,7 +73,10 @@ impl State {
 
     /// Finds the directory of a path's last name. The root has none.
     pub(super) fn above<'p>(&self, path: &'p TreePath) -> Step<(NodeId, &'p Name)> {
-        let (last, above) = path.names().split_last().ok_or(TreeError::Busy("the root of the tree"))?;
+        let (last, above) = path
+            .names()
+            .split_last()
+            .ok_or(TreeError::Busy("the root of the tree"))?;
         let mut at = NodeId::ROOT;
         for name in above {
             at = self.find(at, name)?.ok_or(TreeError::NotFound)?;
@@ -121,7 +124,10 @@ impl Mfs {
             inode.held += 1;
             Ok(inode.attr(node))
         });
-        Ok(Held { attr: found.await?, mfs: Arc::clone(self) })
+        Ok(Held {
+            attr: found.await?,
+            mfs: Arc::clone(self),
+        })
     }
 }
 
@@ -131,9 +137,13 @@ mod tests {
 
     #[test]
     fn paths_are_taken_apart() {
-        for (path, wanted) in
-            [("", "/"), ("/", "/"), ("a", "/a"), ("/a//b/./c/", "/a/b/c"), ("\u{fc} x", "/\u{fc} x")]
-        {
+        for (path, wanted) in [
+            ("", "/"),
+            ("/", "/"),
+            ("a", "/a"),
+            ("/a//b/./c/", "/a/b/c"),
+            ("\u{fc} x", "/\u{fc} x"),
+        ] {
             let parsed = TreePath::parse(path.as_bytes()).unwrap();
             assert_eq!(parsed.bytes(), wanted.as_bytes(), "{path}");
         }

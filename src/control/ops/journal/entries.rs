@@ -62,9 +62,13 @@ pub(super) fn operations() -> Vec<Operation> {
             list,
         ),
         Operation::read("fs-journal/entry", "Shows one entry of the journal.", entry),
-        Operation::read("fs-journal/export", "Gives entries as lines of JSON, the oldest first.", export)
-            .giving(NDJSON)
-            .long(),
+        Operation::read(
+            "fs-journal/export",
+            "Gives entries as lines of JSON, the oldest first.",
+            export,
+        )
+        .giving(NDJSON)
+        .long(),
         Operation::read(
             "fs-journal/follow",
             "Gives entries as lines of JSON as they come, until the caller leaves.",
@@ -103,7 +107,9 @@ impl Which {
             limit,
             status: self.status.as_deref().map(status).transpose()?,
             operations: self.operation,
-            path: self.path.map(|path| format!("/{}", path.trim_matches('/')).into_bytes()),
+            path: self
+                .path
+                .map(|path| format!("/{}", path.trim_matches('/')).into_bytes()),
             from_ns: self.from.as_deref().map(instant).transpose()?,
             until_ns: self.until.as_deref().map(instant).transpose()?,
             since: self.since,
@@ -114,11 +120,18 @@ impl Which {
 }
 
 fn status(name: &str) -> Result<Status, OperationError> {
-    let all = [Status::Pending, Status::Completed, Status::Failed, Status::RolledBack];
-    all.into_iter().find(|one| one.name() == name).ok_or_else(|| {
-        let message = format!("status {name:?} is none");
-        OperationError::invalid(message).hint("pending, completed, failed, rolled_back")
-    })
+    let all = [
+        Status::Pending,
+        Status::Completed,
+        Status::Failed,
+        Status::RolledBack,
+    ];
+    all.into_iter()
+        .find(|one| one.name() == name)
+        .ok_or_else(|| {
+            let message = format!("status {name:?} is none");
+            OperationError::invalid(message).hint("pending, completed, failed, rolled_back")
+        })
 }
 
 fn instant(text: &str) -> Result<u64, OperationError> {
@@ -148,7 +161,9 @@ async fn entry(context: Arc<Context>, one: One, _: Io) -> Result<Output, Operati
             .hint("older entries go after the retention; `fs-journal/status` tells the first")
     })?;
     let entry = serde_json::to_value(found);
-    Ok(Output::Json(entry.map_err(|error| OperationError::internal(error.to_string()))?))
+    Ok(Output::Json(entry.map_err(|error| {
+        OperationError::internal(error.to_string())
+    })?))
 }
 
 fn line(entry: &Entry) -> Result<String, OperationError> {
@@ -158,7 +173,10 @@ fn line(entry: &Entry) -> Result<String, OperationError> {
 
 async fn export(context: Arc<Context>, which: Which, _: Io) -> Result<Output, OperationError> {
     let limit = which.limit;
-    let paged = Which { limit: None, ..which };
+    let paged = Which {
+        limit: None,
+        ..which
+    };
     let mut query = paged.query(Order::Oldest)?;
     query.limit = LOG_FRAMES_PAGE;
     let mfs = Arc::clone(&context.mfs);
@@ -183,11 +201,19 @@ async fn export(context: Arc<Context>, which: Which, _: Io) -> Result<Output, Op
         }
         Ok(())
     });
-    Ok(Output::Bytes { content_type: NDJSON, length: None, stream })
+    Ok(Output::Bytes {
+        content_type: NDJSON,
+        length: None,
+        stream,
+    })
 }
 
 async fn follow(context: Arc<Context>, which: Which, _: Io) -> Result<Output, OperationError> {
-    let mut query = Which { limit: None, ..which }.query(Order::Oldest)?;
+    let mut query = Which {
+        limit: None,
+        ..which
+    }
+    .query(Order::Oldest)?;
     query.order = Order::Oldest;
     query.limit = LOG_FRAMES_PAGE;
     let mfs = Arc::clone(&context.mfs);
@@ -195,7 +221,11 @@ async fn follow(context: Arc<Context>, which: Which, _: Io) -> Result<Output, Op
         query.cursor = Some(mfs.history().last()?);
     }
     let stream = following(mfs, query);
-    Ok(Output::Bytes { content_type: NDJSON, length: None, stream })
+    Ok(Output::Bytes {
+        content_type: NDJSON,
+        length: None,
+        stream,
+    })
 }
 
 /// Entries as they come. Ends with the tree, or when nobody reads on.
@@ -217,7 +247,10 @@ fn following(mfs: Arc<Mfs>, query: Query) -> ByteStream {
                 Err(error) => return Some((Err(error), None)),
             };
             let seen = found.entries.last().map_or(0, |entry| entry.entry_id);
-            let next = found.cursor.unwrap_or(seen.max(last)).max(query.cursor.unwrap_or(0));
+            let next = found
+                .cursor
+                .unwrap_or(seen.max(last))
+                .max(query.cursor.unwrap_or(0));
             query.cursor = Some(next);
             let mut lines = String::new();
             for entry in &found.entries {

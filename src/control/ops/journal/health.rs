@@ -46,13 +46,22 @@ pub(super) fn operations() -> Vec<Operation> {
     )]
 }
 
-async fn monitor(context: Arc<Context>, limits: Thresholds, _: Io) -> Result<Output, OperationError> {
+async fn monitor(
+    context: Arc<Context>,
+    limits: Thresholds,
+    _: Io,
+) -> Result<Output, OperationError> {
     let figures = figures(&context).await?;
     let unsynced_ms = millis(figures.unsynced_for);
     let free = figures.disk_free_bytes;
     let damage = context.mfs.recovery().errors.len();
     let checks = [
-        check("writable", figures.stopped.is_none(), json!(figures.stopped), Value::Null),
+        check(
+            "writable",
+            figures.stopped.is_none(),
+            json!(figures.stopped),
+            Value::Null,
+        ),
         check("recovery_errors", damage == 0, damage.into(), 0.into()),
         check(
             "changes",
@@ -79,7 +88,9 @@ async fn monitor(context: Arc<Context>, limits: Thresholds, _: Io) -> Result<Out
             limits.transactions_max.into(),
         ),
     ];
-    let healthy = checks.iter().all(|one| one.get("ok") == Some(&Value::Bool(true)));
+    let healthy = checks
+        .iter()
+        .all(|one| one.get("ok") == Some(&Value::Bool(true)));
     Ok(Output::Json(json!({"healthy": healthy, "checks": checks})))
 }
 

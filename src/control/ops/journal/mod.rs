@@ -2,6 +2,7 @@
 
 mod entries;
 mod health;
+mod look;
 mod snapshots;
 mod transactions;
 mod tree;
@@ -33,7 +34,11 @@ struct Recover {
 
 pub(super) fn operations() -> Vec<Operation> {
     let mut all = vec![
-        Operation::read("fs-journal/status", "Tells what the journal and the writable tree do.", status),
+        Operation::read(
+            "fs-journal/status",
+            "Tells what the journal and the writable tree do.",
+            status,
+        ),
         Operation::write(
             "fs-journal/checkpoint",
             "Makes the whole tree a root CID and names it in the journal.",
@@ -46,7 +51,12 @@ pub(super) fn operations() -> Vec<Operation> {
             recover,
         )
         .long(),
-        Operation::read("fs-journal/verify", "Checks every checksum of the journal.", verify).long(),
+        Operation::read(
+            "fs-journal/verify",
+            "Checks every checksum of the journal.",
+            verify,
+        )
+        .long(),
     ];
     all.push(
         Operation::read(
@@ -60,6 +70,7 @@ pub(super) fn operations() -> Vec<Operation> {
     all.extend(health::operations());
     all.extend(transactions::operations());
     all.extend(tree::operations());
+    all.extend(look::operations());
     all.extend(snapshots::operations());
     all
 }
@@ -134,7 +145,11 @@ async fn recover(context: Arc<Context>, how: Recover, _: Io) -> Result<Output, O
     let found = serde_json::to_value(context.mfs.recovery());
     let mut report = found.map_err(|error| OperationError::internal(error.to_string()))?;
     if let (true, Some(fields)) = (how.dry_run, report.as_object_mut()) {
-        let since = context.mfs.checkpoints().last().map_or(0, |last| last.sequence);
+        let since = context
+            .mfs
+            .checkpoints()
+            .last()
+            .map_or(0, |last| last.sequence);
         let mfs = Arc::clone(&context.mfs);
         let counts = run_blocking(move || Ok(mfs.history().count_since(since)?)).await?;
         fields.insert("checkpoint".to_owned(), (since > 0).then_some(since).into());
@@ -150,10 +165,10 @@ async fn recover(context: Arc<Context>, how: Recover, _: Io) -> Result<Output, O
 async fn verify(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
     let mfs = Arc::clone(&context.mfs);
     run_blocking(move || {
-        let report = mfs.history().verify(|at| {
-            io.progress.tick(|| {
-                json!({"entries": at.frames, "bytes": at.bytes, "bytes_total": at.bytes_total})
-            });
+        let report = mfs.verify_journal(|at| {
+            io.progress.tick(
+                || json!({"entries": at.frames, "bytes": at.bytes, "bytes_total": at.bytes_total}),
+            );
             true
         })?;
         let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
@@ -173,7 +188,10 @@ async fn verify(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, Ope
 }
 
 async fn fsck(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
-    let found = context.mfs.inspect(&|at| fsck_tick(&io.progress, at)).await?;
+    let found = context
+        .mfs
+        .inspect(&|at| fsck_tick(&io.progress, at))
+        .await?;
     let report = serde_json::to_value(&found);
     let mut report = report.map_err(|error| OperationError::internal(error.to_string()))?;
     if let Some(fields) = report.as_object_mut() {

@@ -54,7 +54,11 @@ struct Restore {
 
 pub(super) fn operations() -> Vec<Operation> {
     vec![
-        Operation::read("fs-journal/snapshots/list", "Lists the kept checkpoints.", list),
+        Operation::read(
+            "fs-journal/snapshots/list",
+            "Lists the kept checkpoints.",
+            list,
+        ),
         Operation::write(
             "fs-journal/snapshots/diff",
             "Tells which paths differ between two checkpoints.",
@@ -129,10 +133,22 @@ async fn restore(context: Arc<Context>, what: Restore, io: Io) -> Result<Output,
     let to = what.to.as_deref().map_or_else(|| Ok(from.clone()), parse)?;
     io.progress.tick(|| json!({"read": 0}));
     let changes = match what.content_only {
-        true => context.mfs.grafts_of(&snapshot, &from, &to, what.replace).await?,
-        false => context.mfs.makings_of(&snapshot, &from, &to, what.replace).await?,
+        true => {
+            context
+                .mfs
+                .grafts_of(&snapshot, &from, &to, what.replace)
+                .await?
+        }
+        false => {
+            context
+                .mfs
+                .makings_of(&snapshot, &from, &to, what.replace)
+                .await?
+        }
     };
     let count = changes.len();
     let last = perform(&context, changes).await?;
-    Ok(Output::Json(json!({"entry_id": last, "changes": count, "snapshot": snapshot.sequence})))
+    Ok(Output::Json(
+        json!({"entry_id": last, "changes": count, "snapshot": snapshot.sequence}),
+    ))
 }

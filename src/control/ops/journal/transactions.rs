@@ -58,31 +58,42 @@ pub(super) fn caller() -> Caller {
 }
 
 async fn begin(context: Arc<Context>, how: Begin, _: Io) -> Result<Output, OperationError> {
-    let within = how.deadline_ms.map_or(TRANSACTION_DEADLINE, Duration::from_millis);
+    let within = how
+        .deadline_ms
+        .map_or(TRANSACTION_DEADLINE, Duration::from_millis);
     let mfs = Arc::clone(&context.mfs);
     let id = run_blocking(move || Ok(mfs.begin_transaction(caller(), within)?)).await?;
     let deadline_ms = super::millis(within);
-    Ok(Output::Json(json!({"transaction": id, "deadline_ms": deadline_ms})))
+    Ok(Output::Json(
+        json!({"transaction": id, "deadline_ms": deadline_ms}),
+    ))
 }
 
 async fn commit(context: Arc<Context>, one: One, _: Io) -> Result<Output, OperationError> {
     // On a task of its own: it ends one way or the other, whoever waits.
     let mfs = Arc::clone(&context.mfs);
     let task = tokio::spawn(async move { mfs.commit_transaction(one.transaction).await });
-    let outcome = task.await.map_err(|error| OperationError::internal(error.to_string()))?;
+    let outcome = task
+        .await
+        .map_err(|error| OperationError::internal(error.to_string()))?;
     let last = outcome.map_err(|refused| match refused {
         Refused::Change { index, .. } => {
             let message = format!("operation {index}: {refused}; nothing of it was done");
             OperationError::new(ErrorKind::Conflict, message)
                 .hint("the transaction is rolled back; begin another one")
         }
-        Refused::Whole(TreeError::Unavailable(_)) => unknown(one.transaction),
-        Refused::Whole(error) => error.into(),
+        Refused::Whole(error) => under_way(one.transaction, error),
     })?;
-    Ok(Output::Json(json!({"transaction": one.transaction, "entry_id": last})))
+    Ok(Output::Json(
+        json!({"transaction": one.transaction, "entry_id": last}),
+    ))
 }
 
-fn unknown(id: u64) -> OperationError {
+/// An error of a transaction that may have ended already.
+fn under_way(id: u64, error: TreeError) -> OperationError {
+    if !matches!(error, TreeError::Unavailable(_)) {
+        return error.into();
+    }
     OperationError::not_found(format!("transaction {id} is not under way"))
         .hint("it may have outlived its deadline: `fs-journal/transactions` tells")
 }
@@ -90,10 +101,8 @@ fn unknown(id: u64) -> OperationError {
 async fn rollback(context: Arc<Context>, one: One, _: Io) -> Result<Output, OperationError> {
     let mfs = Arc::clone(&context.mfs);
     run_blocking(move || {
-        mfs.roll_back(one.transaction).map_err(|error| match error {
-            TreeError::Unavailable(_) => unknown(one.transaction),
-            other => other.into(),
-        })
+        let outcome = mfs.roll_back(one.transaction);
+        outcome.map_err(|error| under_way(one.transaction, error))
     })
     .await?;
     Ok(Output::Json(json!({"transaction": one.transaction})))
@@ -105,14 +114,24 @@ pub(super) async fn change(
     transaction: Option<u64>,
     staged: Staged,
 ) -> Result<Output, OperationError> {
+    change_all(context, transaction, vec![staged]).await
+}
+
+/// Does changes, all or none, or stages them where a transaction is named.
+pub(super) async fn change_all(
+    context: &Arc<Context>,
+    transaction: Option<u64>,
+    staged: Vec<Staged>,
+) -> Result<Output, OperationError> {
     if let Some(id) = transaction {
-        let count = context.mfs.stage(id, staged).map_err(|error| match error {
-            TreeError::Unavailable(_) => unknown(id),
-            other => other.into(),
-        })?;
+        let mut count = 0;
+        for one in staged {
+            let staged = context.mfs.stage(id, one);
+            count = staged.map_err(|error| under_way(id, error))?;
+        }
         return Ok(Output::Json(json!({"transaction": id, "staged": count})));
     }
-    let last = perform(context, vec![staged]).await?;
+    let last = perform(context, staged).await?;
     Ok(Output::Json(json!({"entry_id": last})))
 }
 
@@ -123,7 +142,9 @@ pub(super) async fn perform(
 ) -> Result<u64, OperationError> {
     let mfs = Arc::clone(&context.mfs);
     let task = tokio::spawn(async move { mfs.perform_staged(caller(), &staged).await });
-    let outcome = task.await.map_err(|error| OperationError::internal(error.to_string()))?;
+    let outcome = task
+        .await
+        .map_err(|error| OperationError::internal(error.to_string()))?;
     outcome.map_err(|refused| match refused {
         Refused::Change { path, error, .. } => {
             let path = String::from_utf8_lossy(&path).into_owned();

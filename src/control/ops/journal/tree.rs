@@ -3,24 +3,21 @@
 use std::io::Read;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use futures::{StreamExt, stream};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::super::content::find;
 use super::super::pins::run_blocking;
-use super::transactions::{change, perform};
+use super::transactions::{change, change_all, perform};
 use crate::block::Cid;
 use crate::cache::OwnSink;
-use crate::config::{CAT_CHUNK_BYTES, CAT_CHUNKS_AHEAD, LIST_BATCH, LS_ENTRIES_MAX};
+use crate::config::LIST_BATCH;
 use crate::control::registry::Io;
-use crate::control::{ByteStream, Context, ErrorKind, Operation, OperationError, Output};
-use crate::tree::mfs::log::time;
-use crate::tree::mfs::path::{Held, TreePath};
-use crate::tree::mfs::{NodeAttr, NodeKind, RenameMode, SetAttr, Staged};
+use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
+use crate::tree::mfs::path::TreePath;
+use crate::tree::mfs::{NodeKind, RenameMode, SetAttr, Staged};
 use crate::unixfs::builder::{AddOptions, Adder, Input};
 
 /// A place of the tree.
@@ -75,20 +72,6 @@ struct Write {
     /// A transaction to stage it in.
     #[serde(default)]
     transaction: Option<u64>,
-}
-
-/// Bytes to read.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ReadRange {
-    /// Path in the tree.
-    path: String,
-    /// First byte.
-    #[serde(default)]
-    offset: u64,
-    /// Most bytes.
-    #[serde(default)]
-    length: Option<u64>,
 }
 
 /// What to take away.
@@ -170,39 +153,39 @@ struct Metadata {
     transaction: Option<u64>,
 }
 
-/// What to list.
-#[derive(Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Ls {
-    /// Path in the tree.
-    #[serde(default)]
-    path: String,
-    /// Where the answer before ended: its `cursor`.
-    #[serde(default)]
-    cursor: u64,
-    /// Most entries to give.
-    #[serde(default)]
-    limit: Option<usize>,
-}
-
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::write("fs-journal/mkdir", "Makes a directory of the tree.", mkdir),
-        Operation::write("fs-journal/write", "Writes a file of the tree, all at once.", write)
-            .taking_body()
-            .long(),
-        Operation::read("fs-journal/read", "Gives the bytes of a file of the tree.", read)
-            .giving("application/octet-stream")
-            .long(),
-        Operation::write("fs-journal/remove", "Takes something out of the tree.", remove).long(),
+        Operation::write(
+            "fs-journal/write",
+            "Writes a file of the tree, all at once.",
+            write,
+        )
+        .taking_body()
+        .long(),
+        Operation::write(
+            "fs-journal/remove",
+            "Takes something out of the tree.",
+            remove,
+        )
+        .long(),
         Operation::write("fs-journal/move", "Moves something in the tree.", rename),
-        Operation::write("fs-journal/symlink", "Makes a symbolic link in the tree.", symlink),
-        Operation::write("fs-journal/metadata", "Sets mode or owner in the tree.", metadata),
-        Operation::write("fs-journal/mount", "Mounts content at a path of the tree.", mount),
+        Operation::write(
+            "fs-journal/symlink",
+            "Makes a symbolic link in the tree.",
+            symlink,
+        ),
+        Operation::write(
+            "fs-journal/metadata",
+            "Sets mode or owner in the tree.",
+            metadata,
+        ),
+        Operation::write(
+            "fs-journal/mount",
+            "Mounts content at a path of the tree.",
+            mount,
+        ),
         Operation::write("fs-journal/unmount", "Takes mounted content away.", unmount),
-        Operation::read("fs-journal/ls", "Lists a directory of the tree.", ls),
-        Operation::read("fs-journal/stat", "Tells about a path of the tree, with its CID.", stat)
-            .long(),
     ]
 }
 
@@ -213,18 +196,19 @@ pub(super) fn parse(path: &str) -> Result<TreePath, OperationError> {
 
 fn mode(text: Option<&str>, plain: u32) -> Result<u32, OperationError> {
     let Some(text) = text else { return Ok(plain) };
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o7777);
+    let mode = u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777);
     mode.ok_or_else(|| OperationError::invalid(format!("{text:?} is no mode in octal")))
-}
-
-async fn held(context: &Context, path: &str) -> Result<Held, OperationError> {
-    let found = context.mfs.find(&parse(path)?).await;
-    found.map_err(|error| OperationError::from(error).context(path))
 }
 
 async fn mkdir(context: Arc<Context>, what: Mkdir, _: Io) -> Result<Output, OperationError> {
     let (path, mode) = (parse(&what.path)?, mode(what.mode.as_deref(), 0o777)?);
-    let staged = Staged::Mkdir { path, mode, parents: what.parents };
+    let staged = Staged::Mkdir {
+        path,
+        mode,
+        parents: what.parents,
+    };
     change(&context, what.transaction, staged).await
 }
 
@@ -235,7 +219,9 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
         return Err(OperationError::invalid(message));
     }
     if io.body.is_some() && what.text.is_some() {
-        return Err(OperationError::invalid("give either text or bytes to write"));
+        return Err(OperationError::invalid(
+            "give either text or bytes to write",
+        ));
     }
     let offset = match what.append {
         true => match context.mfs.find(&path).await {
@@ -253,14 +239,23 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
     // No collection begins before the tree names what is added.
     let sink = context.blocks.own_sink();
     let (content, size) = add(&context, Arc::clone(&sink), reader).await?;
-    if what.parents
-        && let Some(above) = above(&what.path)
-    {
-        let staged = Staged::Mkdir { path: parse(above)?, mode: 0o777, parents: true };
-        change(&context, what.transaction, staged).await?;
+    let mut staged = Vec::new();
+    if let Some(above) = above(&what.path).filter(|_| what.parents) {
+        let path = parse(above)?;
+        staged.push(Staged::Mkdir {
+            path,
+            mode: 0o777,
+            parents: true,
+        });
     }
-    let staged = Staged::Write { path, content, size, offset, mode };
-    let Output::Json(mut told) = change(&context, what.transaction, staged).await? else {
+    staged.push(Staged::Write {
+        path,
+        content,
+        size,
+        offset,
+        mode,
+    });
+    let Output::Json(mut told) = change_all(&context, what.transaction, staged).await? else {
         return Err(OperationError::internal("bytes where JSON was expected"));
     };
     if let Some(fields) = told.as_object_mut() {
@@ -270,8 +265,12 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
     Ok(Output::Json(told))
 }
 
+/// The path above, where that is not the root.
 fn above(path: &str) -> Option<&str> {
-    path.trim_end_matches('/').rsplit_once('/').map(|(above, _)| above)
+    path.trim_end_matches('/')
+        .rsplit_once('/')
+        .map(|(above, _)| above)
+        .filter(|above| !above.is_empty())
 }
 
 /// Makes own blocks of bytes, as the tree itself would.
@@ -280,7 +279,10 @@ async fn add(
     sink: Arc<OwnSink>,
     reader: Box<dyn Read + Send>,
 ) -> Result<(Cid, u64), OperationError> {
-    let options = AddOptions { pin: false, ..AddOptions::from_profile(context.mfs.profile()) };
+    let options = AddOptions {
+        pin: false,
+        ..AddOptions::from_profile(context.mfs.profile())
+    };
     run_blocking(move || {
         let adder = Adder::new(options, Arc::clone(&sink) as _)?;
         let added = adder.add_all(vec![Input::reader(reader)], &|_| ())?;
@@ -292,43 +294,12 @@ async fn add(
     .await
 }
 
-async fn read(context: Arc<Context>, what: ReadRange, _: Io) -> Result<Output, OperationError> {
-    let file = held(&context, &what.path).await?;
-    if file.attr().kind != NodeKind::File {
-        return Err(OperationError::invalid(format!("{} is no file", what.path)));
-    }
-    let left = file.attr().size.saturating_sub(what.offset);
-    let length = what.length.map_or(left, |length| length.min(left));
-    Ok(Output::Bytes {
-        content_type: "application/octet-stream",
-        length: Some(length),
-        stream: file_bytes(Arc::new(file), what.offset, length),
-    })
-}
-
-fn file_bytes(file: Arc<Held>, offset: u64, length: u64) -> ByteStream {
-    let step = CAT_CHUNK_BYTES as u64;
-    let end = offset + length;
-    let starts = stream::iter((0..length.div_ceil(step)).map(move |index| offset + index * step));
-    let chunks = starts.map(move |start| {
-        let file = Arc::clone(&file);
-        async move {
-            let wanted = usize::try_from((end - start).min(step)).unwrap_or(CAT_CHUNK_BYTES);
-            let mut chunk = vec![0; wanted];
-            let read = file.mfs().read(file.node(), start, &mut chunk).await?;
-            if read != wanted {
-                let message = "the file became shorter while it was read";
-                return Err(OperationError::new(ErrorKind::Conflict, message));
-            }
-            Ok(Bytes::from(chunk))
-        }
-    });
-    chunks.buffered(CAT_CHUNKS_AHEAD).boxed()
-}
-
 async fn remove(context: Arc<Context>, what: Remove, _: Io) -> Result<Output, OperationError> {
     let path = parse(&what.path)?;
-    let staged = Staged::Remove { path: path.clone(), recursive: what.recursive };
+    let staged = Staged::Remove {
+        path: path.clone(),
+        recursive: what.recursive,
+    };
     let outcome = change(&context, what.transaction, staged).await;
     match outcome {
         Err(error)
@@ -348,7 +319,10 @@ async fn remove(context: Arc<Context>, what: Remove, _: Io) -> Result<Output, Op
 async fn remove_in_parts(context: &Arc<Context>, path: TreePath) -> Result<u64, OperationError> {
     let mut open = vec![path];
     while let Some(path) = open.last().cloned() {
-        let staged = Staged::Remove { path: path.clone(), recursive: true };
+        let staged = Staged::Remove {
+            path: path.clone(),
+            recursive: true,
+        };
         match perform(context, vec![staged]).await {
             Ok(last) if open.len() == 1 => return Ok(last),
             Ok(_) => {
@@ -357,8 +331,9 @@ async fn remove_in_parts(context: &Arc<Context>, path: TreePath) -> Result<u64, 
             Err(error) if error.kind == ErrorKind::TooLarge => {
                 let dir = context.mfs.find(&path).await?;
                 let page = context.mfs.readdir(dir.node(), 0, LIST_BATCH).await?;
-                let (dirs, files): (Vec<_>, Vec<_>) =
-                    page.into_iter().partition(|entry| entry.attr.kind == NodeKind::Directory);
+                let (dirs, files): (Vec<_>, Vec<_>) = page
+                    .into_iter()
+                    .partition(|entry| entry.attr.kind == NodeKind::Directory);
                 let gone = files.iter().map(|entry| Staged::Remove {
                     path: path.join(&entry.name),
                     recursive: false,
@@ -378,25 +353,51 @@ async fn rename(context: Arc<Context>, what: Move, _: Io) -> Result<Output, Oper
         (true, false) => RenameMode::NoReplace,
         (false, true) => RenameMode::Exchange,
         (true, true) => {
-            return Err(OperationError::invalid("no_replace and exchange exclude each other"));
+            return Err(OperationError::invalid(
+                "no_replace and exchange exclude each other",
+            ));
         }
     };
-    let staged = Staged::Move { from: parse(&what.from)?, to: parse(&what.to)?, mode };
+    let staged = Staged::Move {
+        from: parse(&what.from)?,
+        to: parse(&what.to)?,
+        mode,
+    };
     change(&context, what.transaction, staged).await
 }
 
 async fn symlink(context: Arc<Context>, what: Symlink, _: Io) -> Result<Output, OperationError> {
-    let staged = Staged::Symlink { path: parse(&what.path)?, target: what.target.into() };
+    let staged = Staged::Symlink {
+        path: parse(&what.path)?,
+        target: what.target.into(),
+    };
     change(&context, what.transaction, staged).await
 }
 
 async fn metadata(context: Arc<Context>, what: Metadata, _: Io) -> Result<Output, OperationError> {
-    let bits = what.mode.as_deref().map(|text| mode(Some(text), 0)).transpose()?;
-    let set = SetAttr { mode: bits, uid: what.uid, gid: what.gid, ..SetAttr::default() };
+    let bits = what
+        .mode
+        .as_deref()
+        .map(|text| mode(Some(text), 0))
+        .transpose()?;
+    let set = SetAttr {
+        mode: bits,
+        uid: what.uid,
+        gid: what.gid,
+        ..SetAttr::default()
+    };
     if set == SetAttr::default() {
         return Err(OperationError::invalid("give a mode, a uid or a gid"));
     }
-    change(&context, what.transaction, Staged::Metadata { path: parse(&what.path)?, set }).await
+    change(
+        &context,
+        what.transaction,
+        Staged::Metadata {
+            path: parse(&what.path)?,
+            set,
+        },
+    )
+    .await
 }
 
 async fn mount(context: Arc<Context>, what: Mount, _: Io) -> Result<Output, OperationError> {
@@ -405,83 +406,23 @@ async fn mount(context: Arc<Context>, what: Mount, _: Io) -> Result<Output, Oper
     let cid = cid.ok_or_else(|| OperationError::invalid(format!("{} has no CID", what.cid)))?;
     let content = context.mfs.content(&cid).await;
     let content = content.map_err(|error| OperationError::from(error).context(cid))?;
-    let staged = Staged::Mount { path: parse(&what.path)?, content, plain: false };
+    let staged = Staged::Mount {
+        path: parse(&what.path)?,
+        content,
+        plain: false,
+    };
     change(&context, what.transaction, staged).await
 }
 
 async fn unmount(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationError> {
-    change(&context, at.transaction, Staged::Unmount { path: parse(&at.path)? }).await
-}
-
-fn attr_fields(attr: &NodeAttr) -> Map<String, Value> {
-    let kind = match attr.kind {
-        NodeKind::File => "file",
-        NodeKind::Directory => "directory",
-        NodeKind::Symlink => "symlink",
-        NodeKind::Fifo => "fifo",
-        NodeKind::Socket => "socket",
-        NodeKind::CharDevice => "character device",
-        NodeKind::BlockDevice => "block device",
-    };
-    let fields = json!({
-        "kind": kind,
-        "size": attr.size,
-        "mode": format!("{:04o}", attr.mode),
-        "uid": attr.uid,
-        "gid": attr.gid,
-        "nlink": attr.nlink,
-        "mtime": time::format_at(attr.mtime.sec, attr.mtime.nsec),
-    });
-    match fields {
-        Value::Object(fields) => fields,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
-            Map::new()
-        }
-    }
-}
-
-fn entry_fields(name: &[u8], attr: &NodeAttr) -> Value {
-    let mut fields = attr_fields(attr);
-    fields.insert("name".to_owned(), String::from_utf8_lossy(name).into());
-    if std::str::from_utf8(name).is_err() {
-        // What JSON cannot carry as text.
-        let bytes = multibase::encode(multibase::Base::Base16Lower, name);
-        fields.insert("name_bytes".to_owned(), bytes.into());
-    }
-    Value::Object(fields)
-}
-
-async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationError> {
-    let limit = what.limit.unwrap_or(LS_ENTRIES_MAX);
-    if limit == 0 || limit > LS_ENTRIES_MAX {
-        let message = format!("limit must be from 1 to {LS_ENTRIES_MAX}");
-        return Err(OperationError::invalid(message));
-    }
-    let dir = held(&context, &what.path).await?;
-    if dir.attr().kind != NodeKind::Directory {
-        let name = what.path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-        let entry = entry_fields(name.as_bytes(), dir.attr());
-        let told = json!({"entries": [entry], "cursor": null, "directory": false});
-        return Ok(Output::Json(told));
-    }
-    let page = context.mfs.readdir(dir.node(), what.cursor, limit).await?;
-    let cursor = page.last().filter(|_| page.len() == limit).map(|last| last.cookie);
-    let entries: Vec<Value> =
-        page.iter().map(|entry| entry_fields(&entry.name, &entry.attr)).collect();
-    Ok(Output::Json(json!({"entries": entries, "cursor": cursor, "directory": true})))
-}
-
-async fn stat(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationError> {
-    let found = held(&context, &at.path).await?;
-    let mut fields = attr_fields(found.attr());
-    fields.insert("path".to_owned(), String::from_utf8_lossy(&parse(&at.path)?.bytes()).into());
-    let cid = context.mfs.cid(found.node()).await?;
-    fields.insert("cid".to_owned(), cid.map(|cid| cid.to_string()).into());
-    if found.attr().kind == NodeKind::Symlink {
-        let target = context.mfs.readlink(found.node())?;
-        fields.insert("target".to_owned(), String::from_utf8_lossy(&target).into());
-    }
-    Ok(Output::Json(Value::Object(fields)))
+    change(
+        &context,
+        at.transaction,
+        Staged::Unmount {
+            path: parse(&at.path)?,
+        },
+    )
+    .await
 }
 
 /// Mounts what was added in the tree: at `path`, or in it if that is a directory
@@ -511,9 +452,17 @@ pub(in super::super) async fn link_added(
             "" => text("cid"),
             name => name,
         };
-        let at = if is_directory { parse(path)?.join(name.as_bytes()) } else { parse(path)? };
+        let at = if is_directory {
+            parse(path)?.join(name.as_bytes())
+        } else {
+            parse(path)?
+        };
         let content = context.mfs.content(&cid).await?;
-        staged.push(Staged::Mount { path: at, content, plain: true });
+        staged.push(Staged::Mount {
+            path: at,
+            content,
+            plain: true,
+        });
     }
     perform(context, staged).await?;
     Ok(())

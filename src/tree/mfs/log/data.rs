@@ -24,7 +24,9 @@ pub(super) fn of(op: &Op) -> Value {
             json!({"offset": offset, "length": length, "cids": cids(blocks)})
         }
         Op::Resize { size, .. } => json!({"size": size}),
-        Op::Allocate { what, offset, len, .. } => {
+        Op::Allocate {
+            what, offset, len, ..
+        } => {
             let (kind, keep_size) = match what {
                 Allocate::Reserve { keep_size } => ("allocate", *keep_size),
                 Allocate::Punch => ("punch_hole", true),
@@ -34,7 +36,11 @@ pub(super) fn of(op: &Op) -> Value {
         }
         Op::Share { offset, ranges, .. } => {
             let length: u64 = ranges.iter().map(|range| range.len).sum();
-            let shown: Vec<Value> = ranges.iter().take(LOG_PARTS_LISTED_MAX).map(range).collect();
+            let shown: Vec<Value> = ranges
+                .iter()
+                .take(LOG_PARTS_LISTED_MAX)
+                .map(range)
+                .collect();
             json!({"offset": offset, "length": length, "kind": "share", "ranges": shown})
         }
         Op::Attr(attr) => of_attr(attr),
@@ -116,7 +122,11 @@ fn at(time: Time) -> Value {
 }
 
 fn cids(blocks: &[(Cid, u32)]) -> Vec<String> {
-    blocks.iter().take(LOG_PARTS_LISTED_MAX).map(|(cid, _)| cid.to_string()).collect()
+    blocks
+        .iter()
+        .take(LOG_PARTS_LISTED_MAX)
+        .map(|(cid, _)| cid.to_string())
+        .collect()
 }
 
 fn range(range: &Extent) -> Value {

@@ -103,7 +103,9 @@ impl Entry {
             }
             Err(error) => (None, UNKNOWN, json!({"error": error.to_string()})),
         };
-        let (path, to) = logged.map(|logged| (logged.path, logged.to)).unwrap_or_default();
+        let (path, to) = logged
+            .map(|logged| (logged.path, logged.to))
+            .unwrap_or_default();
         Self {
             entry_id,
             timestamp: time::format(frame.head.time_ns),
@@ -124,9 +126,11 @@ impl Entry {
     pub(super) fn concerns(&self, path: &[u8]) -> bool {
         let path = path.strip_suffix(b"/").unwrap_or(path);
         let below = |at: &[u8]| {
-            at.strip_prefix(path).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+            at.strip_prefix(path)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
         };
-        (!self.raw.0.is_empty() && below(&self.raw.0)) || (!self.raw.1.is_empty() && below(&self.raw.1))
+        (!self.raw.0.is_empty() && below(&self.raw.0))
+            || (!self.raw.1.is_empty() && below(&self.raw.1))
     }
 }
 
@@ -166,7 +170,11 @@ pub(in super::super) fn name_of(op: &Op) -> &'static str {
         // Which operation was refused is the first word of why.
         Op::Failed { why } => {
             let word = why.split(':').next().unwrap_or_default();
-            OPERATIONS.iter().find(|name| **name == word).copied().unwrap_or(UNKNOWN)
+            OPERATIONS
+                .iter()
+                .find(|name| **name == word)
+                .copied()
+                .unwrap_or(UNKNOWN)
         }
     }
 }
@@ -179,9 +187,19 @@ mod tests {
     use crate::journal::{FrameHead, Seq, TxId};
 
     fn entry(path: &[u8], to: &[u8], op: Op) -> Entry {
-        let logged = Logged { path: path.to_vec(), to: to.to_vec(), op };
+        let logged = Logged {
+            path: path.to_vec(),
+            to: to.to_vec(),
+            op,
+        };
         let (kind, payload) = (logged.kind(), Bytes::from(logged.encode()));
-        let head = FrameHead { seq: Seq(7), tx: TxId(0), kind, time_ns: 1, durable: Seq(0) };
+        let head = FrameHead {
+            seq: Seq(7),
+            tx: TxId(0),
+            kind,
+            time_ns: 1,
+            durable: Seq(0),
+        };
         Entry::of(&Frame { head, payload }, Status::Completed)
     }
 
@@ -216,7 +234,13 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_an_entry_all_the_same() {
-        let head = FrameHead { seq: Seq(7), tx: TxId(0), kind: 99, time_ns: 1, durable: Seq(0) };
+        let head = FrameHead {
+            seq: Seq(7),
+            tx: TxId(0),
+            kind: 99,
+            time_ns: 1,
+            durable: Seq(0),
+        };
         let payload = Bytes::from_static(b"?");
         let odd = Entry::of(&Frame { head, payload }, Status::Completed);
         assert_eq!(odd.operation_type, "unknown");

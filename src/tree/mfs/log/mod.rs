@@ -21,7 +21,7 @@ use std::sync::Arc;
 use super::op::kind;
 use super::transaction::Open;
 use crate::disk::Disk;
-use crate::journal::{JournalError, Reader, Seq, VerifyProgress, VerifyReport};
+use crate::journal::{JournalError, Reader, Seq};
 use crate::tree::error::TreeError;
 use outcome::Outcomes;
 
@@ -65,14 +65,6 @@ impl Log {
     /// Number of the last entry.
     pub fn last(&self) -> Result<u64, TreeError> {
         Ok(self.reader.last()?.0)
-    }
-
-    /// Checks every checksum; `progress` stops the check by saying false.
-    pub fn verify(
-        &self,
-        progress: impl FnMut(VerifyProgress) -> bool,
-    ) -> Result<VerifyReport, TreeError> {
-        Ok(self.reader.verify(progress)?)
     }
 
     /// Counts what a recovery from a checkpoint would find.

@@ -23,7 +23,11 @@ pub(super) struct Outcomes {
 impl Outcomes {
     pub(super) fn new(reader: Reader, open: Option<Arc<Open>>) -> Self {
         let kept = NonZeroUsize::new(LOG_OUTCOMES_KEPT).unwrap_or(NonZeroUsize::MIN);
-        Self { reader, open, known: Mutex::new(LruCache::new(kept)) }
+        Self {
+            reader,
+            open,
+            known: Mutex::new(LruCache::new(kept)),
+        }
     }
 
     /// The status of a frame.

@@ -65,22 +65,35 @@ impl Query {
             || !self.operations.is_empty()
             || self.path.is_some()
             || self.transaction.is_some();
-        if is_filtered { LOG_FRAMES_PAGE } else { self.limit.clamp(1, LOG_FRAMES_PAGE) }
+        if is_filtered {
+            LOG_FRAMES_PAGE
+        } else {
+            self.limit.clamp(1, LOG_FRAMES_PAGE)
+        }
     }
 
     /// Whether a frame may be wanted, by its head alone.
     pub(super) fn may_want(&self, head: &FrameHead) -> bool {
-        let own = if head.tx.0 == 0 { head.seq.0 } else { head.tx.0 };
+        let own = if head.tx.0 == 0 {
+            head.seq.0
+        } else {
+            head.tx.0
+        };
         self.from_ns.is_none_or(|from| head.time_ns >= from)
             && self.until_ns.is_none_or(|until| head.time_ns < until)
-            && self.transaction.is_none_or(|transaction| transaction == own)
+            && self
+                .transaction
+                .is_none_or(|transaction| transaction == own)
     }
 
     /// Whether an entry is wanted.
     pub(super) fn wants(&self, entry: &Entry) -> bool {
         self.status.is_none_or(|status| status == entry.status)
             && (self.operations.is_empty()
-                || self.operations.iter().any(|one| one == entry.operation_type))
+                || self
+                    .operations
+                    .iter()
+                    .any(|one| one == entry.operation_type))
             && self.path.as_ref().is_none_or(|path| entry.concerns(path))
     }
 }

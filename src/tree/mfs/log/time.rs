@@ -20,7 +20,10 @@ pub fn format_at(seconds: i64, nanoseconds: u32) -> String {
 /// the epoch with or without a fraction, as nanoseconds since the epoch.
 pub fn parse(text: &str) -> Option<u64> {
     let text = text.trim();
-    if text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
+    if text
+        .bytes()
+        .all(|byte| byte.is_ascii_digit() || byte == b'.')
+    {
         return seconds_of(text);
     }
     let (date, rest) = match text.split_once(['T', 't', ' ']) {
@@ -28,7 +31,11 @@ pub fn parse(text: &str) -> Option<u64> {
         None => (text, "00:00:00Z"),
     };
     let mut parts = date.splitn(3, '-');
-    let (year, month, day) = (parts.next()?, number(parts.next()?)?, number(parts.next()?)?);
+    let (year, month, day) = (
+        parts.next()?,
+        number(parts.next()?)?,
+        number(parts.next()?)?,
+    );
     let year: i64 = year.parse().ok().filter(|_| year.len() == 4)?;
     let days = days_of(year, month, day)?;
     let at = rest.find(['Z', 'z', '+', '-'])?;
@@ -44,7 +51,11 @@ pub fn parse(text: &str) -> Option<u64> {
         _ => {
             let (hours, minutes) = zone.get(1..)?.split_once(':')?;
             let minutes = i64::from(number(hours)?) * 60 + i64::from(number(minutes)?);
-            if zone.starts_with('-') { -minutes } else { minutes }
+            if zone.starts_with('-') {
+                -minutes
+            } else {
+                minutes
+            }
         }
     };
     let minutes = (days * 24 + i64::from(hour)) * 60 + i64::from(minute) - offset;
@@ -65,7 +76,11 @@ fn seconds_of(text: &str) -> Option<u64> {
     }
     let digits: u64 = fraction.parse().ok()?;
     let ns = digits * 10_u64.pow(9 - fraction.len() as u32);
-    whole.parse::<u64>().ok()?.checked_mul(SECOND_NS)?.checked_add(ns)
+    whole
+        .parse::<u64>()
+        .ok()?
+        .checked_mul(SECOND_NS)?
+        .checked_add(ns)
 }
 
 /// The date of a day since the epoch (the proleptic Gregorian calendar, in
@@ -78,7 +93,11 @@ fn date_of(days: i64) -> (i64, u32, u32) {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let from_march = (5 * of_year + 2) / 153;
     let day = (of_year - (153 * from_march + 2) / 5 + 1) as u32;
-    let month = if from_march < 10 { from_march + 3 } else { from_march - 9 };
+    let month = if from_march < 10 {
+        from_march + 3
+    } else {
+        from_march - 9
+    };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month as u32, day)
 }
@@ -133,9 +152,21 @@ mod tests {
             assert_eq!(parse(text), Some(day), "{text}");
         }
         for bad in [
-            "", "x", "2024-02-30", "2023-02-29", "2024-13-01", "2024-1-1", "24-01-01",
-            "2024-02-29T24:00:00Z", "2024-02-29T00:00:00", "2024-02-29T00:00:00+2", "1.", ".",
-            "1.0000000000", "-5", "99999999999999999999",
+            "",
+            "x",
+            "2024-02-30",
+            "2023-02-29",
+            "2024-13-01",
+            "2024-1-1",
+            "24-01-01",
+            "2024-02-29T24:00:00Z",
+            "2024-02-29T00:00:00",
+            "2024-02-29T00:00:00+2",
+            "1.",
+            ".",
+            "1.0000000000",
+            "-5",
+            "99999999999999999999",
         ] {
             assert_eq!(parse(bad), None, "{bad}");
         }

@@ -119,7 +119,13 @@ impl Mfs {
         drop(state);
         let begun = Instant::now();
         let staged = Arc::default();
-        let staging = Staging { caller, staged, begun, deadline: begun + within, committing: false };
+        let staging = Staging {
+            caller,
+            staged,
+            begun,
+            deadline: begun + within,
+            committing: false,
+        };
         open.insert(id.0, staging);
         Ok(id.0)
     }
@@ -128,7 +134,10 @@ impl Mfs {
     pub fn stage(&self, id: u64, staged: Staged) -> Result<usize, TreeError> {
         self.expire_transactions();
         let mut open = self.open.0.lock();
-        let staging = open.get_mut(&id).filter(|one| !one.committing).ok_or_else(ended)?;
+        let staging = open
+            .get_mut(&id)
+            .filter(|one| !one.committing)
+            .ok_or_else(ended)?;
         if staging.staged.len() >= TRANSACTION_STAGED_MAX {
             let why = format!("{TRANSACTION_STAGED_MAX} changes in one transaction");
             return Err(TreeError::Limit(why));
@@ -143,7 +152,10 @@ impl Mfs {
         self.expire_transactions();
         let (caller, staged) = {
             let mut open = self.open.0.lock();
-            let staging = open.get_mut(&id).filter(|one| !one.committing).ok_or_else(ended)?;
+            let staging = open
+                .get_mut(&id)
+                .filter(|one| !one.committing)
+                .ok_or_else(ended)?;
             staging.committing = true;
             (staging.caller, Arc::clone(&staging.staged))
         };
@@ -226,7 +238,9 @@ impl Mfs {
             None => Refused::Whole(error),
         };
         for (index, one) in staged.iter().enumerate() {
-            self.prepare(one).await.map_err(|error| refused(index, error))?;
+            self.prepare(one)
+                .await
+                .map_err(|error| refused(index, error))?;
         }
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
@@ -242,13 +256,18 @@ impl Mfs {
                 Err((index, Fault::Need(need))) => (index, need),
             };
             let loaded = self.load(&need).await;
-            loaded.map_err(|error| match error {
+            loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
-                TreeError::NotFound => refused(
+                let below = "what is below content mounted in the same transaction";
+                let is_new = matches!(error, TreeError::NotFound);
+                refused(
                     index,
-                    TreeError::Unsupported("what is below content mounted in the same transaction"),
-                ),
-                other => refused(index, other),
+                    if is_new {
+                        TreeError::Unsupported(below)
+                    } else {
+                        error
+                    },
+                )
             })?;
         }
         Err(TreeError::Busy("the tree changes faster than it can be read").into())
@@ -269,8 +288,12 @@ impl Mfs {
         let (mut logged, mut changes) = (Vec::new(), Vec::new());
         if let [one] = staged {
             // Nothing to take back: it is applied once it is in the journal.
-            let planned = self.plan(state, caller, one, now).map_err(|fault| (0, fault))?;
-            let last = self.log_all(id, first, &planned).map_err(|error| (0, error.into()))?;
+            let planned = self
+                .plan(state, caller, one, now)
+                .map_err(|fault| (0, fault))?;
+            let last = self
+                .log_all(id, first, &planned)
+                .map_err(|error| (0, error.into()))?;
             for (seq, one) in (first..).zip(&planned) {
                 if watched {
                     changes.extend(changes_of(state, &one.op));
@@ -316,12 +339,21 @@ impl Mfs {
     /// Journals the changes of a transaction, with its end.
     fn log_all(&self, id: Option<u64>, first: u64, logged: &[Logged]) -> Result<u64, TreeError> {
         let frees = |one: &Logged| {
-            matches!(one.op, Op::Unlink { .. } | Op::Rmdir { .. } | Op::Unmount { .. })
+            matches!(
+                one.op,
+                Op::Unlink { .. } | Op::Rmdir { .. } | Op::Unmount { .. }
+            )
         };
-        let class = if logged.iter().all(frees) { Class::Reserve } else { Class::Normal };
+        let class = if logged.iter().all(frees) {
+            Class::Reserve
+        } else {
+            Class::Normal
+        };
         let bytes: usize = logged.iter().map(|one| one.encode().len()).sum();
         if bytes > TRANSACTION_BYTES_MAX {
-            return Err(TreeError::Limit(format!("{TRANSACTION_BYTES_MAX} journal bytes at once")));
+            return Err(TreeError::Limit(format!(
+                "{TRANSACTION_BYTES_MAX} journal bytes at once"
+            )));
         }
         match (id, logged) {
             (None, []) => Ok(first - 1),
@@ -337,12 +369,19 @@ impl Mfs {
     /// Journals that a transaction failed, and at what.
     fn end_refused(&self, id: u64, refused: &Refused) {
         let (path, why) = match refused {
-            Refused::Change { operation, path, error, .. } => {
-                (path.clone(), format!("{operation}: {error}"))
-            }
+            Refused::Change {
+                operation,
+                path,
+                error,
+                ..
+            } => (path.clone(), format!("{operation}: {error}")),
             Refused::Whole(error) => (Vec::new(), format!("commit: {error}")),
         };
-        let failed = Logged { path, to: Vec::new(), op: Op::Failed { why } };
+        let failed = Logged {
+            path,
+            to: Vec::new(),
+            op: Op::Failed { why },
+        };
         let _state = self.state.lock();
         let logged = self.log(Class::Reserve, TxId(id), &[&failed, &mark(Op::Rollback)]);
         if let Err(error) = logged {
@@ -354,7 +393,11 @@ impl Mfs {
 
 /// An entry that concerns no path.
 fn mark(op: Op) -> Logged {
-    Logged { path: Vec::new(), to: Vec::new(), op }
+    Logged {
+        path: Vec::new(),
+        to: Vec::new(),
+        op,
+    }
 }
 
 fn ended() -> TreeError {

@@ -26,7 +26,9 @@ impl Mfs {
     /// Loads what a change will need, and refuses what can never be.
     pub(super) async fn prepare(&self, staged: &Staged) -> Result<(), TreeError> {
         match staged {
-            Staged::Write { path, size, offset, .. } => {
+            Staged::Write {
+                path, size, offset, ..
+            } => {
                 let end = self.end_of(offset.unwrap_or(0), *size)?;
                 if let (Some(node), Some(offset)) = (self.loaded(path).await?, *offset) {
                     match self.keep_cut_leaves(node, &[offset, end]).await {
@@ -44,7 +46,10 @@ impl Mfs {
                     }
                 }
             }
-            Staged::Remove { path, recursive: true } => {
+            Staged::Remove {
+                path,
+                recursive: true,
+            } => {
                 if let Some(node) = self.loaded(path).await? {
                     self.load_below(node).await?;
                 }
@@ -84,8 +89,11 @@ impl Mfs {
                     inode.kind == NodeKind::Directory && inode.xattr(MOUNTED).is_none()
                 })
             };
+            if !is_open {
+                continue;
+            }
             let mut cookie = 0;
-            while is_open {
+            loop {
                 let page = match self.readdir(dir, cookie, LIST_BATCH).await {
                     Ok(page) => page,
                     Err(TreeError::NotFound | TreeError::NotADirectory) => break,
@@ -97,7 +105,9 @@ impl Mfs {
                 if count > TRANSACTION_CHANGES_MAX {
                     return Err(too_many());
                 }
-                let below = page.iter().filter(|entry| entry.attr.kind == NodeKind::Directory);
+                let below = page
+                    .iter()
+                    .filter(|entry| entry.attr.kind == NodeKind::Directory);
                 open.extend(below.map(|entry| entry.attr.node));
             }
         }
@@ -113,17 +123,27 @@ impl Mfs {
         time: Time,
     ) -> Step<Vec<Logged>> {
         match staged {
-            Staged::Mkdir { path, mode, parents } => {
-                mkdir(state, caller, path, (*mode, *parents), time)
-            }
-            Staged::Write { path, content, size, offset, mode } => {
-                write(state, caller, path, (*content, *size, *offset), *mode, time)
-            }
+            Staged::Mkdir {
+                path,
+                mode,
+                parents,
+            } => mkdir(state, caller, path, (*mode, *parents), time),
+            Staged::Write {
+                path,
+                content,
+                size,
+                offset,
+                mode,
+            } => write(state, caller, path, (*content, *size, *offset), *mode, time),
             Staged::Truncate { path, size } => {
                 let node = state.at(path)?;
                 let inode = state.node(node)?;
                 content(inode)?;
-                let op = Op::Resize { node, size: *size, stamp: stamp(inode, time, true) };
+                let op = Op::Resize {
+                    node,
+                    size: *size,
+                    stamp: stamp(inode, time, true),
+                };
                 Ok(vec![logged(path, op)])
             }
             Staged::Remove { path, recursive } => {
@@ -147,16 +167,25 @@ impl Mfs {
                 let op = attr_op(state.node(node)?, node, set, time)?;
                 Ok(vec![logged(path, Op::Attr(op))])
             }
-            Staged::Mount { path, content, plain } => {
-                mount(state, caller, path, (content, *plain), time)
-            }
+            Staged::Mount {
+                path,
+                content,
+                plain,
+            } => mount(state, caller, path, (content, *plain), time),
             Staged::Unmount { path } => {
                 let (parent, name) = state.above(path)?;
                 let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
                 if state.node(node)?.xattr(MOUNTED).is_none() {
                     return Err(TreeError::Invalid("no CID is mounted there").into());
                 }
-                Ok(vec![logged(path, Op::Unmount { parent, name: name.clone(), time })])
+                Ok(vec![logged(
+                    path,
+                    Op::Unmount {
+                        parent,
+                        name: name.clone(),
+                        time,
+                    },
+                )])
             }
             Staged::Make(made) => make(state, made, time),
         }
@@ -172,8 +201,17 @@ impl Mfs {
         let node = state.at(from)?;
         let (parent, name) = state.above(to)?;
         self.may_link(state, node, parent, name)?;
-        let op = Op::Link { node, parent, name: name.clone(), time };
-        Ok(vec![Logged { path: from.bytes(), to: to.bytes(), op }])
+        let op = Op::Link {
+            node,
+            parent,
+            name: name.clone(),
+            time,
+        };
+        Ok(vec![Logged {
+            path: from.bytes(),
+            to: to.bytes(),
+            op,
+        }])
     }
 }
 
@@ -182,7 +220,11 @@ fn too_many() -> TreeError {
 }
 
 fn logged(path: &TreePath, op: Op) -> Logged {
-    Logged { path: path.bytes(), to: Vec::new(), op }
+    Logged {
+        path: path.bytes(),
+        to: Vec::new(),
+        op,
+    }
 }
 
 fn mkdir(
@@ -200,7 +242,11 @@ fn mkdir(
     for (depth, name) in (1..).zip(path.names()) {
         here = here.join(name);
         let is_last = depth == count;
-        let found = if above.is_none() { state.find(at, name)? } else { None };
+        let found = if above.is_none() {
+            state.find(at, name)?
+        } else {
+            None
+        };
         if let Some(node) = found {
             if is_last && !parents {
                 return Err(TreeError::Exists.into());
@@ -220,13 +266,23 @@ fn mkdir(
             Some(inode) => inode,
             None => state.node(at)?,
         };
-        let made = entries::make_in(parent, caller, (at, name), (node, &New::Directory), (mode, UMASK), time)?;
+        let made = entries::make_in(
+            parent,
+            caller,
+            (at, name),
+            (node, &New::Directory),
+            (mode, UMASK),
+            time,
+        )?;
         above = Some(Inode {
             mode: made.mode,
             gid: made.gid,
             xattrs: (!made.xattrs.is_empty())
                 .then(|| Box::new(made.xattrs.iter().cloned().collect())),
-            ..super::super::load::plain_inode(NodeKind::Directory, super::super::node::Body::Special)
+            ..super::super::load::plain_inode(
+                NodeKind::Directory,
+                super::super::node::Body::Special,
+            )
         });
         all.push(logged(&here, Op::Make(made)));
         at = node;
@@ -252,7 +308,14 @@ fn write(
             let inode = state.node(node)?;
             let mark = stamp(inode, time, true);
             if content(inode)?.size() > 0 && offset.is_none() {
-                all.push(logged(path, Op::Resize { node, size: 0, stamp: mark }));
+                all.push(logged(
+                    path,
+                    Op::Resize {
+                        node,
+                        size: 0,
+                        stamp: mark,
+                    },
+                ));
             }
             (node, mark)
         }
@@ -276,9 +339,17 @@ fn share(
     (cid, size): (Cid, u64),
     stamp: super::super::op::Stamp,
 ) -> Option<Op> {
-    let data = Data::Shared { cid: (&cid).into(), offset: 0 };
+    let data = Data::Shared {
+        cid: (&cid).into(),
+        offset: 0,
+    };
     let ranges = vec![Extent { len: size, data }];
-    (size > 0).then_some(Op::Share { node, offset, stamp, ranges })
+    (size > 0).then_some(Op::Share {
+        node,
+        offset,
+        stamp,
+        ranges,
+    })
 }
 
 /// Gathers what takes a name away, and before it what is below.
@@ -354,7 +425,11 @@ fn rename(
         mode,
         time,
     };
-    Ok(vec![Logged { path: from.bytes(), to: to.bytes(), op }])
+    Ok(vec![Logged {
+        path: from.bytes(),
+        to: to.bytes(),
+        op,
+    }])
 }
 
 fn mount(
@@ -370,7 +445,14 @@ fn mount(
     let op = Op::Mount(content.mount((parent, name.clone()), node, caller, time));
     let mut all = vec![logged(path, op)];
     if plain {
-        all.push(logged(path, Op::RemoveXattr { node, name: MOUNTED.into(), time }));
+        all.push(logged(
+            path,
+            Op::RemoveXattr {
+                node,
+                name: MOUNTED.into(),
+                time,
+            },
+        ));
     }
     Ok(all)
 }
@@ -380,7 +462,10 @@ fn make(state: &State, made: &Made, time: Time) -> Step<Vec<Logged>> {
     let (parent, name) = state.above(&made.path)?;
     free_name(state, parent, name)?;
     let node = state.fresh();
-    let xattrs = made.xattrs.iter().map(|(name, value)| (Name::from(&name[..]), value.clone()));
+    let xattrs = made
+        .xattrs
+        .iter()
+        .map(|(name, value)| (Name::from(&name[..]), value.clone()));
     let op = Make {
         parent,
         name: name.clone(),
@@ -398,7 +483,8 @@ fn make(state: &State, made: &Made, time: Time) -> Step<Vec<Logged>> {
         all.extend(share(node, 0, content, mark).map(|op| logged(&made.path, op)));
     }
     if made.times != SetAttr::default() {
-        let plain = super::super::load::plain_inode(NodeKind::Symlink, super::super::node::Body::Special);
+        let plain =
+            super::super::load::plain_inode(NodeKind::Symlink, super::super::node::Body::Special);
         let op = attr_op(&plain, node, &made.times, time)?;
         all.push(logged(&made.path, Op::Attr(op)));
     }

@@ -133,8 +133,12 @@ impl Staged {
             Self::Mkdir { .. } => "mkdir",
             Self::Write { .. } => "write",
             Self::Truncate { .. } => "truncate",
-            Self::Remove { recursive: true, .. } => "rmdir",
-            Self::Remove { recursive: false, .. } => "unlink",
+            Self::Remove {
+                recursive: true, ..
+            } => "rmdir",
+            Self::Remove {
+                recursive: false, ..
+            } => "unlink",
             Self::Move { .. } => "rename",
             Self::Symlink { .. } => "symlink",
             Self::Link { .. } => "link",

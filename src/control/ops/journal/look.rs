@@ -1,0 +1,198 @@
+//! The writable tree as it is, by path.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::tree::parse;
+use crate::config::{CAT_CHUNK_BYTES, CAT_CHUNKS_AHEAD, LS_ENTRIES_MAX};
+use crate::control::registry::Io;
+use crate::control::{ByteStream, Context, ErrorKind, Operation, OperationError, Output};
+use crate::tree::mfs::log::time;
+use crate::tree::mfs::path::Held;
+use crate::tree::mfs::{NodeAttr, NodeKind};
+
+/// A place of the tree.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct At {
+    /// Path in the tree.
+    path: String,
+}
+
+/// Bytes to read.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct ReadRange {
+    /// Path in the tree.
+    path: String,
+    /// First byte.
+    #[serde(default)]
+    offset: u64,
+    /// Most bytes.
+    #[serde(default)]
+    length: Option<u64>,
+}
+
+/// What to list.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Ls {
+    /// Path in the tree.
+    #[serde(default)]
+    path: String,
+    /// Where the answer before ended: its `cursor`.
+    #[serde(default)]
+    cursor: u64,
+    /// Most entries to give.
+    #[serde(default)]
+    limit: Option<usize>,
+}
+
+pub(super) fn operations() -> Vec<Operation> {
+    vec![
+        Operation::read(
+            "fs-journal/read",
+            "Gives the bytes of a file of the tree.",
+            read,
+        )
+        .giving("application/octet-stream")
+        .long(),
+        Operation::read(
+            "fs-journal/stat",
+            "Tells about a path of the tree, with its CID.",
+            stat,
+        )
+        .long(),
+        Operation::read("fs-journal/ls", "Lists a directory of the tree.", ls),
+    ]
+}
+
+async fn held(context: &Context, path: &str) -> Result<Held, OperationError> {
+    let found = context.mfs.find(&parse(path)?).await;
+    found.map_err(|error| OperationError::from(error).context(path))
+}
+
+async fn read(context: Arc<Context>, what: ReadRange, _: Io) -> Result<Output, OperationError> {
+    let file = held(&context, &what.path).await?;
+    if file.attr().kind != NodeKind::File {
+        return Err(OperationError::invalid(format!("{} is no file", what.path)));
+    }
+    let left = file.attr().size.saturating_sub(what.offset);
+    let length = what.length.map_or(left, |length| length.min(left));
+    Ok(Output::Bytes {
+        content_type: "application/octet-stream",
+        length: Some(length),
+        stream: file_bytes(Arc::new(file), what.offset, length),
+    })
+}
+
+fn file_bytes(file: Arc<Held>, offset: u64, length: u64) -> ByteStream {
+    let step = CAT_CHUNK_BYTES as u64;
+    let end = offset + length;
+    let starts = stream::iter((0..length.div_ceil(step)).map(move |index| offset + index * step));
+    let chunks = starts.map(move |start| {
+        let file = Arc::clone(&file);
+        async move {
+            let wanted = usize::try_from((end - start).min(step)).unwrap_or(CAT_CHUNK_BYTES);
+            let mut chunk = vec![0; wanted];
+            let read = file.mfs().read(file.node(), start, &mut chunk).await?;
+            if read != wanted {
+                let message = "the file became shorter while it was read";
+                return Err(OperationError::new(ErrorKind::Conflict, message));
+            }
+            Ok(Bytes::from(chunk))
+        }
+    });
+    chunks.buffered(CAT_CHUNKS_AHEAD).boxed()
+}
+
+fn attr_fields(attr: &NodeAttr) -> Map<String, Value> {
+    let kind = match attr.kind {
+        NodeKind::File => "file",
+        NodeKind::Directory => "directory",
+        NodeKind::Symlink => "symlink",
+        NodeKind::Fifo => "fifo",
+        NodeKind::Socket => "socket",
+        NodeKind::CharDevice => "character device",
+        NodeKind::BlockDevice => "block device",
+    };
+    let fields = json!({
+        "kind": kind,
+        "size": attr.size,
+        "mode": format!("{:04o}", attr.mode),
+        "uid": attr.uid,
+        "gid": attr.gid,
+        "nlink": attr.nlink,
+        "mtime": time::format_at(attr.mtime.sec, attr.mtime.nsec),
+    });
+    match fields {
+        Value::Object(fields) => fields,
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => {
+            Map::new()
+        }
+    }
+}
+
+fn entry_fields(name: &[u8], attr: &NodeAttr) -> Value {
+    let mut fields = attr_fields(attr);
+    fields.insert("name".to_owned(), String::from_utf8_lossy(name).into());
+    if std::str::from_utf8(name).is_err() {
+        // What JSON cannot carry as text.
+        let bytes = multibase::encode(multibase::Base::Base16Lower, name);
+        fields.insert("name_bytes".to_owned(), bytes.into());
+    }
+    Value::Object(fields)
+}
+
+async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationError> {
+    let limit = what.limit.unwrap_or(LS_ENTRIES_MAX);
+    if limit == 0 || limit > LS_ENTRIES_MAX {
+        let message = format!("limit must be from 1 to {LS_ENTRIES_MAX}");
+        return Err(OperationError::invalid(message));
+    }
+    let dir = held(&context, &what.path).await?;
+    if dir.attr().kind != NodeKind::Directory {
+        let name = what
+            .path
+            .trim_end_matches('/')
+            .rsplit('/')
+            .next()
+            .unwrap_or_default();
+        let entry = entry_fields(name.as_bytes(), dir.attr());
+        let told = json!({"entries": [entry], "cursor": null, "directory": false});
+        return Ok(Output::Json(told));
+    }
+    let page = context.mfs.readdir(dir.node(), what.cursor, limit).await?;
+    let cursor = page
+        .last()
+        .filter(|_| page.len() == limit)
+        .map(|last| last.cookie);
+    let entries: Vec<Value> = page
+        .iter()
+        .map(|entry| entry_fields(&entry.name, &entry.attr))
+        .collect();
+    Ok(Output::Json(
+        json!({"entries": entries, "cursor": cursor, "directory": true}),
+    ))
+}
+
+async fn stat(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationError> {
+    let found = held(&context, &at.path).await?;
+    let mut fields = attr_fields(found.attr());
+    fields.insert(
+        "path".to_owned(),
+        String::from_utf8_lossy(&parse(&at.path)?.bytes()).into(),
+    );
+    let cid = context.mfs.cid(found.node()).await?;
+    fields.insert("cid".to_owned(), cid.map(|cid| cid.to_string()).into());
+    if found.attr().kind == NodeKind::Symlink {
+        let target = context.mfs.readlink(found.node())?;
+        fields.insert("target".to_owned(), String::from_utf8_lossy(&target).into());
+    }
+    Ok(Output::Json(Value::Object(fields)))
+}
