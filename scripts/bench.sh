@@ -76,4 +76,33 @@ echo "First touch after the daemon's start (every block is hashed): $(
 echo
 "$bench" --rounds "$rounds" ${only:+--only "$only"} "${mounts[@]}"
 echo
+if [ -z "$only" ]; then
+    # seconds COMMAND...: how long it took, the best of three.
+    seconds() {
+        local best="" begin end
+        for _ in 1 2 3; do
+            begin=$(date +%s.%N)
+            "$@" >/dev/null
+            end=$(date +%s.%N)
+            best=$(awk -v b="$begin" -v e="$end" -v old="$best" \
+                'BEGIN {took = e - b; print (old == "" || took < old) ? took : old}')
+        done
+        echo "$best"
+    }
+    per_second() { awk -v n="$1" -v s="$2" 'BEGIN {printf "%.0f", n / s}'; }
+    both=$(openssl speed -seconds 2 -bytes 1048576 -multi "$(nproc)" sha256 2>/dev/null |
+        awk 'END {sub("k", "", $2); printf "%.0f", $2 * 1000 / 1048576}')
+    echo "| adding | unit | cidfs | beside it |"
+    echo "|---|---|---:|---|"
+    echo "| -n, the large file | MiB/s | $(per_second "$large" "$(seconds "$cidfs" add -n -Q "$corpus/large")") |" \
+        "SHA-256 on all cores by openssl: $both |"
+    kubo_small=""
+    if [ -n "$kubo_pid" ]; then
+        took=$(seconds "$CIDFS_KUBO" add -r -Q "$corpus/many")
+        kubo_small="Kubo's \`ipfs add\`: $(per_second 10000 "$took")"
+    fi
+    echo "| -r, 10,000 small files | files/s |" \
+        "$(per_second 10000 "$(seconds "$cidfs" add -r -Q "$corpus/many")") | $kubo_small |"
+    echo
+fi
 "$cidfs" status >&2 || true

@@ -69,8 +69,13 @@ pub const NAME_TTL_MIN: Duration = Duration::from_secs(1);
 pub const NAME_TTL_MAX: Duration = Duration::from_secs(3600);
 /// Longest path that the tree resolves in one call.
 pub const PATH_BYTES_MAX: usize = 16 << 10;
-/// Idle reply buffers kept, of 1 MiB at most each; more are freed.
-pub const REPLY_BUFFERS_KEPT_MAX: usize = 16;
+/// A reply buffer: a huge page, 2 MiB, which the largest request half fills.
+pub const REPLY_BUFFER_BYTES: usize = 2 << 20;
+/// Idle reply buffers kept, a huge page each at most; more are freed.
+pub const REPLY_BUFFERS_KEPT_MAX: usize = 8;
+/// Threads that take a mount's requests: as many as cores, within these. One
+/// reader is served faster by few, which keep its bytes in the cores' caches.
+pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 2..=4;
 /// How often a waiting request looks for its caller's signals.
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.

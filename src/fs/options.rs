@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::config::{FETCH_DEADLINE, READAHEAD_BYTES};
+use crate::config::{FETCH_DEADLINE, MOUNT_THREADS, READAHEAD_BYTES};
 
 /// How a mount behaves. The fields are what the `-o` words of the same names set.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +102,7 @@ impl Default for MountOptions {
             kernel: Vec::new(),
             readahead_bytes: READAHEAD_BYTES,
             deadline: FETCH_DEADLINE,
-            threads: 4,
+            threads: default_threads(),
             fsname: "cidfs".into(),
             space_of: None,
         }
@@ -121,6 +121,11 @@ impl KernelFlag {
             Self::DirSync => "dirsync",
         }
     }
+}
+
+fn default_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    cores.clamp(*MOUNT_THREADS.start(), *MOUNT_THREADS.end())
 }
 
 impl MountOptions {
