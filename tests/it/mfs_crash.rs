@@ -22,7 +22,11 @@ use crate::store_support::runtime;
 type Seen = BTreeMap<String, String>;
 
 fn line(attr: NodeAttr, bytes: &[u8], xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> String {
-    let mut attr = NodeAttr { node: NodeId::ROOT, blocks: 0, ..attr };
+    let mut attr = NodeAttr {
+        node: NodeId::ROOT,
+        blocks: 0,
+        ..attr
+    };
     // The model does not count what is below; the paths show it.
     if attr.kind == NodeKind::Directory {
         attr.nlink = attr.nlink.min(1);
@@ -48,7 +52,10 @@ pub(crate) async fn seen(mfs: &Mfs) -> Result<Seen, TreeError> {
         }
         if attr.kind == NodeKind::Directory {
             for entry in mfs.readdir(node, 0, usize::MAX).await? {
-                open.push((format!("{path}{}/", entry.name.escape_ascii()), entry.attr.node));
+                open.push((
+                    format!("{path}{}/", entry.name.escape_ascii()),
+                    entry.attr.node,
+                ));
             }
         }
         out.insert(path, line(attr, &bytes, xattrs));
@@ -65,14 +72,20 @@ pub(crate) fn seen_of(model: &Model) -> Seen {
         let bytes: &[u8] = match &inode.body {
             Body::File(bytes) | Body::Link(bytes) => bytes,
             Body::Dir(entries) => {
-                let below = |(name, id): (&Vec<u8>, &Id)| (format!("{path}{}/", name.escape_ascii()), *id);
+                let below =
+                    |(name, id): (&Vec<u8>, &Id)| (format!("{path}{}/", name.escape_ascii()), *id);
                 open.extend(entries.iter().map(below));
                 &[]
             }
             Body::Special => &[],
         };
-        let listed = inode.xattrs.iter().filter(|(name, _)| !name.starts_with(b"cidfs."));
-        let xattrs = listed.map(|(name, value)| (name.clone(), value.clone())).collect();
+        let listed = inode
+            .xattrs
+            .iter()
+            .filter(|(name, _)| !name.starts_with(b"cidfs."));
+        let xattrs = listed
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
         out.insert(path, line(inode.attr(NodeId::ROOT), bytes, xattrs));
     }
     out
@@ -90,18 +103,30 @@ struct Script {
 
 impl Script {
     async fn new(seed: u64, count: usize) -> Self {
-        let taste = Taste { far: false, compare_every: 1000, restart_every: 9, names: 5 };
+        let taste = Taste {
+            far: false,
+            compare_every: 1000,
+            restart_every: 9,
+            names: 5,
+        };
         let mut rng = StdRng::seed_from_u64(seed);
         let ops = std::iter::repeat_with(|| op(&mut rng, &taste));
         let quiet_ones = ops.filter(|op| {
-            !matches!(op, Op::Reopen | Op::Kill | Op::CheckpointBeside | Op::Compare)
+            !matches!(
+                op,
+                Op::Reopen | Op::Kill | Op::CheckpointBeside | Op::Compare
+            )
         });
         let form = FileForm {
             chunk_bytes: CHUNK as usize,
             links_max: 3,
             ..FileForm::from(Profile::default())
         };
-        let rules = DirRules { threshold_bytes: 200, fanout: 8, ..Profile::default().into() };
+        let rules = DirRules {
+            threshold_bytes: 200,
+            fanout: 8,
+            ..Profile::default().into()
+        };
         let options = MfsOptions {
             file_form: Some(form),
             dir_rules: Some(rules),
@@ -120,7 +145,14 @@ impl Script {
         }
         let changes = begin..run.sim().disk.counts().changes + 1;
         run.into_sim().mfs.close().await;
-        Self { seed, options, ops, models, seen: found, changes }
+        Self {
+            seed,
+            options,
+            ops,
+            models,
+            seen: found,
+            changes,
+        }
     }
 
     /// Runs until the disk stops; tells how many were acknowledged, and how
@@ -151,7 +183,9 @@ impl Script {
         let nearest = &self.seen[to];
         let differs = |path: &&String| nearest.get(*path) != found.get(*path);
         let paths: Vec<_> = nearest.keys().chain(found.keys()).filter(differs).collect();
-        Err(format!("no state of {from}..={to}; it is {other:?}; {paths:?} differ from {to}"))
+        Err(format!(
+            "no state of {from}..={to}; it is {other:?}; {paths:?} differ from {to}"
+        ))
     }
 
     /// What goes on after a recovery is durable too, though it writes the same again.
@@ -160,19 +194,33 @@ impl Script {
         model.restart();
         let mut run = Run::resume(sim, model, seed);
         for op in self.ops.iter().skip(at).take(5) {
-            run.step(op).await.map_err(|why| format!("then {op:?}: {why}"))?;
+            run.step(op)
+                .await
+                .map_err(|why| format!("then {op:?}: {why}"))?;
         }
         run.step(&Op::Checkpoint).await?;
         run.step(&Op::Compare).await?;
         let mut model = run.model.clone();
         model.restart();
         let sim = run.into_sim().crashed(seed).await;
-        let found = seen(&sim.mfs).await.map_err(|error| format!("after it: {error}"))?;
+        let found = seen(&sim.mfs)
+            .await
+            .map_err(|error| format!("after it: {error}"))?;
         sim.mfs.close().await;
-        if found == seen_of(&model) { Ok(()) } else { Err("what came after it is lost".to_owned()) }
+        if found == seen_of(&model) {
+            Ok(())
+        } else {
+            Err("what came after it is lost".to_owned())
+        }
     }
 
-    async fn check(&self, sim: &Sim, disk: SimDisk, range: (usize, usize), seed: u64) -> Result<(), String> {
+    async fn check(
+        &self,
+        sim: &Sim,
+        disk: SimDisk,
+        range: (usize, usize),
+        seed: u64,
+    ) -> Result<(), String> {
         let place = std::sync::Arc::clone(&sim.place);
         let next = Sim::on(place, disk, sim.clock.clone(), self.options.clone()).await;
         let errors = next.mfs.recovery().errors.clone();
@@ -192,7 +240,10 @@ fn number(name: &str, default: u64) -> u64 {
 #[test]
 fn a_crash_at_every_change_of_the_disk_loses_nothing_that_was_synced() {
     let first = number("CIDFS_CRASH_SEED", 1);
-    let (scripts, ops) = (number("CIDFS_CRASH_SCRIPTS", 1), number("CIDFS_CRASH_OPS", 60));
+    let (scripts, ops) = (
+        number("CIDFS_CRASH_SCRIPTS", 1),
+        number("CIDFS_CRASH_OPS", 60),
+    );
     let (crashes, runtime) = (number("CIDFS_CRASH_EACH", 2), runtime());
     let mut count = 0;
     for seed in first..first + scripts {
@@ -208,7 +259,9 @@ fn a_crash_at_every_change_of_the_disk_loses_nothing_that_was_synced() {
             };
             let range = (acknowledged, acknowledged + 1);
             let killed = script.check(&sim, sim.disk.kill(), range, stop);
-            runtime.block_on(killed).unwrap_or_else(|why| told("a kill".to_owned(), why));
+            runtime
+                .block_on(killed)
+                .unwrap_or_else(|why| told("a kill".to_owned(), why));
             for crash in 0..crashes {
                 let crash_seed = stop * 100 + crash;
                 let range = (synced, acknowledged + 1);

@@ -159,7 +159,11 @@ impl Model {
     pub(crate) fn new(now: Time) -> Self {
         let mut root = plain(NodeKind::Directory, 0o755, now, Body::Dir(BTreeMap::new()));
         root.number = Some(NodeId::ROOT);
-        Self { nodes: BTreeMap::from([(ROOT, root)]), next: 2, now }
+        Self {
+            nodes: BTreeMap::from([(ROOT, root)]),
+            next: 2,
+            now,
+        }
     }
 
     pub(crate) fn node(&self, id: Id) -> Result<&Inode, Refused> {
@@ -172,8 +176,15 @@ impl Model {
 
     pub(crate) fn dir(&self, id: Id) -> Result<&BTreeMap<Vec<u8>, Id>, Refused> {
         match self.node(id)? {
-            Inode { kind: NodeKind::Directory, nlink: 0, .. } => Err("NotFound"),
-            Inode { body: Body::Dir(entries), .. } => Ok(entries),
+            Inode {
+                kind: NodeKind::Directory,
+                nlink: 0,
+                ..
+            } => Err("NotFound"),
+            Inode {
+                body: Body::Dir(entries),
+                ..
+            } => Ok(entries),
             _ => Err("NotADirectory"),
         }
     }
@@ -210,7 +221,9 @@ impl Model {
     fn set(&mut self, dir: Id, name: &[u8], to: Option<Id>) {
         let now = self.now;
         let inode = self.at(dir);
-        let Body::Dir(entries) = &mut inode.body else { panic!("no directory") };
+        let Body::Dir(entries) = &mut inode.body else {
+            panic!("no directory")
+        };
         match to {
             Some(id) => drop(entries.insert(name.to_vec(), id)),
             None => drop(entries.remove(name)),
@@ -243,7 +256,10 @@ impl Model {
             return Err("Exists");
         }
         let above = self.node(dir)?;
-        let default = above.xattrs.get(acl::DEFAULT).map(|v| Acl::decode(v).unwrap().unwrap());
+        let default = above
+            .xattrs
+            .get(acl::DEFAULT)
+            .map(|v| Acl::decode(v).unwrap().unwrap());
         let is_dir = *new == New::Directory;
         let (kind, body, rdev) = match new {
             New::File => (NodeKind::File, Body::File(Vec::new()), 0),
@@ -272,18 +288,31 @@ impl Model {
     }
 
     /// Changes a file's bytes.
-    fn change(&mut self, id: Id, kill: bool, change: impl FnOnce(&mut Vec<u8>)) -> Result<(), Refused> {
+    fn change(
+        &mut self,
+        id: Id,
+        kill: bool,
+        change: impl FnOnce(&mut Vec<u8>),
+    ) -> Result<(), Refused> {
         self.node(id)?.bytes()?;
         let now = self.now;
         let inode = self.at(id);
-        let Body::File(bytes) = &mut inode.body else { panic!("no file") };
+        let Body::File(bytes) = &mut inode.body else {
+            panic!("no file")
+        };
         change(bytes);
         inode.kill(kill);
         (inode.mtime, inode.ctime) = (now, now);
         Ok(())
     }
 
-    pub(crate) fn write(&mut self, id: Id, at: u64, data: &[u8], kill: bool) -> Result<(), Refused> {
+    pub(crate) fn write(
+        &mut self,
+        id: Id,
+        at: u64,
+        data: &[u8],
+        kill: bool,
+    ) -> Result<(), Refused> {
         if data.is_empty() {
             return Ok(());
         }
@@ -297,7 +326,13 @@ impl Model {
         })
     }
 
-    pub(crate) fn allocate(&mut self, id: Id, what: Allocate, at: u64, len: u64) -> Result<(), Refused> {
+    pub(crate) fn allocate(
+        &mut self,
+        id: Id,
+        what: Allocate,
+        at: u64,
+        len: u64,
+    ) -> Result<(), Refused> {
         if len == 0 {
             return Err("Invalid");
         }
@@ -331,9 +366,15 @@ impl Model {
         }
         self.node(id)?;
         if let Some(size) = set.size {
-            self.change(id, set.kill_privileges, |bytes| bytes.resize(size as usize, 0))?;
+            self.change(id, set.kill_privileges, |bytes| {
+                bytes.resize(size as usize, 0)
+            })?;
         }
-        let rest = SetAttr { size: None, kill_privileges: false, ..*set };
+        let rest = SetAttr {
+            size: None,
+            kill_privileges: false,
+            ..*set
+        };
         if rest == SetAttr::default() {
             return Ok(());
         }
@@ -365,7 +406,9 @@ impl Model {
     /// Whether the record of a node has room for one more name.
     fn links_room(&self, id: Id, without: Option<(Id, &[u8])>, name: &[u8]) -> Result<(), Refused> {
         let names = self.names(id);
-        let stay = names.iter().filter(|(d, n)| without.is_none_or(|w| (*d, &**n) != w));
+        let stay = names
+            .iter()
+            .filter(|(d, n)| without.is_none_or(|w| (*d, &**n) != w));
         let bytes: usize = stay.map(|(_, name)| name.len() + 16).sum();
         let fits = bytes + name.len() + 16 <= POSIX_LINKS_BYTES_MAX;
         if fits { Ok(()) } else { Err("TooManyLinks") }
@@ -466,7 +509,9 @@ impl Model {
             self.links_room(id, Some(from), to.1)?;
         }
         match there {
-            Some(other) if exchanges && linked(other) => self.links_room(other, Some(to), from.1)?,
+            Some(other) if exchanges && linked(other) => {
+                self.links_room(other, Some(to), from.1)?
+            }
             _ => {}
         }
         let now = self.now;
@@ -532,14 +577,23 @@ impl Model {
         Ok(())
     }
 
-    pub(crate) fn set_acl(&mut self, id: Id, access: bool, list: Option<&Acl>) -> Result<(), Refused> {
+    pub(crate) fn set_acl(
+        &mut self,
+        id: Id,
+        access: bool,
+        list: Option<&Acl>,
+    ) -> Result<(), Refused> {
         let inode = self.node(id)?;
         let now = self.now;
         if inode.kind == NodeKind::Symlink {
             return Err("Unsupported");
         }
         if !access && inode.kind != NodeKind::Directory {
-            return if list.is_some() { Err("NotPermitted") } else { Ok(()) };
+            return if list.is_some() {
+                Err("NotPermitted")
+            } else {
+                Ok(())
+            };
         }
         let name = if access { acl::ACCESS } else { acl::DEFAULT };
         let inode = self.at(id);
@@ -569,7 +623,9 @@ impl Model {
             Far::File(bytes) => plain(NodeKind::File, 0o644, epoch, Body::File(bytes.clone())),
             Far::Link(to) => plain(NodeKind::Symlink, 0o777, epoch, Body::Link(to.clone())),
             Far::Dir(entries) => {
-                let entries = entries.iter().map(|(name, far)| (name.clone(), self.graft(far)));
+                let entries = entries
+                    .iter()
+                    .map(|(name, far)| (name.clone(), self.graft(far)));
                 let entries = entries.collect();
                 plain(NodeKind::Directory, 0o755, epoch, Body::Dir(entries))
             }
@@ -594,7 +650,9 @@ impl Model {
         let now = self.now;
         let inode = self.at(id);
         (inode.uid, inode.gid, inode.ctime, inode.made) = (uid, gid, now, true);
-        inode.xattrs.insert(MOUNTED.to_vec(), cid.as_bytes().to_vec());
+        inode
+            .xattrs
+            .insert(MOUNTED.to_vec(), cid.as_bytes().to_vec());
         self.set(dir, name, Some(id));
         Ok(id)
     }
@@ -607,8 +665,7 @@ impl Model {
             Far::Dir(_) => (NodeKind::Directory, false),
             Far::Link(_) => (NodeKind::Symlink, false),
         };
-        if inode.kind == NodeKind::Directory
-            && (inode.xattrs.contains_key(MOUNTED) || !inode.made)
+        if inode.kind == NodeKind::Directory && (inode.xattrs.contains_key(MOUNTED) || !inode.made)
         {
             return Err("Busy");
         }
@@ -631,7 +688,9 @@ impl Model {
         let now = self.now;
         let inode = self.at(id);
         (inode.body, inode.ctime) = (body, now);
-        inode.xattrs.insert(MOUNTED.to_vec(), cid.as_bytes().to_vec());
+        inode
+            .xattrs
+            .insert(MOUNTED.to_vec(), cid.as_bytes().to_vec());
         debug_assert!(is_file || kind == NodeKind::Directory);
         Ok(())
     }

@@ -2,9 +2,9 @@
 
 use cidfs::tree::acl::{Acl, AclEntry, Tag};
 use cidfs::tree::mfs::{Allocate, New, RenameMode, SetAttr, SetTime, Time, XattrMode};
+use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::Rng;
 
 /// The grid of the files in these trees.
 pub(crate) const CHUNK: u64 = 64;
@@ -19,27 +19,113 @@ pub(crate) enum Who {
 
 #[derive(Debug, Clone)]
 pub(crate) enum Op {
-    Make { dir: Who, name: Vec<u8>, new: New, mode: u32, umask: u32, hold: bool },
-    Write { file: Who, at: u64, len: u64, seed: u8, kill: bool },
-    SetAttr { node: Who, set: SetAttr },
-    Allocate { file: Who, what: Allocate, at: u64, len: u64 },
-    Copy { from: Who, from_at: u64, to: Who, at: u64, len: u64 },
-    CopyFar { which: u32, from_at: u64, to: Who, at: u64, len: u64 },
-    Link { node: Who, dir: Who, name: Vec<u8> },
-    Unlink { dir: Who, name: Vec<u8> },
-    Rmdir { dir: Who, name: Vec<u8> },
-    Rename { dir: Who, name: Vec<u8>, to: Who, new: Vec<u8>, mode: RenameMode },
-    SetXattr { node: Who, name: Vec<u8>, len: usize, mode: XattrMode },
-    RemoveXattr { node: Who, name: Vec<u8> },
-    SetAcl { node: Who, access: bool, list: Option<Acl> },
-    Mount { dir: Who, name: Vec<u8>, which: u32 },
-    MountAt { node: Who, which: u32 },
-    Unmount { dir: Who, name: Vec<u8> },
-    Lookup { dir: Who, name: Vec<u8>, hold: bool },
-    Release { pick: u32 },
-    Read { file: Who, at: u64, len: u64 },
-    Seek { file: Who, at: u64 },
-    Cid { node: Who },
+    Make {
+        dir: Who,
+        name: Vec<u8>,
+        new: New,
+        mode: u32,
+        umask: u32,
+        hold: bool,
+    },
+    Write {
+        file: Who,
+        at: u64,
+        len: u64,
+        seed: u8,
+        kill: bool,
+    },
+    SetAttr {
+        node: Who,
+        set: SetAttr,
+    },
+    Allocate {
+        file: Who,
+        what: Allocate,
+        at: u64,
+        len: u64,
+    },
+    Copy {
+        from: Who,
+        from_at: u64,
+        to: Who,
+        at: u64,
+        len: u64,
+    },
+    CopyFar {
+        which: u32,
+        from_at: u64,
+        to: Who,
+        at: u64,
+        len: u64,
+    },
+    Link {
+        node: Who,
+        dir: Who,
+        name: Vec<u8>,
+    },
+    Unlink {
+        dir: Who,
+        name: Vec<u8>,
+    },
+    Rmdir {
+        dir: Who,
+        name: Vec<u8>,
+    },
+    Rename {
+        dir: Who,
+        name: Vec<u8>,
+        to: Who,
+        new: Vec<u8>,
+        mode: RenameMode,
+    },
+    SetXattr {
+        node: Who,
+        name: Vec<u8>,
+        len: usize,
+        mode: XattrMode,
+    },
+    RemoveXattr {
+        node: Who,
+        name: Vec<u8>,
+    },
+    SetAcl {
+        node: Who,
+        access: bool,
+        list: Option<Acl>,
+    },
+    Mount {
+        dir: Who,
+        name: Vec<u8>,
+        which: u32,
+    },
+    MountAt {
+        node: Who,
+        which: u32,
+    },
+    Unmount {
+        dir: Who,
+        name: Vec<u8>,
+    },
+    Lookup {
+        dir: Who,
+        name: Vec<u8>,
+        hold: bool,
+    },
+    Release {
+        pick: u32,
+    },
+    Read {
+        file: Who,
+        at: u64,
+        len: u64,
+    },
+    Seek {
+        file: Who,
+        at: u64,
+    },
+    Cid {
+        node: Who,
+    },
     Compare,
     Sync,
     Checkpoint,
@@ -64,7 +150,11 @@ pub(crate) struct Taste {
 
 fn who(rng: &mut StdRng, likely: fn(u32) -> Who) -> Who {
     let pick = rng.random();
-    if rng.random_ratio(1, 20) { Who::Any(pick) } else { likely(pick) }
+    if rng.random_ratio(1, 20) {
+        Who::Any(pick)
+    } else {
+        likely(pick)
+    }
 }
 
 fn name(rng: &mut StdRng, taste: &Taste) -> Vec<u8> {
@@ -114,12 +204,21 @@ fn new(rng: &mut StdRng) -> New {
 }
 
 fn time(rng: &mut StdRng) -> Option<SetTime> {
-    let time = Time { sec: rng.random_range(-9..1 << 40), nsec: rng.random_range(0..1_000_000_000) };
-    [None, Some(SetTime::Now), Some(SetTime::At(time))].choose(rng).copied().flatten()
+    let time = Time {
+        sec: rng.random_range(-9..1 << 40),
+        nsec: rng.random_range(0..1_000_000_000),
+    };
+    [None, Some(SetTime::Now), Some(SetTime::At(time))]
+        .choose(rng)
+        .copied()
+        .flatten()
 }
 
 fn attr(rng: &mut StdRng) -> SetAttr {
-    let mut set = SetAttr { kill_privileges: rng.random(), ..SetAttr::default() };
+    let mut set = SetAttr {
+        kill_privileges: rng.random(),
+        ..SetAttr::default()
+    };
     for _ in 0..rng.random_range(1..3) {
         match rng.random_range(0..6) {
             0 => set.mode = Some(rng.random_range(0..0o10000)),
@@ -182,18 +281,42 @@ pub(crate) fn op(rng: &mut StdRng, taste: &Taste) -> Op {
     }
     match rng.random_range(0..100) {
         0..16 => {
-            let (mode, umask) = (rng.random_range(0..0o10000), [0, 0o022, 0o077][rng.random_range(0..3)]);
+            let (mode, umask) = (
+                rng.random_range(0..0o10000),
+                [0, 0o022, 0o077][rng.random_range(0..3)],
+            );
             let (dir, name) = (who(rng, Who::Dir), name(rng, taste));
-            Op::Make { dir, name, new: new(rng), mode, umask, hold: rng.random_ratio(1, 5) }
+            Op::Make {
+                dir,
+                name,
+                new: new(rng),
+                mode,
+                umask,
+                hold: rng.random_ratio(1, 5),
+            }
         }
         16..34 => {
             let (file, at, len) = (who(rng, Who::File), place(rng), len(rng));
-            Op::Write { file, at, len, seed: rng.random(), kill: rng.random_ratio(1, 4) }
+            Op::Write {
+                file,
+                at,
+                len,
+                seed: rng.random(),
+                kill: rng.random_ratio(1, 4),
+            }
         }
-        34..44 => Op::SetAttr { node: who(rng, Who::File), set: attr(rng) },
+        34..44 => Op::SetAttr {
+            node: who(rng, Who::File),
+            set: attr(rng),
+        },
         44..50 => {
             let (file, what) = (who(rng, Who::File), allocate(rng));
-            Op::Allocate { file, what, at: place(rng), len: len(rng) }
+            Op::Allocate {
+                file,
+                what,
+                at: place(rng),
+                len: len(rng),
+            }
         }
         50..56 => {
             let (from, to) = (who(rng, Who::File), who(rng, Who::File));
@@ -202,11 +325,27 @@ pub(crate) fn op(rng: &mut StdRng, taste: &Taste) -> Op {
                 // Off the grid leaves are shared as they are, which is another tree.
                 (from_at, at) = (from_at / CHUNK * CHUNK, at / CHUNK * CHUNK);
             }
-            Op::Copy { from, from_at, to, at, len }
+            Op::Copy {
+                from,
+                from_at,
+                to,
+                at,
+                len,
+            }
         }
-        56..62 => Op::Link { node: who(rng, Who::File), dir: who(rng, Who::Dir), name: name(rng, taste) },
-        62..68 => Op::Unlink { dir: who(rng, Who::Dir), name: name(rng, taste) },
-        68..71 => Op::Rmdir { dir: who(rng, Who::Dir), name: name(rng, taste) },
+        56..62 => Op::Link {
+            node: who(rng, Who::File),
+            dir: who(rng, Who::Dir),
+            name: name(rng, taste),
+        },
+        62..68 => Op::Unlink {
+            dir: who(rng, Who::Dir),
+            name: name(rng, taste),
+        },
+        68..71 => Op::Rmdir {
+            dir: who(rng, Who::Dir),
+            name: name(rng, taste),
+        },
         71..81 => {
             let mode = match rng.random_range(0..5) {
                 0 => RenameMode::NoReplace,
@@ -214,7 +353,13 @@ pub(crate) fn op(rng: &mut StdRng, taste: &Taste) -> Op {
                 _ => RenameMode::Replace,
             };
             let (dir, old) = (who(rng, Who::Dir), name(rng, taste));
-            Op::Rename { dir, name: old, to: who(rng, Who::Dir), new: name(rng, taste), mode }
+            Op::Rename {
+                dir,
+                name: old,
+                to: who(rng, Who::Dir),
+                new: name(rng, taste),
+                mode,
+            }
         }
         81..84 => {
             let mode = match rng.random_range(0..5) {
@@ -222,19 +367,51 @@ pub(crate) fn op(rng: &mut StdRng, taste: &Taste) -> Op {
                 1 => XattrMode::Replace,
                 _ => XattrMode::Set,
             };
-            let len = if rng.random_ratio(1, 12) { 40 << 10 } else { rng.random_range(0..40) };
-            Op::SetXattr { node: who(rng, Who::Any), name: xattr_name(rng), len, mode }
+            let len = if rng.random_ratio(1, 12) {
+                40 << 10
+            } else {
+                rng.random_range(0..40)
+            };
+            Op::SetXattr {
+                node: who(rng, Who::Any),
+                name: xattr_name(rng),
+                len,
+                mode,
+            }
         }
-        84 => Op::RemoveXattr { node: who(rng, Who::Any), name: xattr_name(rng) },
-        85 => Op::SetAcl { node: who(rng, Who::Any), access: rng.random(), list: acl(rng) },
+        84 => Op::RemoveXattr {
+            node: who(rng, Who::Any),
+            name: xattr_name(rng),
+        },
+        85 => Op::SetAcl {
+            node: who(rng, Who::Any),
+            access: rng.random(),
+            list: acl(rng),
+        },
         86..92 if taste.far => match rng.random_range(0..7) {
-            0..2 => Op::Mount { dir: who(rng, Who::Dir), name: name(rng, taste), which: rng.random() },
-            2..4 => Op::MountAt { node: who(rng, Who::Any), which: rng.random() },
-            4..6 => Op::Unmount { dir: who(rng, Who::Dir), name: name(rng, taste) },
+            0..2 => Op::Mount {
+                dir: who(rng, Who::Dir),
+                name: name(rng, taste),
+                which: rng.random(),
+            },
+            2..4 => Op::MountAt {
+                node: who(rng, Who::Any),
+                which: rng.random(),
+            },
+            4..6 => Op::Unmount {
+                dir: who(rng, Who::Dir),
+                name: name(rng, taste),
+            },
             _ => {
                 let (which, to) = (rng.random(), who(rng, Who::File));
                 let (from_at, at, len) = (place(rng) / 2, place(rng), len(rng) * 2);
-                Op::CopyFar { which, from_at, to, at, len }
+                Op::CopyFar {
+                    which,
+                    from_at,
+                    to,
+                    at,
+                    len,
+                }
             }
         },
         86..90 => Op::Lookup {
@@ -243,8 +420,17 @@ pub(crate) fn op(rng: &mut StdRng, taste: &Taste) -> Op {
             hold: rng.random_ratio(1, 3),
         },
         90..94 => Op::Release { pick: rng.random() },
-        94..97 => Op::Read { file: who(rng, Who::File), at: place(rng), len: len(rng) },
-        97..99 => Op::Seek { file: who(rng, Who::File), at: place(rng) },
-        _ => Op::Cid { node: who(rng, Who::Any) },
+        94..97 => Op::Read {
+            file: who(rng, Who::File),
+            at: place(rng),
+            len: len(rng),
+        },
+        97..99 => Op::Seek {
+            file: who(rng, Who::File),
+            at: place(rng),
+        },
+        _ => Op::Cid {
+            node: who(rng, Who::Any),
+        },
     }
 }

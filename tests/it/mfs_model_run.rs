@@ -11,7 +11,8 @@ use cidfs::testing::dag::Dag;
 use cidfs::tree::TreeError;
 use cidfs::tree::acl;
 use cidfs::tree::mfs::{
-    Caller, Checkpointed, CopySource, Mfs, NodeAttr, NodeId, NodeKind, Origin, Seek, SetAttr, XattrMode,
+    Caller, Checkpointed, CopySource, Mfs, NodeAttr, NodeId, NodeKind, Origin, Seek, SetAttr,
+    XattrMode,
 };
 use cidfs::unixfs::Reader;
 use rand::rngs::StdRng;
@@ -24,7 +25,11 @@ use crate::mfs_model_ops::{Op, Who};
 use crate::mfs_sim::Sim;
 
 pub(crate) const WHO: (u32, u32) = (3, 4);
-const CALLER: Caller = Caller { uid: WHO.0, gid: WHO.1, origin: Origin(0) };
+const CALLER: Caller = Caller {
+    uid: WHO.0,
+    gid: WHO.1,
+    origin: Origin(0),
+};
 /// More nodes than these are not made.
 const NODES_MAX: usize = 70;
 
@@ -41,11 +46,17 @@ pub(crate) struct Run {
 /// The name of an error's variant.
 fn variant(error: &TreeError) -> String {
     let text = format!("{error:?}");
-    text.split(|c: char| !c.is_alphanumeric()).next().unwrap().to_owned()
+    text.split(|c: char| !c.is_alphanumeric())
+        .next()
+        .unwrap()
+        .to_owned()
 }
 
 /// Both succeed, or fail alike.
-fn alike<A, B>(want: Result<A, Refused>, got: Result<B, TreeError>) -> Result<Option<(A, B)>, String> {
+fn alike<A, B>(
+    want: Result<A, Refused>,
+    got: Result<B, TreeError>,
+) -> Result<Option<(A, B)>, String> {
     match (want, got) {
         (Ok(want), Ok(got)) => Ok(Some((want, got))),
         (Err(want), Err(got)) if variant(&got) == want => Ok(None),
@@ -65,7 +76,12 @@ fn same<T: PartialEq + std::fmt::Debug>(what: &str, want: &T, got: &T) -> Result
 fn bytes_of(seed: u8, len: u64) -> Vec<u8> {
     // Some are zeros, which is what holes read as.
     let step = seed % 5;
-    (0..len).map(|at| seed.wrapping_mul(step).wrapping_add((at as u8).wrapping_mul(step))).collect()
+    (0..len)
+        .map(|at| {
+            seed.wrapping_mul(step)
+                .wrapping_add((at as u8).wrapping_mul(step))
+        })
+        .collect()
 }
 
 /// Content from elsewhere, of layouts that are not made here.
@@ -109,9 +125,13 @@ fn far_content(dag: &mut Dag) -> Vec<(Cid, Far)> {
     let mut entries: Vec<(&str, Cid)> = names.iter().map(|name| (&**name, small.0)).collect();
     entries.sort_unstable();
     let wide = dag.directory(&entries);
-    let far_wide = names.iter().map(|n| (name(n), Far::File(small.1.clone()))).collect();
-    let mut all: Vec<(Cid, Far)> =
-        [odd, small, native, large, deep].map(|(cid, bytes)| (cid, Far::File(bytes))).into();
+    let far_wide = names
+        .iter()
+        .map(|n| (name(n), Far::File(small.1.clone())))
+        .collect();
+    let mut all: Vec<(Cid, Far)> = [odd, small, native, large, deep]
+        .map(|(cid, bytes)| (cid, Far::File(bytes)))
+        .into();
     all.push((link, Far::Link(name("where/to"))));
     all.push((root, Far::Dir(far_root)));
     all.push((wide, Far::Dir(far_wide)));
@@ -122,15 +142,27 @@ impl Run {
     pub(crate) fn new(sim: Sim, seed: u64) -> Self {
         let mut dag = Dag::default();
         let far = far_content(&mut dag);
-        dag.blocks.into_iter().for_each(|block| sim.place.source.insert(block));
+        dag.blocks
+            .into_iter()
+            .for_each(|block| sim.place.source.insert(block));
         let model = Model::new(sim.clock.time());
         let (rng, cookies) = (StdRng::seed_from_u64(seed), HashMap::new());
-        Self { sim: Some(sim), model, rng, far, cookies, beside: None }
+        Self {
+            sim: Some(sim),
+            model,
+            rng,
+            far,
+            cookies,
+            beside: None,
+        }
     }
 
     /// Goes on with a tree that is as `model` says.
     pub(crate) fn resume(sim: Sim, model: Model, seed: u64) -> Self {
-        Self { model, ..Self::new(sim, seed) }
+        Self {
+            model,
+            ..Self::new(sim, seed)
+        }
     }
 
     pub(crate) fn into_sim(self) -> Sim {
@@ -159,13 +191,22 @@ impl Run {
             Who::File(_) => kind == NodeKind::File,
         };
         let (Who::Any(pick) | Who::Dir(pick) | Who::File(pick)) = who;
-        let nodes = self.model.nodes.iter().filter(|(_, inode)| fits(inode.kind));
+        let nodes = self
+            .model
+            .nodes
+            .iter()
+            .filter(|(_, inode)| fits(inode.kind));
         let ids: Vec<Id> = nodes.map(|(id, _)| *id).collect();
-        ids.get(pick as usize % ids.len().max(1)).copied().unwrap_or(ROOT)
+        ids.get(pick as usize % ids.len().max(1))
+            .copied()
+            .unwrap_or(ROOT)
     }
 
     /// The number of a node, which is looked up on a way to it as the kernel does.
-    fn reach(&mut self, id: Id) -> Pin<Box<dyn Future<Output = Result<NodeId, String>> + Send + '_>> {
+    fn reach(
+        &mut self,
+        id: Id,
+    ) -> Pin<Box<dyn Future<Output = Result<NodeId, String>> + Send + '_>> {
         Box::pin(async move {
             let names = self.model.names(id);
             let Some((dir, name)) = names.choose(&mut self.rng).cloned() else {
@@ -180,7 +221,13 @@ impl Run {
 
     /// Numbers stay.
     fn number(&mut self, id: Id, number: NodeId) -> Result<NodeId, String> {
-        let known = *self.model.nodes.get_mut(&id).unwrap().number.get_or_insert(number);
+        let known = *self
+            .model
+            .nodes
+            .get_mut(&id)
+            .unwrap()
+            .number
+            .get_or_insert(number);
         same("the number of a node", &known, &number)?;
         Ok(number)
     }
@@ -188,7 +235,9 @@ impl Run {
     /// Runs all of them.
     pub(crate) async fn all(&mut self, ops: &[Op]) -> Result<(), String> {
         for (count, op) in ops.iter().enumerate() {
-            self.step(op).await.map_err(|why| format!("operation {count}, {op:?}: {why}"))?;
+            self.step(op)
+                .await
+                .map_err(|why| format!("operation {count}, {op:?}: {why}"))?;
         }
         self.end_beside().await?;
         self.compare().await
@@ -196,7 +245,11 @@ impl Run {
 
     async fn end_beside(&mut self) -> Result<(), String> {
         match self.beside.take() {
-            Some(task) => task.await.unwrap().map(drop).map_err(|error| error.to_string()),
+            Some(task) => task
+                .await
+                .unwrap()
+                .map(drop)
+                .map_err(|error| error.to_string()),
             None => Ok(()),
         }
     }
@@ -205,7 +258,12 @@ impl Run {
         match op {
             Op::Compare => self.compare().await,
             Op::Sync => self.mfs().sync().map_err(|error| error.to_string()),
-            Op::Checkpoint => self.mfs().checkpoint().await.map(drop).map_err(|e| e.to_string()),
+            Op::Checkpoint => self
+                .mfs()
+                .checkpoint()
+                .await
+                .map(drop)
+                .map_err(|e| e.to_string()),
             Op::CheckpointBeside => {
                 self.end_beside().await?;
                 let mfs = self.mfs();
@@ -235,23 +293,40 @@ impl Run {
                 let want = self.model.rmdir(dir, name);
                 alike(want, self.mfs().rmdir(CALLER, node, name).await).map(drop)
             }
-            Op::Make { .. } | Op::Link { .. } | Op::Unlink { .. } | Op::Rmdir { .. } => self.names(op).await,
-            Op::Rename { dir, name, to, new, mode } => {
+            Op::Make { .. } | Op::Link { .. } | Op::Unlink { .. } | Op::Rmdir { .. } => {
+                self.names(op).await
+            }
+            Op::Rename {
+                dir,
+                name,
+                to,
+                new,
+                mode,
+            } => {
                 let (from, from_node) = self.dir(*dir).await?;
                 let (to, to_node) = self.dir(*to).await?;
                 let want = self.model.rename((from, name), (to, new), *mode);
-                let got = self.mfs().rename(CALLER, (from_node, name), (to_node, new), *mode).await;
+                let got = self
+                    .mfs()
+                    .rename(CALLER, (from_node, name), (to_node, new), *mode)
+                    .await;
                 alike(want, got).map(drop)
             }
-            Op::Write { .. } | Op::Allocate { .. } | Op::Copy { .. } | Op::CopyFar { .. } => self.content(op).await,
+            Op::Write { .. } | Op::Allocate { .. } | Op::Copy { .. } | Op::CopyFar { .. } => {
+                self.content(op).await
+            }
             Op::SetAttr { node, set } => self.set_attr(*node, set).await,
-            Op::SetXattr { .. } | Op::RemoveXattr { .. } | Op::SetAcl { .. } => self.attributes(op).await,
+            Op::SetXattr { .. } | Op::RemoveXattr { .. } | Op::SetAcl { .. } => {
+                self.attributes(op).await
+            }
             Op::Mount { .. } | Op::MountAt { .. } | Op::Unmount { .. } => self.mounts(op).await,
             Op::Lookup { dir, name, hold } => self.lookup(*dir, name, *hold).await,
             Op::Release { pick } => {
                 let held = self.model.nodes.iter().filter(|(_, inode)| inode.held > 0);
                 let held: Vec<Id> = held.map(|(id, _)| *id).collect();
-                let Some(id) = held.get(*pick as usize % held.len().max(1)).copied() else { return Ok(()) };
+                let Some(id) = held.get(*pick as usize % held.len().max(1)).copied() else {
+                    return Ok(());
+                };
                 let number = self.reach(id).await?;
                 self.model.release(id);
                 self.mfs().release(number, 1);
@@ -269,17 +344,32 @@ impl Run {
     /// What was shown of a node that was just made or changed.
     fn shown(&mut self, id: Id, got: NodeAttr) -> Result<(), String> {
         let number = self.number(id, got.node)?;
-        same("attributes", &self.model.nodes[&id].attr(number), &self.model.plain(id, got))
+        same(
+            "attributes",
+            &self.model.nodes[&id].attr(number),
+            &self.model.plain(id, got),
+        )
     }
 
     async fn names(&mut self, op: &Op) -> Result<(), String> {
         let mfs = self.mfs();
         match op {
-            Op::Make { dir, name, new, mode, umask, hold } => {
+            Op::Make {
+                dir,
+                name,
+                new,
+                mode,
+                umask,
+                hold,
+            } => {
                 let (dir, node) = self.dir(*dir).await?;
                 let want = self.model.make(WHO, (dir, name), new, (*mode, *umask));
-                let got = mfs.make(CALLER, node, name, new.clone(), *mode, *umask, *hold).await;
-                let Some((id, got)) = alike(want, got)? else { return Ok(()) };
+                let got = mfs
+                    .make(CALLER, node, name, new.clone(), *mode, *umask, *hold)
+                    .await;
+                let Some((id, got)) = alike(want, got)? else {
+                    return Ok(());
+                };
                 self.model.nodes.get_mut(&id).unwrap().held += u64::from(*hold);
                 self.shown(id, got)
             }
@@ -289,16 +379,26 @@ impl Run {
                 let (dir, parent) = self.dir(*dir).await?;
                 let want = self.model.link(id, dir, name);
                 let got = mfs.link(CALLER, number, parent, name, false).await;
-                let Some((_, got)) = alike(want, got)? else { return Ok(()) };
+                let Some((_, got)) = alike(want, got)? else {
+                    return Ok(());
+                };
                 self.shown(id, got)
             }
             Op::Unlink { dir, name } => {
                 let (dir, node) = self.dir(*dir).await?;
-                alike(self.model.unlink(dir, name), mfs.unlink(CALLER, node, name).await).map(drop)
+                alike(
+                    self.model.unlink(dir, name),
+                    mfs.unlink(CALLER, node, name).await,
+                )
+                .map(drop)
             }
             Op::Rmdir { dir, name } => {
                 let (dir, node) = self.dir(*dir).await?;
-                alike(self.model.rmdir(dir, name), mfs.rmdir(CALLER, node, name).await).map(drop)
+                alike(
+                    self.model.rmdir(dir, name),
+                    mfs.rmdir(CALLER, node, name).await,
+                )
+                .map(drop)
             }
             other => panic!("{other:?}"),
         }
@@ -307,7 +407,13 @@ impl Run {
     async fn content(&mut self, op: &Op) -> Result<(), String> {
         let mfs = self.mfs();
         match op {
-            Op::Write { file, at, len, seed, kill } => {
+            Op::Write {
+                file,
+                at,
+                len,
+                seed,
+                kill,
+            } => {
                 let (id, node) = self.dir(*file).await?;
                 let data = bytes_of(*seed, *len);
                 let want = self.model.write(id, *at, &data, *kill);
@@ -317,24 +423,46 @@ impl Run {
                     None => Ok(()),
                 }
             }
-            Op::Allocate { file, what, at, len } => {
+            Op::Allocate {
+                file,
+                what,
+                at,
+                len,
+            } => {
                 let (id, node) = self.dir(*file).await?;
                 let want = self.model.allocate(id, *what, *at, *len);
                 alike(want, mfs.allocate(CALLER, node, *what, *at, *len).await).map(drop)
             }
-            Op::Copy { from, from_at, to, at, len } => {
+            Op::Copy {
+                from,
+                from_at,
+                to,
+                at,
+                len,
+            } => {
                 let (from, from_node) = self.dir(*from).await?;
                 let (to, to_node) = self.dir(*to).await?;
-                let source = self.model.node(from).and_then(|inode| inode.bytes().cloned());
+                let source = self
+                    .model
+                    .node(from)
+                    .and_then(|inode| inode.bytes().cloned());
                 let want = self.copied(source, *from_at, to, *at, *len);
                 let source = CopySource::Node(from_node);
-                let got = mfs.copy_range(CALLER, source, *from_at, to_node, *at, *len).await;
+                let got = mfs
+                    .copy_range(CALLER, source, *from_at, to_node, *at, *len)
+                    .await;
                 match alike(want, got)? {
                     Some((want, got)) => same("bytes copied", &want, &got),
                     None => Ok(()),
                 }
             }
-            Op::CopyFar { which, from_at, to, at, len } => {
+            Op::CopyFar {
+                which,
+                from_at,
+                to,
+                at,
+                len,
+            } => {
                 let (to, to_node) = self.dir(*to).await?;
                 let (cid, far) = self.far[*which as usize % self.far.len()].clone();
                 let source = match far {
@@ -343,7 +471,9 @@ impl Run {
                 };
                 let want = self.copied(source, *from_at, to, *at, *len);
                 let source = CopySource::Content(cid);
-                let got = mfs.copy_range(CALLER, source, *from_at, to_node, *at, *len).await;
+                let got = mfs
+                    .copy_range(CALLER, source, *from_at, to_node, *at, *len)
+                    .await;
                 alike(want, got).map(drop)
             }
             other => panic!("{other:?}"),
@@ -377,7 +507,12 @@ impl Run {
     async fn attributes(&mut self, op: &Op) -> Result<(), String> {
         let mfs = self.mfs();
         match op {
-            Op::SetXattr { node, name, len, mode } => {
+            Op::SetXattr {
+                node,
+                name,
+                len,
+                mode,
+            } => {
                 let (id, node) = self.dir(*node).await?;
                 let value = vec![b'v'; *len];
                 let want = self.model.set_xattr(id, name, &value, *mode);
@@ -392,8 +527,12 @@ impl Run {
                 let (id, node) = self.dir(*node).await?;
                 let want = self.model.set_acl(id, *access, list.as_ref());
                 let name = if *access { acl::ACCESS } else { acl::DEFAULT };
-                let value = list.as_ref().map_or_else(|| vec![2, 0, 0, 0], |list| list.encode());
-                let got = mfs.set_xattr(CALLER, node, name, &value, XattrMode::Set).await;
+                let value = list
+                    .as_ref()
+                    .map_or_else(|| vec![2, 0, 0, 0], |list| list.encode());
+                let got = mfs
+                    .set_xattr(CALLER, node, name, &value, XattrMode::Set)
+                    .await;
                 alike(want, got).map(drop)
             }
             other => panic!("{other:?}"),
@@ -408,7 +547,9 @@ impl Run {
                 let (cid, far) = self.far[*which as usize % self.far.len()].clone();
                 let want = self.model.mount(WHO, (dir, name), (&far, &cid.to_string()));
                 let got = mfs.mount(CALLER, node, name, &cid).await;
-                let Some((id, got)) = alike(want, got)? else { return Ok(()) };
+                let Some((id, got)) = alike(want, got)? else {
+                    return Ok(());
+                };
                 self.shown(id, got)
             }
             Op::MountAt { node, which } => {
@@ -431,11 +572,16 @@ impl Run {
     async fn lookup(&mut self, who: Who, name: &[u8], hold: bool) -> Result<(), String> {
         let (dir, node) = self.dir(who).await?;
         let want = match name.len() {
-            0..256 => self.model.find(dir, name).and_then(|found| found.ok_or("NotFound")),
+            0..256 => self
+                .model
+                .find(dir, name)
+                .and_then(|found| found.ok_or("NotFound")),
             _ => Err("NameTooLong"),
         };
         let got = self.mfs().lookup(node, name, hold).await;
-        let Some((id, got)) = alike(want, got)? else { return Ok(()) };
+        let Some((id, got)) = alike(want, got)? else {
+            return Ok(());
+        };
         self.model.nodes.get_mut(&id).unwrap().held += u64::from(hold);
         self.shown(id, got)
     }
@@ -448,14 +594,18 @@ impl Run {
                 let mut out = vec![0xaa; *len as usize];
                 let want = self.model.node(id).and_then(|inode| inode.bytes());
                 let got = mfs.read(node, *at, &mut out).await;
-                let Some((bytes, got)) = alike(want, got)? else { return Ok(()) };
+                let Some((bytes, got)) = alike(want, got)? else {
+                    return Ok(());
+                };
                 let end = bytes.len().min((at + len) as usize);
                 let want = &bytes[(*at as usize).min(end)..end];
                 same("the bytes read", &want, &&out[..got])
             }
             Op::Seek { file, at } => {
                 let (id, node) = self.dir(*file).await?;
-                let Ok(bytes) = self.model.node(id).and_then(|inode| inode.bytes()) else { return Ok(()) };
+                let Ok(bytes) = self.model.node(id).and_then(|inode| inode.bytes()) else {
+                    return Ok(());
+                };
                 seek(&mfs, node, *at, bytes).await
             }
             Op::Cid { node } => {
@@ -466,11 +616,18 @@ impl Run {
                 }
                 let cid = mfs.cid(node).await.map_err(|error| error.to_string())?;
                 let (Body::File(bytes), Some(cid)) = (&inode.body, cid) else {
-                    return same("whether there is a CID", &!matches!(inode.body, Body::Special), &cid.is_some());
+                    return same(
+                        "whether there is a CID",
+                        &!matches!(inode.body, Body::Special),
+                        &cid.is_some(),
+                    );
                 };
                 let mut out = vec![0; bytes.len()];
                 let reader = Reader::new(self.sim().blocks.clone());
-                let read = reader.read(&cid, 0, &mut out).await.map_err(|error| error.to_string())?;
+                let read = reader
+                    .read(&cid, 0, &mut out)
+                    .await
+                    .map_err(|error| error.to_string())?;
                 same("the length by its CID", &bytes.len(), &read)?;
                 same("the bytes by its CID", bytes, &out)
             }
@@ -484,10 +641,16 @@ impl Run {
         let mut open = vec![(ROOT, NodeId::ROOT, "/".to_owned())];
         self.same_node(ROOT, NodeId::ROOT).await?;
         while let Some((dir, node, path)) = open.pop() {
-            for (name, child, number) in self.entries(dir, node).await.map_err(|e| format!("{path}: {e}"))? {
+            for (name, child, number) in self
+                .entries(dir, node)
+                .await
+                .map_err(|e| format!("{path}: {e}"))?
+            {
                 let path = format!("{path}{}/", name.escape_ascii());
                 if seen.insert(child) {
-                    self.same_node(child, number).await.map_err(|e| format!("{path}: {e}"))?;
+                    self.same_node(child, number)
+                        .await
+                        .map_err(|e| format!("{path}: {e}"))?;
                 }
                 if self.model.nodes[&child].kind == NodeKind::Directory {
                     same("the parent", &Some(node), &self.mfs().parent(number))?;
@@ -495,25 +658,45 @@ impl Run {
                 }
             }
         }
-        let orphans = self.model.nodes.iter().filter(|(_, inode)| inode.nlink == 0);
-        let orphans: Vec<(Id, NodeId)> = orphans.map(|(id, inode)| (*id, inode.number.unwrap())).collect();
+        let orphans = self
+            .model
+            .nodes
+            .iter()
+            .filter(|(_, inode)| inode.nlink == 0);
+        let orphans: Vec<(Id, NodeId)> = orphans
+            .map(|(id, inode)| (*id, inode.number.unwrap()))
+            .collect();
         for (id, number) in orphans {
-            self.same_node(id, number).await.map_err(|e| format!("unlinked {id}: {e}"))?;
+            self.same_node(id, number)
+                .await
+                .map_err(|e| format!("unlinked {id}: {e}"))?;
         }
         self.mfs().check_sound()
     }
 
     /// Lists a directory page by page.
-    async fn entries(&mut self, dir: Id, node: NodeId) -> Result<Vec<(Vec<u8>, Id, NodeId)>, String> {
+    async fn entries(
+        &mut self,
+        dir: Id,
+        node: NodeId,
+    ) -> Result<Vec<(Vec<u8>, Id, NodeId)>, String> {
         let want = self.model.dir(dir).unwrap().clone();
         let mut found = Vec::new();
         let mut cookie = 0;
         loop {
             let limit = self.rng.random_range(1..9);
-            let page = self.mfs().readdir(node, cookie, limit).await.map_err(|e| e.to_string())?;
+            let page = self
+                .mfs()
+                .readdir(node, cookie, limit)
+                .await
+                .map_err(|e| e.to_string())?;
             let Some(last) = page.last() else { break };
             if page.len() > limit || last.cookie <= cookie {
-                return Err(format!("a page of {} from {cookie} to {}", page.len(), last.cookie));
+                return Err(format!(
+                    "a page of {} from {cookie} to {}",
+                    page.len(),
+                    last.cookie
+                ));
             }
             cookie = last.cookie;
             for entry in page {
@@ -525,7 +708,11 @@ impl Run {
                 };
                 let number = self.number(*id, entry.attr.node)?;
                 let attr = self.model.nodes[id].attr(number);
-                same("attributes in a listing", &attr, &self.model.plain(*id, entry.attr))?;
+                same(
+                    "attributes in a listing",
+                    &attr,
+                    &self.model.plain(*id, entry.attr),
+                )?;
                 found.push((name, *id, number));
             }
         }
@@ -543,7 +730,10 @@ impl Run {
         match &inode.body {
             Body::File(bytes) => {
                 let mut out = vec![0xaa; bytes.len() + 3];
-                let read = mfs.read(number, 0, &mut out).await.map_err(|error| error.to_string())?;
+                let read = mfs
+                    .read(number, 0, &mut out)
+                    .await
+                    .map_err(|error| error.to_string())?;
                 same("the length read", &bytes.len(), &read)?;
                 same("the bytes", &&bytes[..], &&out[..read])?;
             }
@@ -555,10 +745,16 @@ impl Run {
         }
         let listed = mfs.list_xattr(number).map_err(|error| error.to_string())?;
         let listed: Vec<Vec<u8>> = listed.iter().map(|name| name.to_vec()).collect();
-        let want = inode.xattrs.keys().filter(|name| !name.starts_with(b"cidfs."));
+        let want = inode
+            .xattrs
+            .keys()
+            .filter(|name| !name.starts_with(b"cidfs."));
         same("the names of attributes", &want.cloned().collect(), &listed)?;
         for (name, value) in &inode.xattrs {
-            let got = mfs.get_xattr(number, name).await.map_err(|error| error.to_string())?;
+            let got = mfs
+                .get_xattr(number, name)
+                .await
+                .map_err(|error| error.to_string())?;
             same("an attribute", &&value[..], &&got[..])?;
         }
         Ok(())
@@ -572,7 +768,11 @@ async fn seek(mfs: &Mfs, node: NodeId, at: u64, bytes: &[u8]) -> Result<(), Stri
     let hole = mfs.seek(node, at, Seek::Hole).await;
     if at >= end {
         let none = |found: &Result<u64, TreeError>| matches!(found, Err(TreeError::NoSuchPosition));
-        return same("seeking behind the end", &(true, true), &(none(&data), none(&hole)));
+        return same(
+            "seeking behind the end",
+            &(true, true),
+            &(none(&data), none(&hole)),
+        );
     }
     let data = match data {
         Ok(data) => data,
@@ -580,7 +780,9 @@ async fn seek(mfs: &Mfs, node: NodeId, at: u64, bytes: &[u8]) -> Result<(), Stri
         Err(error) => return Err(error.to_string()),
     };
     let hole = hole.map_err(|error| error.to_string())?;
-    let zeros = bytes[at as usize..data.max(at) as usize].iter().all(|byte| *byte == 0);
+    let zeros = bytes[at as usize..data.max(at) as usize]
+        .iter()
+        .all(|byte| *byte == 0);
     let sound = data >= at && hole >= at && (data == at || hole == at) && hole <= end;
     same("what is before the data", &(true, true), &(zeros, sound))
 }

@@ -49,8 +49,16 @@ impl Plan {
             names: [5, 14, 30][rng.random_range(0..3)],
         };
         let old = rng.random_ratio(1, 3);
-        let profile = if old { Profile::UnixfsV0_2015 } else { Profile::UnixfsV1_2025 };
-        let form = FileForm { chunk_bytes: CHUNK as usize, links_max: 3, ..FileForm::from(profile) };
+        let profile = if old {
+            Profile::UnixfsV0_2015
+        } else {
+            Profile::UnixfsV1_2025
+        };
+        let form = FileForm {
+            chunk_bytes: CHUNK as usize,
+            links_max: 3,
+            ..FileForm::from(profile)
+        };
         let rules = DirRules {
             threshold_bytes: [200, 500][rng.random_range(0..2)],
             fanout: 8,
@@ -69,12 +77,21 @@ impl Plan {
             max_file_links: 3,
             max_hamt_fanout: 8,
             hamt_threshold_bytes: rules.threshold_bytes,
-            size_estimate: if old { SizeEstimate::Links } else { SizeEstimate::Block },
+            size_estimate: if old {
+                SizeEstimate::Links
+            } else {
+                SizeEstimate::Block
+            },
             recursive: true,
             hidden: true,
             ..AddOptions::from_profile(profile)
         };
-        Self { seed, taste, options, add }
+        Self {
+            seed,
+            taste,
+            options,
+            add,
+        }
     }
 
     fn ops(&self, count: u64) -> Vec<Op> {
@@ -85,7 +102,9 @@ impl Plan {
     async fn run(&self, ops: &[Op]) -> Result<(), String> {
         let sim = Sim::new(self.options.clone()).await;
         let mut run = Run::new(sim, self.seed);
-        let done = AssertUnwindSafe(self.run_all(&mut run, ops)).catch_unwind().await;
+        let done = AssertUnwindSafe(self.run_all(&mut run, ops))
+            .catch_unwind()
+            .await;
         done.unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().cloned();
             Err(format!("panicked: {}", text.unwrap_or_default()))
@@ -94,12 +113,20 @@ impl Plan {
 
     async fn run_all(&self, run: &mut Run, ops: &[Op]) -> Result<(), String> {
         run.all(ops).await?;
-        let made = run.sim().mfs.checkpoint().await.map_err(|error| error.to_string())?;
+        let made = run
+            .sim()
+            .mfs
+            .checkpoint()
+            .await
+            .map_err(|error| error.to_string())?;
         run.compare().await?;
         if !self.taste.far {
             let built = built(&run.model, &self.add);
             if built != made.root {
-                return Err(format!("the checkpoint is {}, and the builder makes {built}", made.root));
+                return Err(format!(
+                    "the checkpoint is {}, and the builder makes {built}",
+                    made.root
+                ));
             }
         }
         run.sim().mfs.close().await;
@@ -164,7 +191,10 @@ fn number(name: &str, default: u64) -> u64 {
 
 #[test]
 fn random_operations_do_what_the_model_says() {
-    let (ops, first) = (number("CIDFS_MODEL_OPS", 8000), number("CIDFS_MODEL_SEED", 1));
+    let (ops, first) = (
+        number("CIDFS_MODEL_OPS", 8000),
+        number("CIDFS_MODEL_SEED", 1),
+    );
     let runtime = runtime();
     let begun = Instant::now();
     for seed in first..first + ops.div_ceil(OPS_A_TREE) {
@@ -176,8 +206,14 @@ fn random_operations_do_what_the_model_says() {
             for op in &few {
                 println!("    {op:?}");
             }
-            panic!("CIDFS_MODEL_SEED={seed}: {why}\nwith {} operations: {again:?}", few.len());
+            panic!(
+                "CIDFS_MODEL_SEED={seed}: {why}\nwith {} operations: {again:?}",
+                few.len()
+            );
         }
     }
-    println!("{ops} operations from seed {first} in {:?}", begun.elapsed());
+    println!(
+        "{ops} operations from seed {first} in {:?}",
+        begun.elapsed()
+    );
 }

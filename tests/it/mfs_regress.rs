@@ -7,9 +7,7 @@ use bytes::Bytes;
 use cidfs::block::Cid;
 use cidfs::testing::dag::Dag;
 use cidfs::tree::TreeError;
-use cidfs::tree::mfs::{
-    CopySource, MfsOptions, New, NodeId, RenameMode, SetAttr, XattrMode,
-};
+use cidfs::tree::mfs::{CopySource, MfsOptions, New, NodeId, RenameMode, SetAttr, XattrMode};
 use cidfs::unixfs::file_update::FileForm;
 use cidfs::unixfs::profile::Profile;
 
@@ -32,7 +30,12 @@ fn content(world: &World) -> Cid {
 async fn node(world: &World, path: &str) -> NodeId {
     let mut at = ROOT;
     for name in path.split('/') {
-        at = world.mfs.lookup(at, name.as_bytes(), false).await.unwrap().node;
+        at = world
+            .mfs
+            .lookup(at, name.as_bytes(), false)
+            .await
+            .unwrap()
+            .node;
     }
     at
 }
@@ -49,9 +52,18 @@ async fn same_after_a_checkpoint(world: World) -> World {
 }
 
 fn same(want: &BTreeMap<String, String>, got: &BTreeMap<String, String>, when: &str) {
-    let lost: Vec<_> = want.keys().filter(|path| !got.contains_key(*path)).collect();
-    let more: Vec<_> = got.keys().filter(|path| !want.contains_key(*path)).collect();
-    assert!(lost.is_empty() && more.is_empty(), "{when}: lost {lost:?}, and there are {more:?}");
+    let lost: Vec<_> = want
+        .keys()
+        .filter(|path| !got.contains_key(*path))
+        .collect();
+    let more: Vec<_> = got
+        .keys()
+        .filter(|path| !want.contains_key(*path))
+        .collect();
+    assert!(
+        lost.is_empty() && more.is_empty(),
+        "{when}: lost {lost:?}, and there are {more:?}"
+    );
     for (path, line) in want {
         let got = &got[path];
         let head = |line: &str| line.chars().take(400).collect::<String>();
@@ -77,7 +89,9 @@ async fn a_directory_moved_out_of_one_that_is_removed_keeps_what_is_recorded_bel
     let world = world.killed().await;
     let old = node(&world, "old").await;
     let mfs = &world.mfs;
-    mfs.rename(ME, (old, b"moved"), (ROOT, b"moved"), RenameMode::Replace).await.unwrap();
+    mfs.rename(ME, (old, b"moved"), (ROOT, b"moved"), RenameMode::Replace)
+        .await
+        .unwrap();
     mfs.rmdir(ME, ROOT, b"old").await.unwrap();
     mfs.checkpoint().await.unwrap();
     let world = world.killed().await;
@@ -106,19 +120,39 @@ async fn unmounting_takes_the_names_below_of_what_is_linked_from_outside() {
     let mounted = world.mfs.mount(ME, ROOT, b"m", &cid).await.unwrap().node;
     let sub = node(&world, "m/sub").await;
     let deep = node(&world, "m/sub/deep").await;
-    world.mfs.link(ME, deep, ROOT, b"outside", false).await.unwrap();
+    world
+        .mfs
+        .link(ME, deep, ROOT, b"outside", false)
+        .await
+        .unwrap();
     let own = world.file(ROOT, "own", b"own").await;
-    world.mfs.link(ME, own, sub, b"inside", false).await.unwrap();
-    world.mfs.link(ME, own, mounted, b"inside too", false).await.unwrap();
+    world
+        .mfs
+        .link(ME, own, sub, b"inside", false)
+        .await
+        .unwrap();
+    world
+        .mfs
+        .link(ME, own, mounted, b"inside too", false)
+        .await
+        .unwrap();
     let world = same_after_a_checkpoint(world).await;
     // Nothing below the mount is loaded now.
     world.mfs.unmount(ME, ROOT, b"m").await.unwrap();
     for name in ["outside", "own"] {
-        assert_eq!(world.mfs.attr(node(&world, name).await).unwrap().nlink, 1, "{name}");
+        assert_eq!(
+            world.mfs.attr(node(&world, name).await).unwrap().nlink,
+            1,
+            "{name}"
+        );
     }
     let world = world.killed().await;
     for name in ["outside", "own"] {
-        assert_eq!(world.mfs.attr(node(&world, name).await).unwrap().nlink, 1, "{name}");
+        assert_eq!(
+            world.mfs.attr(node(&world, name).await).unwrap().nlink,
+            1,
+            "{name}"
+        );
     }
     let own = node(&world, "own").await;
     world.mfs.write(ME, own, 0, b"new", false).await.unwrap();
@@ -134,7 +168,9 @@ async fn a_cid_mounted_at_a_directory_does_not_inherit_the_records_of_what_was_t
     world.mfs.checkpoint().await.unwrap();
     world.mfs.unlink(ME, dir, b"file").await.unwrap();
     let value = cid.to_string();
-    let set = world.mfs.set_xattr(ME, dir, b"cidfs.mount", value.as_bytes(), XattrMode::Set);
+    let set = world
+        .mfs
+        .set_xattr(ME, dir, b"cidfs.mount", value.as_bytes(), XattrMode::Set);
     set.await.unwrap();
     let new = world.mfs.lookup(dir, b"file", false).await.unwrap();
     assert_ne!(new.node, old.node);
@@ -144,11 +180,19 @@ async fn a_cid_mounted_at_a_directory_does_not_inherit_the_records_of_what_was_t
     let dir = node(&world, "d").await;
     world.mfs.unlink(ME, dir, b"file").await.unwrap();
     let sub = node(&world, "d/sub").await;
-    world.mfs.rename(ME, (dir, b"sub"), (ROOT, b"sub"), RenameMode::Replace).await.unwrap();
-    let set = world.mfs.set_xattr(ME, dir, b"cidfs.mount", value.as_bytes(), XattrMode::Set);
+    world
+        .mfs
+        .rename(ME, (dir, b"sub"), (ROOT, b"sub"), RenameMode::Replace)
+        .await
+        .unwrap();
+    let set = world
+        .mfs
+        .set_xattr(ME, dir, b"cidfs.mount", value.as_bytes(), XattrMode::Set);
     assert!(matches!(set.await, Err(TreeError::Busy(_))));
     world.mfs.unlink(ME, sub, b"deep").await.unwrap();
-    let set = world.mfs.set_xattr(ME, sub, b"cidfs.mount", value.as_bytes(), XattrMode::Set);
+    let set = world
+        .mfs
+        .set_xattr(ME, sub, b"cidfs.mount", value.as_bytes(), XattrMode::Set);
     assert!(matches!(set.await, Err(TreeError::Busy(_))));
 }
 
@@ -158,8 +202,12 @@ async fn attributes_and_names_that_no_record_can_hold_are_refused_before_they_ar
     let mfs = &world.mfs;
     let file = world.file(ROOT, "f", b"").await;
     let big = vec![b'x'; 60 << 10];
-    mfs.set_xattr(ME, file, b"user.a", &big, XattrMode::Set).await.unwrap();
-    let more = mfs.set_xattr(ME, file, b"user.b", &big[..30 << 10], XattrMode::Set).await;
+    mfs.set_xattr(ME, file, b"user.a", &big, XattrMode::Set)
+        .await
+        .unwrap();
+    let more = mfs
+        .set_xattr(ME, file, b"user.b", &big[..30 << 10], XattrMode::Set)
+        .await;
     assert!(matches!(more, Err(TreeError::NoSpace(_))), "{more:?}");
     let mut count = 1;
     let refused = loop {
@@ -174,7 +222,14 @@ async fn attributes_and_names_that_no_record_can_hold_are_refused_before_they_ar
     // A longer name needs room too.
     let long = [b'n'; 255];
     let name = format!("{:0200}", 1);
-    let moved = mfs.rename(ME, (ROOT, name.as_bytes()), (ROOT, &long), RenameMode::Replace).await;
+    let moved = mfs
+        .rename(
+            ME,
+            (ROOT, name.as_bytes()),
+            (ROOT, &long),
+            RenameMode::Replace,
+        )
+        .await;
     let room = (40 << 10) - (1 + 16) - (count - 1) * 216;
     assert_eq!(moved.is_ok(), room >= 55, "{moved:?}");
     same_after_a_checkpoint(world).await;
@@ -195,7 +250,10 @@ async fn the_record_of_a_linked_file_goes_with_its_last_name() {
     linked.mfs.unlink(ME, ROOT, b"b").await.unwrap();
     let made = linked.mfs.checkpoint().await.unwrap();
     let map = cidfs::tree::posix::PosixMap::new(Arc::clone(&linked.blocks));
-    let all = map.range(&made.posix.unwrap(), &[], None, 100).await.unwrap();
+    let all = map
+        .range(&made.posix.unwrap(), &[], None, 100)
+        .await
+        .unwrap();
     // The root, the directory and its place, and the count of nodes.
     assert_eq!(all.len(), 4, "{all:?}");
 }
@@ -206,22 +264,35 @@ async fn renames_fail_in_the_order_in_which_linux_looks() {
     let mfs = &world.mfs;
     let a = world.dir(ROOT, "a").await;
     world.file(a, "f", b"").await;
-    let over = mfs.rename(ME, (a, b"f"), (ROOT, b"a"), RenameMode::Replace).await;
+    let over = mfs
+        .rename(ME, (a, b"f"), (ROOT, b"a"), RenameMode::Replace)
+        .await;
     assert!(matches!(over, Err(TreeError::NotEmpty)), "{over:?}");
     let below = world.dir(a, "b").await;
     world.file(below, "x", b"").await;
-    let into = mfs.rename(ME, (ROOT, b"a"), (below, b"x"), RenameMode::NoReplace).await;
+    let into = mfs
+        .rename(ME, (ROOT, b"a"), (below, b"x"), RenameMode::NoReplace)
+        .await;
     assert!(matches!(into, Err(TreeError::Exists)), "{into:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_mode_that_unixfs_carries_follows_a_change_of_a_sealed_file() {
-    let options = MfsOptions { store_metadata: true, ..MfsOptions::default() };
+    let options = MfsOptions {
+        store_metadata: true,
+        ..MfsOptions::default()
+    };
     let world = World::with(options).await;
     let file = world.file(ROOT, "f", b"x").await;
-    let link = world.make(ROOT, "l", New::Symlink("t".into()), 0).await.node;
+    let link = world
+        .make(ROOT, "l", New::Symlink("t".into()), 0)
+        .await
+        .node;
     let one = world.mfs.checkpoint().await.unwrap();
-    let set = SetAttr { mode: Some(0o600), ..SetAttr::default() };
+    let set = SetAttr {
+        mode: Some(0o600),
+        ..SetAttr::default()
+    };
     world.mfs.set_attr(ME, file, set).await.unwrap();
     let two = world.mfs.checkpoint().await.unwrap();
     assert_ne!(one.root, two.root);
@@ -230,7 +301,10 @@ async fn the_mode_that_unixfs_carries_follows_a_change_of_a_sealed_file() {
     assert_eq!(reader.meta(&cid).await.unwrap().mode, Some(0o600));
     let time = cidfs::tree::mfs::Time { sec: 77, nsec: 0 };
     let time = Some(cidfs::tree::mfs::SetTime::At(time));
-    let set = SetAttr { mtime: time, ..SetAttr::default() };
+    let set = SetAttr {
+        mtime: time,
+        ..SetAttr::default()
+    };
     world.mfs.set_attr(ME, link, set).await.unwrap();
     world.mfs.checkpoint().await.unwrap();
     let cid = world.mfs.cid(link).await.unwrap().unwrap();
@@ -246,13 +320,18 @@ async fn copying_more_unsealed_bytes_than_one_append_takes_is_a_short_copy() {
     let to = world.file(ROOT, "to", b"").await;
     let piece = vec![3; (1 << 20) - 1];
     for chunk in 0..20 {
-        mfs.write(ME, from, chunk << 20, &piece, false).await.unwrap();
+        mfs.write(ME, from, chunk << 20, &piece, false)
+            .await
+            .unwrap();
     }
     let size = mfs.attr(from).unwrap().size;
     let mut done = 0;
     while done < size {
         let source = CopySource::Node(from);
-        let copied = mfs.copy_range(ME, source, done, to, done, size - done).await.unwrap();
+        let copied = mfs
+            .copy_range(ME, source, done, to, done, size - done)
+            .await
+            .unwrap();
         assert!(copied > 0);
         done += copied;
     }
@@ -260,18 +339,30 @@ async fn copying_more_unsealed_bytes_than_one_append_takes_is_a_short_copy() {
     let dir = world.dir(ROOT, "d").await;
     mfs.checkpoint().await.unwrap();
     let cid = mfs.cid(dir).await.unwrap().unwrap();
-    let refused = mfs.copy_range(ME, CopySource::Content(cid), 0, to, 0, 1).await;
-    assert!(matches!(refused, Err(TreeError::IsADirectory)), "{refused:?}");
+    let refused = mfs
+        .copy_range(ME, CopySource::Content(cid), 0, to, 0, 1)
+        .await;
+    assert!(
+        matches!(refused, Err(TreeError::IsADirectory)),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_kept_of_far_content_that_is_changed_can_be_sealed_without_its_source() {
-    let form = FileForm { chunk_bytes: 64, ..FileForm::from(Profile::default()) };
-    let options = MfsOptions { file_form: Some(form), ..MfsOptions::default() };
+    let form = FileForm {
+        chunk_bytes: 64,
+        ..FileForm::from(Profile::default())
+    };
+    let options = MfsOptions {
+        file_form: Some(form),
+        ..MfsOptions::default()
+    };
     let world = World::with(options).await;
     let mut dag = Dag::default();
-    let leaves: Vec<(Cid, u64)> =
-        (0..4u8).map(|leaf| (dag.leaf(Bytes::from(vec![leaf; 50])), 50)).collect();
+    let leaves: Vec<(Cid, u64)> = (0..4u8)
+        .map(|leaf| (dag.leaf(Bytes::from(vec![leaf; 50])), 50))
+        .collect();
     let far = dag.file(&leaves);
     for block in &dag.blocks {
         world.place.source.insert(block.clone());
@@ -282,10 +373,15 @@ async fn what_is_kept_of_far_content_that_is_changed_can_be_sealed_without_its_s
     let cut = mfs.mount(ME, ROOT, b"cut", &far).await.unwrap().node;
     mfs.write(ME, cut, 60, b"x", false).await.unwrap();
     let longer = mfs.mount(ME, ROOT, b"longer", &far).await.unwrap().node;
-    let set = SetAttr { size: Some(300), ..SetAttr::default() };
+    let set = SetAttr {
+        size: Some(300),
+        ..SetAttr::default()
+    };
     mfs.set_attr(ME, longer, set).await.unwrap();
     let copied = world.file(ROOT, "copied", b"").await;
-    mfs.copy_range(ME, CopySource::Content(far), 10, copied, 0, 20).await.unwrap();
+    mfs.copy_range(ME, CopySource::Content(far), 10, copied, 0, 20)
+        .await
+        .unwrap();
     for block in &dag.blocks {
         world.place.source.remove(block.cid());
     }
@@ -308,7 +404,11 @@ async fn a_length_and_a_mode_that_are_set_at_once_are_one_transaction() {
     let world = World::new().await;
     let file = world.file(ROOT, "f", b"12345").await;
     let last = world.mfs.journal().last();
-    let set = SetAttr { size: Some(2), mode: Some(0o600), ..SetAttr::default() };
+    let set = SetAttr {
+        size: Some(2),
+        mode: Some(0o600),
+        ..SetAttr::default()
+    };
     world.mfs.set_attr(ME, file, set).await.unwrap();
     let frames = world.mfs.journal().reader().frames(last.next()).unwrap();
     let transactions: Vec<u64> = frames.map(|frame| frame.unwrap().head.tx.0).collect();
@@ -319,7 +419,13 @@ async fn a_length_and_a_mode_that_are_set_at_once_are_one_transaction() {
     let file = node(&world, "f").await;
     let last = world.mfs.journal().last();
     world.mfs.set_attr(ME, file, set).await.unwrap();
-    let frame = world.mfs.journal().reader().get(last.next()).unwrap().unwrap();
+    let frame = world
+        .mfs
+        .journal()
+        .reader()
+        .get(last.next())
+        .unwrap()
+        .unwrap();
     assert!(frame.head.tx.0 > transactions[0]);
 }
 
@@ -330,7 +436,9 @@ async fn a_mount_at_a_directory_that_is_not_loaded_is_replayed_on_that_directory
     world.make(ROOT, "d", New::Directory, 0o4700).await;
     let world = world.reopen().await;
     let dir = node(&world, "d").await;
-    let set = world.mfs.set_xattr(ME, dir, b"cidfs.mount", cid.as_bytes(), XattrMode::Set);
+    let set = world
+        .mfs
+        .set_xattr(ME, dir, b"cidfs.mount", cid.as_bytes(), XattrMode::Set);
     set.await.unwrap();
     let before = dump(&world.mfs).await;
     let world = world.killed().await;
@@ -348,13 +456,21 @@ async fn what_is_taken_away_while_a_checkpoint_is_made_stays_away() {
         let mfs = Arc::clone(&world.mfs);
         let checkpoint = tokio::spawn(async move { mfs.checkpoint().await });
         for name in 0..40 {
-            world.mfs.unlink(ME, dir, format!("f{name}").as_bytes()).await.unwrap();
+            world
+                .mfs
+                .unlink(ME, dir, format!("f{name}").as_bytes())
+                .await
+                .unwrap();
             if name == round {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         }
         checkpoint.await.unwrap().unwrap();
-        assert_eq!(world.mfs.readdir(dir, 0, 9).await.unwrap(), [], "round {round}");
+        assert_eq!(
+            world.mfs.readdir(dir, 0, 9).await.unwrap(),
+            [],
+            "round {round}"
+        );
         world.mfs.rmdir(ME, ROOT, b"d").await.unwrap();
     }
 }

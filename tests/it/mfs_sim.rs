@@ -27,7 +27,10 @@ impl Ticking {
 
     pub(crate) fn time(&self) -> Time {
         let since = TICK * self.0.load(Ordering::SeqCst) as u32;
-        Time { sec: since.as_secs() as i64, nsec: since.subsec_nanos() }
+        Time {
+            sec: since.as_secs() as i64,
+            nsec: since.subsec_nanos(),
+        }
     }
 }
 
@@ -95,14 +98,28 @@ impl Sim {
         options: MfsOptions,
     ) -> Self {
         let (blocks, mfs) = open(&place, &disk, &clock, &options).await.unwrap();
-        Self { place, disk, clock, options, blocks, mfs }
+        Self {
+            place,
+            disk,
+            clock,
+            options,
+            blocks,
+            mfs,
+        }
     }
 
     /// Ends in order and starts again.
     pub(crate) async fn reopened(self) -> Self {
         self.mfs.close().await;
         self.blocks.close();
-        let Self { place, disk, clock, options, blocks, mfs } = self;
+        let Self {
+            place,
+            disk,
+            clock,
+            options,
+            blocks,
+            mfs,
+        } = self;
         drop((mfs, blocks));
         Self::on(place, disk, clock, options).await
     }
@@ -123,7 +140,12 @@ impl Sim {
     pub(crate) async fn next(self, next: SimDisk) -> Self {
         self.mfs.close().await;
         self.blocks.close();
-        let Self { place, clock, options, .. } = self;
+        let Self {
+            place,
+            clock,
+            options,
+            ..
+        } = self;
         Self::on(place, next, clock, options).await
     }
 }

@@ -34,7 +34,12 @@ impl World {
     pub(crate) async fn with(options: MfsOptions) -> Self {
         let place = Place::new();
         let (blocks, mfs) = open(&place, &options, Arc::new(RealDisk)).await;
-        Self { place, blocks, mfs, options }
+        Self {
+            place,
+            blocks,
+            mfs,
+            options,
+        }
     }
 
     /// Ends it in order and opens it again.
@@ -49,16 +54,29 @@ impl World {
     }
 
     async fn again(self) -> Self {
-        let Self { place, blocks, mfs, options } = self;
+        let Self {
+            place,
+            blocks,
+            mfs,
+            options,
+        } = self;
         drop(mfs);
         blocks.close();
         drop(blocks);
         let (blocks, mfs) = open(&place, &options, Arc::new(RealDisk)).await;
-        Self { place, blocks, mfs, options }
+        Self {
+            place,
+            blocks,
+            mfs,
+            options,
+        }
     }
 
     pub(crate) async fn make(&self, parent: NodeId, name: &str, new: New, mode: u32) -> NodeAttr {
-        self.mfs.make(ME, parent, name.as_bytes(), new, mode, 0o022, false).await.unwrap()
+        self.mfs
+            .make(ME, parent, name.as_bytes(), new, mode, 0o022, false)
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn file(&self, parent: NodeId, name: &str, bytes: &[u8]) -> NodeId {
@@ -124,7 +142,10 @@ pub(crate) async fn dump(mfs: &Mfs) -> BTreeMap<String, String> {
             }
         }
     }
-    out.insert("/".into(), line(mfs, &mfs.attr(NodeId::ROOT).unwrap()).await);
+    out.insert(
+        "/".into(),
+        line(mfs, &mfs.attr(NodeId::ROOT).unwrap()).await,
+    );
     out
 }
 

@@ -170,7 +170,9 @@ impl Store {
             pack,
             file,
         };
-        let same = self.read_whole(&place).is_ok_and(|data| data == block.data());
+        let same = self
+            .read_whole(&place)
+            .is_ok_and(|data| data == block.data());
         if same {
             place.pack.prove(location.ordinal);
         }

@@ -22,52 +22,49 @@ pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 pub(super) fn apply(state: &mut State, op: &Op, seq: u64, chunk: u64) {
     match op {
         Op::Make(one) => make(state, one, seq),
-        Op::Link { node, parent, name, time } => link(state, *node, (*parent, name), *time, seq),
+        Op::Link {
+            node,
+            parent,
+            name,
+            time,
+        } => link(state, *node, (*parent, name), *time, seq),
         Op::Unlink { parent, name, time }
         | Op::Rmdir { parent, name, time }
         | Op::Unmount { parent, name, time } => {
             drop_name(state, (*parent, name), *time, seq);
             touch_directory(state, *parent, *time, seq);
         }
-        Op::Rename { from, to, mode, time } => rename(state, from, to, *mode, *time, seq),
-        Op::Write { node, offset, stamp, bytes } => {
-            change_file(state, *node, *stamp, seq, |extents| extents.write(*offset, bytes, chunk));
-        }
-        Op::WriteBlocks { node, offset, stamp, blocks } => {
-            change_file(state, *node, *stamp, seq, |extents| {
-                let mut at = *offset;
-                for (cid, len) in blocks {
-                    let data = Data::Shared { cid: cid.into(), offset: 0 };
-                    extents.put(at, u64::from(*len), data);
-                    at += u64::from(*len);
-                }
-            });
-        }
-        Op::Resize { node, size, stamp } => {
-            change_file(state, *node, *stamp, seq, |extents| extents.resize(*size));
-        }
-        Op::Allocate { node, what, offset, len, stamp } => {
-            change_file(state, *node, *stamp, seq, |e| allocate(e, *what, *offset, *len));
-        }
-        Op::Share { node, offset, stamp, ranges } => {
-            change_file(state, *node, *stamp, seq, |extents| {
-                let mut at = *offset;
-                for range in ranges {
-                    match &range.data {
-                        Data::Bytes(bytes) => extents.write(at, bytes, chunk),
-                        data @ (Data::Hole | Data::Shared { .. }) => {
-                            extents.put(at, range.len, data.clone());
-                        }
-                    }
-                    at += range.len;
-                }
-            });
+        Op::Rename {
+            from,
+            to,
+            mode,
+            time,
+        } => rename(state, from, to, *mode, *time, seq),
+        Op::Write { .. }
+        | Op::WriteBlocks { .. }
+        | Op::Resize { .. }
+        | Op::Allocate { .. }
+        | Op::Share { .. } => {
+            if let Some((node, at, stamp)) = op.content() {
+                change_file(state, node, stamp, seq, |extents| {
+                    put(extents, op, at, chunk)
+                });
+            }
         }
         Op::Attr(attr) => set_attr(state, attr, seq),
-        Op::SetXattr { node, name, value, mode, time } => {
+        Op::SetXattr {
+            node,
+            name,
+            value,
+            mode,
+            time,
+        } => {
             change_meta(state, *node, *time, seq, |inode| {
                 inode.mode = mode.unwrap_or(inode.mode);
-                inode.xattrs.get_or_insert_default().insert(name.clone(), value.clone());
+                inode
+                    .xattrs
+                    .get_or_insert_default()
+                    .insert(name.clone(), value.clone());
             });
         }
         Op::RemoveXattr { node, name, time } => {
@@ -80,6 +77,44 @@ pub(super) fn apply(state: &mut State, op: &Op, seq: u64, chunk: u64) {
         }
         Op::Mount(one) => mount(state, one, seq),
         Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {}
+    }
+}
+
+/// Changes a file's bytes.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "only changes of bytes come here"
+)]
+fn put(extents: &mut Extents, op: &Op, mut at: u64, chunk: u64) {
+    match op {
+        Op::Write { bytes, .. } => extents.write(at, bytes, chunk),
+        Op::WriteBlocks { blocks, .. } => {
+            for (cid, len) in blocks {
+                extents.put(
+                    at,
+                    u64::from(*len),
+                    Data::Shared {
+                        cid: cid.into(),
+                        offset: 0,
+                    },
+                );
+                at += u64::from(*len);
+            }
+        }
+        Op::Resize { size, .. } => extents.resize(*size),
+        Op::Allocate { what, len, .. } => allocate(extents, *what, at, *len),
+        Op::Share { ranges, .. } => {
+            for range in ranges {
+                match &range.data {
+                    Data::Bytes(bytes) => extents.write(at, bytes, chunk),
+                    data @ (Data::Hole | Data::Shared { .. }) => {
+                        extents.put(at, range.len, data.clone());
+                    }
+                }
+                at += range.len;
+            }
+        }
+        _ => {}
     }
 }
 
@@ -106,13 +141,21 @@ fn make(state: &mut State, one: &Make, seq: u64) {
     let (kind, body, rdev) = match &one.new {
         New::File => (NodeKind::File, Body::File(Content::empty()), 0),
         New::Directory => {
-            let directory =
-                Directory { complete: true, directories: Some(0), ..Directory::default() };
+            let directory = Directory {
+                complete: true,
+                directories: Some(0),
+                ..Directory::default()
+            };
             (NodeKind::Directory, Body::Directory(directory), 0)
         }
-        New::Symlink(target) => {
-            (NodeKind::Symlink, Body::Symlink { target: target.clone(), sealed: None }, 0)
-        }
+        New::Symlink(target) => (
+            NodeKind::Symlink,
+            Body::Symlink {
+                target: target.clone(),
+                sealed: None,
+            },
+            0,
+        ),
         New::Fifo => (NodeKind::Fifo, Body::Special, 0),
         New::Socket => (NodeKind::Socket, Body::Special, 0),
         New::CharDevice(rdev) => (NodeKind::CharDevice, Body::Special, *rdev),
@@ -129,7 +172,7 @@ fn make(state: &mut State, one: &Make, seq: u64) {
         atime: one.time,
         mtime: one.time,
         ctime: one.time,
-        xattrs: (!xattrs.is_empty()).then(|| Box::new(xattrs)),
+        xattrs: (!xattrs.is_empty()).then_some(xattrs),
         home: Some((one.parent, one.name.clone())),
         links: None,
         held: 0,
@@ -137,7 +180,14 @@ fn make(state: &mut State, one: &Make, seq: u64) {
         content_changed: seq,
         body,
     };
-    add(state, one.node, inode, (one.parent, &one.name), one.time, seq);
+    add(
+        state,
+        one.node,
+        inode,
+        (one.parent, &one.name),
+        one.time,
+        seq,
+    );
 }
 
 /// Adds a node under a name.
@@ -153,22 +203,41 @@ fn add(state: &mut State, node: NodeId, inode: Inode, at: (NodeId, &Name), time:
     touch_directory(state, at.0, time, seq);
 }
 
-fn mount(state: &mut State, one: &Mount, seq: u64) {
-    let sealed = Sealed { cid: (&one.cid).into(), tsize: one.tsize };
-    let body = match one.kind {
+/// What a mounted CID is at its node.
+fn mounted_body(one: &Mount, seq: u64) -> Body {
+    let sealed = Sealed {
+        cid: (&one.cid).into(),
+        tsize: one.tsize,
+    };
+    match one.kind {
         NodeKind::Directory => {
-            let base = Some(Base { sealed, tally: None });
-            Body::Directory(Directory { base, mounted: seq, ..Directory::default() })
+            let base = Some(Base {
+                sealed,
+                tally: None,
+            });
+            Body::Directory(Directory {
+                base,
+                mounted: seq,
+                ..Directory::default()
+            })
         }
-        NodeKind::Symlink => {
-            Body::Symlink { target: one.target.clone(), sealed: Some(sealed) }
-        }
+        NodeKind::Symlink => Body::Symlink {
+            target: one.target.clone(),
+            sealed: Some(sealed),
+        },
         NodeKind::File
         | NodeKind::Fifo
         | NodeKind::Socket
         | NodeKind::CharDevice
-        | NodeKind::BlockDevice => Body::File(Content::Whole { sealed, size: one.size }),
-    };
+        | NodeKind::BlockDevice => Body::File(Content::Whole {
+            sealed,
+            size: one.size,
+        }),
+    }
+}
+
+fn mount(state: &mut State, one: &Mount, seq: u64) {
+    let body = mounted_body(one, seq);
     let mounted = Bytes::from(one.cid.to_string());
     if state.nodes.contains_key(&one.node) {
         let unsealed = unsealed_of(state, one.node);
@@ -180,7 +249,10 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
         change_meta(state, one.node, one.time, seq, |inode| {
             inode.body = body;
             inode.content_changed = seq;
-            inode.xattrs.get_or_insert_default().insert(MOUNTED.into(), mounted);
+            inode
+                .xattrs
+                .get_or_insert_default()
+                .insert(MOUNTED.into(), mounted);
         });
         return;
     }
@@ -194,7 +266,7 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
         atime: one.mtime,
         mtime: one.mtime,
         ctime: one.time,
-        xattrs: Some(Box::new(BTreeMap::from([(MOUNTED.into(), mounted)]))),
+        xattrs: Some(BTreeMap::from([(MOUNTED.into(), mounted)])),
         home: Some((one.parent, one.name.clone())),
         links: None,
         held: 0,
@@ -202,7 +274,14 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
         content_changed: seq,
         body,
     };
-    add(state, one.node, inode, (one.parent, &one.name), one.time, seq);
+    add(
+        state,
+        one.node,
+        inode,
+        (one.parent, &one.name),
+        one.time,
+        seq,
+    );
 }
 
 fn link(state: &mut State, node: NodeId, at: (NodeId, &Name), time: Time, seq: u64) {
@@ -231,12 +310,17 @@ fn count_directories(state: &mut State, parent: NodeId, out: u64, into: u64) {
 }
 
 fn is_directory(state: &State, node: NodeId) -> bool {
-    state.nodes.get(&node).is_some_and(|inode| inode.kind == NodeKind::Directory)
+    state
+        .nodes
+        .get(&node)
+        .is_some_and(|inode| inode.kind == NodeKind::Directory)
 }
 
 /// Takes a name away, and the node with its last one, and what is below that.
 fn drop_name(state: &mut State, at: (NodeId, &Name), time: Time, seq: u64) {
-    let Ok(Some(node)) = state.find(at.0, at.1) else { return };
+    let Ok(Some(node)) = state.find(at.0, at.1) else {
+        return;
+    };
     state.set_entry(at.0, at.1, To::Absent, seq);
     count_directories(state, at.0, u64::from(is_directory(state, node)), 0);
     let mut open = vec![(node, at.0, at.1.clone())];
@@ -258,7 +342,9 @@ fn lose_name(
         inode.nlink = inode.nlink.saturating_sub(1);
         leave_home(inode, at);
     });
-    let Some(inode) = state.nodes.get(&node) else { return };
+    let Some(inode) = state.nodes.get(&node) else {
+        return;
+    };
     if inode.nlink > 0 {
         return;
     }
@@ -280,10 +366,13 @@ fn lose_name(
 }
 
 fn loaded_below(directory: &Directory) -> Vec<(NodeId, Name)> {
-    let loaded = directory.entries.iter().filter_map(|(key, dentry)| match dentry.to {
-        To::Node(node) => Some((node, key.name.clone())),
-        To::Unloaded | To::Absent => None,
-    });
+    let loaded = directory
+        .entries
+        .iter()
+        .filter_map(|(key, dentry)| match dentry.to {
+            To::Node(node) => Some((node, key.name.clone())),
+            To::Unloaded | To::Absent => None,
+        });
     loaded.collect()
 }
 
@@ -294,7 +383,10 @@ fn leave_home(inode: &mut Inode, at: (NodeId, &Name)) {
         links.remove(&gone);
     }
     if inode.home.as_ref() == Some(&gone) {
-        inode.home = inode.links.as_ref().and_then(|links| links.first().cloned());
+        inode.home = inode
+            .links
+            .as_ref()
+            .and_then(|links| links.first().cloned());
     }
 }
 
@@ -306,10 +398,14 @@ fn rename(
     time: Time,
     seq: u64,
 ) {
-    let Ok(Some(node)) = state.find(from.0, &from.1) else { return };
+    let Ok(Some(node)) = state.find(from.0, &from.1) else {
+        return;
+    };
     let moved = u64::from(is_directory(state, node));
     if mode == RenameMode::Exchange {
-        let Ok(Some(other)) = state.find(to.0, &to.1) else { return };
+        let Ok(Some(other)) = state.find(to.0, &to.1) else {
+            return;
+        };
         let came = u64::from(is_directory(state, other));
         count_directories(state, from.0, moved, came);
         count_directories(state, to.0, came, moved);
@@ -354,7 +450,10 @@ fn set_attr(state: &mut State, attr: &Attr, seq: u64) {
         inode.atime = attr.atime.unwrap_or(inode.atime);
         inode.mtime = attr.mtime.unwrap_or(inode.mtime);
         if let Some(acl) = &attr.acl {
-            inode.xattrs.get_or_insert_default().insert(ACL_ACCESS.into(), acl.clone());
+            inode
+                .xattrs
+                .get_or_insert_default()
+                .insert(ACL_ACCESS.into(), acl.clone());
         }
     });
 }
@@ -367,7 +466,9 @@ fn change_meta(
     seq: u64,
     change: impl FnOnce(&mut Inode),
 ) {
-    let Some(inode) = state.node_mut(node) else { return };
+    let Some(inode) = state.node_mut(node) else {
+        return;
+    };
     change(inode);
     inode.ctime = time;
     inode.meta_changed = seq;
@@ -414,7 +515,7 @@ fn touch_directory(state: &mut State, node: NodeId, time: Time, seq: u64) {
 /// The links of a node that has one name and may get more.
 pub(super) fn links_of(inode: &Inode) -> BTreeSet<(NodeId, Name)> {
     match &inode.links {
-        Some(links) => (**links).clone(),
+        Some(links) => links.clone(),
         None => inode.home.iter().cloned().collect(),
     }
 }

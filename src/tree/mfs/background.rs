@@ -55,8 +55,12 @@ impl Mfs {
     /// Starts the thread. It ends with the tree, or by [`close`](Self::close).
     pub(super) fn start(self: &Arc<Self>, runtime: Handle) -> std::io::Result<()> {
         let shared = Arc::clone(&self.background.shared);
-        shared.bytes_max.store(self.options.checkpoint_bytes, Ordering::Relaxed);
-        shared.changes_max.store(self.options.checkpoint_changes, Ordering::Relaxed);
+        shared
+            .bytes_max
+            .store(self.options.checkpoint_bytes, Ordering::Relaxed);
+        shared
+            .changes_max
+            .store(self.options.checkpoint_changes, Ordering::Relaxed);
         // What was journaled before the limits were known was measured against none.
         shared.due.store(false, Ordering::Relaxed);
         let me = Arc::downgrade(self);
@@ -95,7 +99,9 @@ fn run(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
     let mut last = Instant::now();
     let mut not_before = Instant::now();
     loop {
-        let Some(interval) = me.upgrade().map(|mfs| mfs.options.commit_interval) else { return };
+        let Some(interval) = me.upgrade().map(|mfs| mfs.options.commit_interval) else {
+            return;
+        };
         let mut wake = shared.wake.lock();
         if !shared.ending.load(Ordering::Relaxed) && !shared.due.load(Ordering::Relaxed) {
             shared.bell.wait_for(&mut wake, interval);

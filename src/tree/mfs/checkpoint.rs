@@ -73,9 +73,13 @@ impl Mfs {
             root: built.root,
             posix: built.posix,
         };
-        let block = commit.seal().map_err(|error| TreeError::Failed(error.to_string()))?;
+        let block = commit
+            .seal()
+            .map_err(|error| TreeError::Failed(error.to_string()))?;
         let cid = *block.cid();
-        OwnBlocks(&self.blocks).put(block).map_err(|e| TreeError::Failed(e.to_string()))?;
+        OwnBlocks(&self.blocks)
+            .put(block)
+            .map_err(|e| TreeError::Failed(e.to_string()))?;
         sync_blocks(&self.blocks)?;
         let made = Checkpointed {
             sequence: commit.sequence,
@@ -95,8 +99,15 @@ impl Mfs {
         built: &Built,
         made: Checkpointed,
     ) -> Result<(), TreeError> {
-        let op = Op::Checkpoint { commit: made.commit, through: made.sequence };
-        let logged = Logged { path: b"/".to_vec(), to: Vec::new(), op };
+        let op = Op::Checkpoint {
+            commit: made.commit,
+            through: made.sequence,
+        };
+        let logged = Logged {
+            path: b"/".to_vec(),
+            to: Vec::new(),
+            op,
+        };
         // A power loss must not leave this entry, and tear those that it stands for.
         self.journal.sync(Seq(made.sequence))?;
         {
@@ -109,7 +120,9 @@ impl Mfs {
         kept.push(made);
         // Should the newest be damaged, the one before and the journal after it serve.
         let before = kept.iter().rev().nth(1).map_or(0, |one| one.sequence);
-        let excess = kept.len().saturating_sub(self.options.snapshots_kept.max(1));
+        let excess = kept
+            .len()
+            .saturating_sub(self.options.snapshots_kept.max(1));
         kept.drain(..excess);
         drop(kept);
         self.sync()?;
@@ -170,7 +183,10 @@ impl Mfs {
         directory: &plan::Dir,
         built: &Built,
     ) -> Result<UpdatedDir, TreeError> {
-        let base = directory.base.as_ref().map(|base| (base.sealed.cid.get(), base.tally));
+        let base = directory
+            .base
+            .as_ref()
+            .map(|base| (base.sealed.cid.get(), base.tally));
         let mut changes = Vec::with_capacity(directory.children.len());
         for (name, child) in &directory.children {
             let entry = match child {
@@ -191,7 +207,15 @@ impl Mfs {
         let sink = OwnBlocks(&self.blocks);
         let mut seal = form.sealer(&sink);
         let base = base.as_ref().map(|(cid, tally)| (cid, *tally));
-        Ok(update_dir(&self.reader, base, changes, &rules, &directory.meta, &mut seal).await?)
+        Ok(update_dir(
+            &self.reader,
+            base,
+            changes,
+            &rules,
+            &directory.meta,
+            &mut seal,
+        )
+        .await?)
     }
 
     async fn empty_root(&self) -> Result<Cid, TreeError> {
@@ -231,7 +255,9 @@ impl Mfs {
                 self.checkpoint().await?;
             }
         }
-        Err(TreeError::Busy("the content changes faster than it can be sealed"))
+        Err(TreeError::Busy(
+            "the content changes faster than it can be sealed",
+        ))
     }
 
     /// CIDs that a collection must keep: the kept checkpoints, what the loaded
@@ -284,7 +310,9 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         state.gone.remove(node);
     }
     for (node, sealed) in &built.leaves {
-        let Some(inode) = state.nodes.get_mut(node) else { continue };
+        let Some(inode) = state.nodes.get_mut(node) else {
+            continue;
+        };
         if inode.content_changed <= through {
             match &mut inode.body {
                 Body::File(content) if content.sealed() != Some(sealed) => {
@@ -296,25 +324,37 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         }
     }
     for (node, updated) in &built.directories {
-        let Some(inode) = state.nodes.get_mut(node) else { continue };
+        let Some(inode) = state.nodes.get_mut(node) else {
+            continue;
+        };
         if let Body::Directory(directory) = &mut inode.body {
             if directory.mounted > through {
                 // It has other content by now.
                 continue;
             }
             directory.mounted = 0;
-            let sealed = Sealed { cid: SmallCid::from(&updated.cid), tsize: updated.tsize };
-            directory.base = Some(Base { sealed, tally: Some(updated.tally) });
+            let sealed = Sealed {
+                cid: SmallCid::from(&updated.cid),
+                tsize: updated.tsize,
+            };
+            directory.base = Some(Base {
+                sealed,
+                tally: Some(updated.tally),
+            });
             for dentry in directory.entries.values_mut() {
                 if dentry.changed <= through {
                     dentry.changed = 0;
                 }
             }
-            directory.entries.retain(|_, d| d.to != To::Absent || d.changed > 0);
+            directory
+                .entries
+                .retain(|_, d| d.to != To::Absent || d.changed > 0);
         }
     }
     for node in &snapshot.nodes {
-        let Some(inode) = state.nodes.get_mut(node) else { continue };
+        let Some(inode) = state.nodes.get_mut(node) else {
+            continue;
+        };
         if inode.content_changed <= through {
             inode.content_changed = 0;
         }
@@ -340,7 +380,11 @@ impl State {
 
     /// Content that loaded nodes refer to.
     fn referred(&self, roots: &mut Vec<Cid>) {
-        for inode in self.nodes.values().filter(|inode| !inode.is_clean() || inode.nlink == 0) {
+        for inode in self
+            .nodes
+            .values()
+            .filter(|inode| !inode.is_clean() || inode.nlink == 0)
+        {
             match &inode.body {
                 Body::File(content) => {
                     for (_, extent) in content.ranges().iter() {

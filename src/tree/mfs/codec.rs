@@ -69,7 +69,11 @@ impl Reader {
     }
 
     pub(super) fn end(&self) -> Result<(), BadOp> {
-        if self.0.is_empty() { Ok(()) } else { Err(BadOp("bytes behind its end")) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(BadOp("bytes behind its end"))
+        }
     }
 
     pub(super) fn u8(&mut self) -> Result<u8, BadOp> {
@@ -128,7 +132,10 @@ impl Reader {
             NodeKind::CharDevice,
             NodeKind::BlockDevice,
         ];
-        KINDS.get(usize::from(self.u8()?)).copied().ok_or(BadOp("kind of node"))
+        KINDS
+            .get(usize::from(self.u8()?))
+            .copied()
+            .ok_or(BadOp("kind of node"))
     }
 
     pub(super) fn cid(&mut self) -> Result<Cid, BadOp> {

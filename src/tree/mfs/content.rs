@@ -17,10 +17,10 @@ use crate::cache::Tier;
 use crate::config::{INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
-use crate::unixfs::{MetaKind, UpdateError};
 use crate::unixfs::data::Kind;
 use crate::unixfs::file_update::{FileForm, way_to_leaf};
 use crate::unixfs::layout::{Metadata, leaf_node};
+use crate::unixfs::{MetaKind, UpdateError};
 
 /// A part of a read that comes from immutable content.
 struct Wanted {
@@ -45,7 +45,12 @@ impl Mfs {
             let size = content.size();
             let len = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX);
             let len = len.min(out.len());
-            fill_near(content, offset, out.get_mut(..len).unwrap_or_default(), &mut wanted);
+            fill_near(
+                content,
+                offset,
+                out.get_mut(..len).unwrap_or_default(),
+                &mut wanted,
+            );
             len
         };
         for want in wanted {
@@ -86,23 +91,38 @@ impl Mfs {
             let path = state.path(node, None);
             let logged = |piece: &Piece| {
                 let op = match piece {
-                    Piece::Inline(at, bytes) => {
-                        Op::Write { node, offset: *at, stamp, bytes: bytes.clone() }
-                    }
-                    Piece::Blocks(at, blocks) => {
-                        Op::WriteBlocks { node, offset: *at, stamp, blocks: blocks.clone() }
-                    }
+                    Piece::Inline(at, bytes) => Op::Write {
+                        node,
+                        offset: *at,
+                        stamp,
+                        bytes: bytes.clone(),
+                    },
+                    Piece::Blocks(at, blocks) => Op::WriteBlocks {
+                        node,
+                        offset: *at,
+                        stamp,
+                        blocks: blocks.clone(),
+                    },
                 };
-                Logged { path: path.clone(), to: Vec::new(), op }
+                Logged {
+                    path: path.clone(),
+                    to: Vec::new(),
+                    op,
+                }
             };
-            Ok(Plan { logged: pieces.iter().map(logged).collect(), told: () })
+            Ok(Plan {
+                logged: pieces.iter().map(logged).collect(),
+                told: (),
+            })
         };
         let chunk = self.options.chunk_bytes();
         let done = |state: &mut State, ()| {
             let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
             (full, state.unsealed_bytes)
         };
-        let (full, unsealed) = self.change(caller.origin, Class::Normal, plan, done).await?;
+        let (full, unsealed) = self
+            .change(caller.origin, Class::Normal, plan, done)
+            .await?;
         for (start, bytes) in full.into_iter().flatten() {
             self.seal_chunk(node, start, bytes)?;
         }
@@ -114,7 +134,8 @@ impl Mfs {
 
     pub(super) fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
         let end = offset.checked_add(len);
-        end.filter(|end| *end <= self.options.file_bytes_max).ok_or(TreeError::TooLarge)
+        end.filter(|end| *end <= self.options.file_bytes_max)
+            .ok_or(TreeError::TooLarge)
     }
 
     /// Cuts what is written into whole chunks, which go to packs now, and the
@@ -163,7 +184,9 @@ impl Mfs {
         let cid = self.put_chunk(Bytes::from_owner(Shared(Arc::clone(&bytes))))?;
         self.sealed_unsynced.store(true, Ordering::Release);
         let mut state = self.state.lock();
-        let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
+        let Some(inode) = state.nodes.get_mut(&node) else {
+            return Ok(());
+        };
         if let Body::File(Content::Ranges { extents, .. }) = &mut inode.body {
             let before = extents.unsealed_bytes();
             extents.sealed(start, &bytes, (&cid).into());
@@ -233,10 +256,20 @@ impl Mfs {
             content(inode)?;
             // The kernel does not say whether the caller may keep privileges: root may.
             let stamp = stamp(inode, time, caller.uid != 0);
-            let op = Op::Allocate { node, what, offset, len, stamp };
+            let op = Op::Allocate {
+                node,
+                what,
+                offset,
+                len,
+                stamp,
+            };
             Ok(Plan::of(state.path(node, None), op, ()))
         };
-        let class = if what == Allocate::Punch { Class::Reserve } else { Class::Normal };
+        let class = if what == Allocate::Punch {
+            Class::Reserve
+        } else {
+            Class::Normal
+        };
         self.change(caller.origin, class, plan, |_, ()| ()).await
     }
 
@@ -284,13 +317,23 @@ impl Mfs {
             let mut at = to_offset;
             for ranges in framed(&ranges) {
                 let covered: u64 = ranges.iter().map(|range| range.len).sum();
-                let op = Op::Share { node: to, offset: at, stamp, ranges };
-                logged.push(Logged { path: path.clone(), to: Vec::new(), op });
+                let op = Op::Share {
+                    node: to,
+                    offset: at,
+                    stamp,
+                    ranges,
+                };
+                logged.push(Logged {
+                    path: path.clone(),
+                    to: Vec::new(),
+                    op,
+                });
                 at += covered;
             }
             Ok(Plan { logged, told: () })
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ()).await?;
+        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
+            .await?;
         Ok(len)
     }
 
@@ -330,7 +373,11 @@ impl Mfs {
                 let state = self.state.lock();
                 let ranges = content(state.node(node)?)?.ranges();
                 let end = offset.saturating_add(len);
-                Ok(ranges.slice(offset, end).into_iter().map(|(_, range)| range).collect())
+                Ok(ranges
+                    .slice(offset, end)
+                    .into_iter()
+                    .map(|(_, range)| range)
+                    .collect())
             }
             CopySource::Content(cid) => {
                 let meta = self.reader.meta(&cid).await?;
@@ -339,8 +386,15 @@ impl Mfs {
                 }
                 let size = meta.size;
                 let len = size.saturating_sub(offset).min(len);
-                let data = Data::Shared { cid: (&cid).into(), offset };
-                Ok(if len > 0 { vec![Extent { len, data }] } else { Vec::new() })
+                let data = Data::Shared {
+                    cid: (&cid).into(),
+                    offset,
+                };
+                Ok(if len > 0 {
+                    vec![Extent { len, data }]
+                } else {
+                    Vec::new()
+                })
             }
         }
     }
@@ -374,7 +428,11 @@ impl AsRef<[u8]> for Shared {
 fn cut_to_an_append(ranges: &mut Vec<Extent>) {
     let mut bytes = 0;
     let fits = |range: &Extent| {
-        bytes += if let Data::Bytes(held) = &range.data { held.len() } else { 64 };
+        bytes += if let Data::Bytes(held) = &range.data {
+            held.len()
+        } else {
+            64
+        };
         bytes <= JOURNAL_APPEND_BYTES_MAX / 2
     };
     let count = ranges.iter().map(fits).take_while(|fits| *fits).count();
@@ -386,8 +444,14 @@ fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
     let mut groups: Vec<Vec<Extent>> = Vec::new();
     let mut bytes = usize::MAX;
     for range in ranges {
-        let inline = if let Data::Bytes(held) = &range.data { held.len() } else { 0 };
-        let full = groups.last().is_none_or(|group| group.len() >= SHARED_RANGES_MAX);
+        let inline = if let Data::Bytes(held) = &range.data {
+            held.len()
+        } else {
+            0
+        };
+        let full = groups
+            .last()
+            .is_none_or(|group| group.len() >= SHARED_RANGES_MAX);
         if full || bytes + inline > INLINE_BYTES_MAX {
             groups.push(Vec::new());
             bytes = 0;
@@ -396,15 +460,24 @@ fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
         let mut done = 0;
         while inline - done > INLINE_BYTES_MAX {
             let part = super::extents::part(&range.data, done as u64, INLINE_BYTES_MAX as u64);
-            let extent = Extent { len: INLINE_BYTES_MAX as u64, data: part };
-            groups.last_mut().into_iter().for_each(|group| group.push(extent.clone()));
+            let extent = Extent {
+                len: INLINE_BYTES_MAX as u64,
+                data: part,
+            };
+            groups
+                .last_mut()
+                .into_iter()
+                .for_each(|group| group.push(extent.clone()));
             groups.push(Vec::new());
             done += INLINE_BYTES_MAX;
         }
         let len = range.len - done as u64;
         let data = super::extents::part(&range.data, done as u64, len);
         groups.last_mut().into_iter().for_each(|group| {
-            group.push(Extent { len, data: data.clone() });
+            group.push(Extent {
+                len,
+                data: data.clone(),
+            });
         });
         bytes += inline - done;
     }
@@ -423,8 +496,8 @@ pub(super) fn content(inode: &Inode) -> Result<&Content, TreeError> {
 /// The time of a change, and the mode where privileges are cleared.
 pub(super) fn stamp(inode: &Inode, time: Time, kill_privileges: bool) -> Stamp {
     let killed = without_privileges(inode.mode);
-    let mode = (kill_privileges && inode.kind == NodeKind::File && killed != inode.mode)
-        .then_some(killed);
+    let mode =
+        (kill_privileges && inode.kind == NodeKind::File && killed != inode.mode).then_some(killed);
     Stamp { time, mode }
 }
 
@@ -438,25 +511,39 @@ pub(super) fn without_privileges(mode: u32) -> u32 {
 fn fill_near(content: &Content, offset: u64, out: &mut [u8], wanted: &mut Vec<Wanted>) {
     if let Content::Whole { sealed, .. } = content {
         if !out.is_empty() {
-            wanted.push(Wanted { cid: sealed.cid.clone(), offset, at: 0, len: out.len() });
+            wanted.push(Wanted {
+                cid: sealed.cid.clone(),
+                offset,
+                at: 0,
+                len: out.len(),
+            });
         }
         return;
     }
     let ranges = content.ranges();
-    ranges.each(offset, offset + out.len() as u64, |start, len, data, from| {
-        let (at, len) = ((start - offset) as usize, len as usize);
-        let place = out.get_mut(at..at + len).unwrap_or_default();
-        match data {
-            Data::Hole => place.fill(0),
-            Data::Bytes(bytes) => {
-                let from = from as usize;
-                place.copy_from_slice(bytes.get(from..from + len).unwrap_or_default());
+    ranges.each(
+        offset,
+        offset + out.len() as u64,
+        |start, len, data, from| {
+            let (at, len) = ((start - offset) as usize, len as usize);
+            let place = out.get_mut(at..at + len).unwrap_or_default();
+            match data {
+                Data::Hole => place.fill(0),
+                Data::Bytes(bytes) => {
+                    let from = from as usize;
+                    place.copy_from_slice(bytes.get(from..from + len).unwrap_or_default());
+                }
+                Data::Shared { cid, offset } => {
+                    wanted.push(Wanted {
+                        cid: cid.clone(),
+                        offset: offset + from,
+                        at,
+                        len,
+                    });
+                }
             }
-            Data::Shared { cid, offset } => {
-                wanted.push(Wanted { cid: cid.clone(), offset: offset + from, at, len });
-            }
-        }
-    });
+        },
+    );
 }
 
 /// Which content a cut at `at` goes through, and where in it. What is put
@@ -492,12 +579,7 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     }
 }
 
-fn whole_chunk(
-    state: &State,
-    node: NodeId,
-    at: u64,
-    chunk: u64,
-) -> Option<(u64, Arc<Vec<u8>>)> {
+fn whole_chunk(state: &State, node: NodeId, at: u64, chunk: u64) -> Option<(u64, Arc<Vec<u8>>)> {
     match &state.nodes.get(&node)?.body {
         Body::File(Content::Ranges { extents, .. }) => extents.whole_chunk(at, chunk),
         Body::File(Content::Whole { .. })
@@ -509,10 +591,12 @@ fn whole_chunk(
 
 /// A failure of the block store as those who write see it.
 pub(super) fn store_failed(error: crate::cache::CacheError) -> TreeError {
-    match &error {
-        crate::cache::CacheError::Io(io) if io.raw_os_error() == Some(libc::ENOSPC) => {
-            TreeError::NoSpace(error.to_string())
-        }
-        _ => TreeError::Failed(error.to_string()),
+    let is_full = matches!(
+        &error,
+        crate::cache::CacheError::Io(io) if io.raw_os_error() == Some(libc::ENOSPC)
+    );
+    if is_full {
+        return TreeError::NoSpace(error.to_string());
     }
+    TreeError::Failed(error.to_string())
 }

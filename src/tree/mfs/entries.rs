@@ -10,9 +10,7 @@ use super::state::State;
 use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
 use super::xattr::{check_xattrs, inherited, xattr_bytes};
 use super::{Mfs, Plan};
-use crate::config::{
-    NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX,
-};
+use crate::config::{NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 
@@ -54,7 +52,10 @@ impl Mfs {
     }
 
     /// Makes a node. Applies setgid directories, the umask and default ACLs.
-    #[expect(clippy::too_many_arguments, reason = "what mknod(2) takes, and who asks")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what mknod(2) takes, and who asks"
+    )]
     pub async fn make(
         &self,
         caller: Caller,
@@ -70,11 +71,23 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             free_name(state, parent, name)?;
             let node = state.fresh();
-            let made = make_op(state, caller, (parent, name), (node, &new), (mode, umask), time)?;
-            Ok(Plan::of(state.path(parent, Some(name)), Op::Make(made), node))
+            let made = make_op(
+                state,
+                caller,
+                (parent, name),
+                (node, &new),
+                (mode, umask),
+                time,
+            )?;
+            Ok(Plan::of(
+                state.path(parent, Some(name)),
+                Op::Make(made),
+                node,
+            ))
         };
         let done = |state: &mut State, node| told(state, node, hold);
-        self.change(caller.origin, Class::Normal, plan, done).await?
+        self.change(caller.origin, Class::Normal, plan, done)
+            .await?
     }
 
     pub(super) fn check_new(&self, new: &New) -> Result<(), TreeError> {
@@ -111,12 +124,21 @@ impl Mfs {
             let logged = Logged {
                 path: state.path(node, None),
                 to: state.path(parent, Some(name)),
-                op: Op::Link { node, parent, name: name.into(), time },
+                op: Op::Link {
+                    node,
+                    parent,
+                    name: name.into(),
+                    time,
+                },
             };
-            Ok(Plan { logged: vec![logged], told: () })
+            Ok(Plan {
+                logged: vec![logged],
+                told: (),
+            })
         };
         let done = |state: &mut State, ()| told(state, node, hold);
-        self.change(caller.origin, Class::Normal, plan, done).await?
+        self.change(caller.origin, Class::Normal, plan, done)
+            .await?
     }
 
     /// Proves that a node may get one more name.
@@ -153,14 +175,24 @@ impl Mfs {
             if state.node(node)?.kind == NodeKind::Directory {
                 return Err(TreeError::IsADirectory.into());
             }
-            let op = Op::Unlink { parent, name: name.into(), time };
+            let op = Op::Unlink {
+                parent,
+                name: name.into(),
+                time,
+            };
             Ok(Plan::of(state.path(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
+            .await
     }
 
     /// Takes an empty directory away.
-    pub async fn rmdir(&self, caller: Caller, parent: NodeId, name: &[u8]) -> Result<(), TreeError> {
+    pub async fn rmdir(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &[u8],
+    ) -> Result<(), TreeError> {
         let plan = |state: &mut State, time: Time| {
             let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
             if state.node(node)?.kind != NodeKind::Directory {
@@ -169,10 +201,15 @@ impl Mfs {
             if !state.is_empty(node)? {
                 return Err(TreeError::NotEmpty.into());
             }
-            let op = Op::Rmdir { parent, name: name.into(), time };
+            let op = Op::Rmdir {
+                parent,
+                name: name.into(),
+                time,
+            };
             Ok(Plan::of(state.path(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
+            .await
     }
 }
 
@@ -222,13 +259,11 @@ pub(super) fn check_names(
     }
 }
 
-fn check_room(
-    inode: &Inode,
-    old: Option<(NodeId, &[u8])>,
-    new: &[u8],
-) -> Result<(), TreeError> {
+fn check_room(inode: &Inode, old: Option<(NodeId, &[u8])>, new: &[u8]) -> Result<(), TreeError> {
     let links = links_of(inode);
-    let stay = links.iter().filter(|(at, name)| old.is_none_or(|old| (*at, &**name) != old));
+    let stay = links
+        .iter()
+        .filter(|(at, name)| old.is_none_or(|old| (*at, &**name) != old));
     let bytes: usize = stay.map(|(_, name)| name.len() + 16).sum();
     if bytes + new.len() + 16 > POSIX_LINKS_BYTES_MAX {
         return Err(TreeError::TooManyLinks);
@@ -274,11 +309,24 @@ pub(super) fn make_in(
             mode |= SETGID;
         }
     }
-    let bytes = xattrs.iter().map(|(name, value)| xattr_bytes(name, value)).sum();
+    let bytes = xattrs
+        .iter()
+        .map(|(name, value)| xattr_bytes(name, value))
+        .sum();
     check_xattrs(bytes)?;
     let name: Name = name.into();
     let (new, uid) = (new.clone(), caller.uid);
-    Ok(Make { parent, name, node, new, mode, uid, gid, time, xattrs })
+    Ok(Make {
+        parent,
+        name,
+        node,
+        new,
+        mode,
+        uid,
+        gid,
+        time,
+        xattrs,
+    })
 }
 
 /// A page of a listing, and the names on it that must be loaded first.
@@ -294,7 +342,10 @@ fn page(
     }
     let (mut entries, mut unloaded) = (Vec::new(), Vec::new());
     // Equal hashes stand side by side; the two lowest bits count them.
-    let from = Key { hash: cookie & !3, name: Name::from([]) };
+    let from = Key {
+        hash: cookie & !3,
+        name: Name::from([]),
+    };
     let (mut hash, mut rank) = (0, 0);
     for (key, dentry) in directory.entries.range(from..) {
         rank = if key.hash == hash { rank + 1 } else { 0 };

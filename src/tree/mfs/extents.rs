@@ -68,11 +68,6 @@ impl Extents {
         self.unsealed_bytes
     }
 
-    /// How many ranges there are.
-    pub(super) fn count(&self) -> usize {
-        self.map.len()
-    }
-
     /// The ranges in order.
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, &Extent)> {
         self.map.iter().map(|(at, extent)| (*at, extent))
@@ -84,13 +79,23 @@ impl Extents {
         if from >= to {
             return Vec::new();
         }
-        let first = self.map.range(..=from).next_back().map_or(from, |(at, _)| *at);
+        let first = self
+            .map
+            .range(..=from)
+            .next_back()
+            .map_or(from, |(at, _)| *at);
         let mut out = Vec::new();
         for (at, extent) in self.map.range(first..to) {
             let (start, end) = ((*at).max(from), (at + extent.len).min(to));
             if start < end {
                 let data = part(&extent.data, start - at, end - start);
-                out.push((start, Extent { len: end - start, data }));
+                out.push((
+                    start,
+                    Extent {
+                        len: end - start,
+                        data,
+                    },
+                ));
             }
         }
         out
@@ -103,7 +108,11 @@ impl Extents {
         if from >= to {
             return;
         }
-        let first = self.map.range(..=from).next_back().map_or(from, |(at, _)| *at);
+        let first = self
+            .map
+            .range(..=from)
+            .next_back()
+            .map_or(from, |(at, _)| *at);
         for (at, extent) in self.map.range(first..to) {
             let (start, end) = ((*at).max(from), (at + extent.len).min(to));
             if start < end {
@@ -146,10 +155,16 @@ impl Extents {
             return;
         }
         self.clear(at, end);
-        let start = self.append_to_previous(at, piece, chunk).unwrap_or_else(|| {
-            self.insert(at, piece.len() as u64, Data::Bytes(Arc::new(piece.to_vec())));
-            at
-        });
+        let start = self
+            .append_to_previous(at, piece, chunk)
+            .unwrap_or_else(|| {
+                self.insert(
+                    at,
+                    piece.len() as u64,
+                    Data::Bytes(Arc::new(piece.to_vec())),
+                );
+                at
+            });
         self.join_next(start, end, chunk);
         self.size = self.size.max(end);
     }
@@ -158,7 +173,9 @@ impl Extents {
     fn append_to_previous(&mut self, at: u64, piece: &[u8], chunk: u64) -> Option<u64> {
         let (start, extent) = self.map.range_mut(..at).next_back()?;
         let joins = start + extent.len == at && start / chunk == at / chunk;
-        let Data::Bytes(held) = &mut extent.data else { return None };
+        let Data::Bytes(held) = &mut extent.data else {
+            return None;
+        };
         if !joins {
             return None;
         }
@@ -174,7 +191,9 @@ impl Extents {
             return;
         }
         let next = self.map.get(&end).map(|e| &e.data);
-        let Some(Data::Bytes(more)) = next else { return };
+        let Some(Data::Bytes(more)) = next else {
+            return;
+        };
         let more = Arc::clone(more);
         self.remove(end);
         if let Some(extent) = self.map.get_mut(&start)
@@ -222,7 +241,11 @@ impl Extents {
         if at >= self.size {
             return None;
         }
-        let first = self.map.range(..=at).next_back().map_or(at, |(start, _)| *start);
+        let first = self
+            .map
+            .range(..=at)
+            .next_back()
+            .map_or(at, |(start, _)| *start);
         let mut ranges = self.map.range(first..);
         let found = ranges.find(|(_, extent)| (extent.data == Data::Hole) == hole);
         match found {
@@ -246,9 +269,10 @@ impl Extents {
     /// Replaces the bytes at `start` by the block that they were sealed into,
     /// if they are still the same.
     pub(super) fn sealed(&mut self, start: u64, bytes: &Arc<Vec<u8>>, cid: SmallCid) {
-        let same = self.map.get(&start).is_some_and(
-            |e| matches!(&e.data, Data::Bytes(held) if Arc::ptr_eq(held, bytes)),
-        );
+        let same = self
+            .map
+            .get(&start)
+            .is_some_and(|e| matches!(&e.data, Data::Bytes(held) if Arc::ptr_eq(held, bytes)));
         if same {
             let len = bytes.len() as u64;
             self.remove(start);
@@ -262,9 +286,10 @@ impl Extents {
         for (at, extent) in &self.map {
             let data = match extent.data {
                 Data::Hole => Data::Hole,
-                Data::Shared { .. } | Data::Bytes(_) => {
-                    Data::Shared { cid: root.clone(), offset: *at }
-                }
+                Data::Shared { .. } | Data::Bytes(_) => Data::Shared {
+                    cid: root.clone(),
+                    offset: *at,
+                },
             };
             sealed.put(*at, extent.len, data);
         }
@@ -294,7 +319,9 @@ impl Extents {
 
     /// Makes `at` the border of two ranges.
     fn split(&mut self, at: u64) {
-        let Some((start, extent)) = self.map.range(..at).next_back() else { return };
+        let Some((start, extent)) = self.map.range(..at).next_back() else {
+            return;
+        };
         let (start, len) = (*start, extent.len);
         if start + len <= at {
             return;
@@ -309,13 +336,20 @@ impl Extents {
     /// Joins holes, and shared ranges that go on in the same content, at two borders.
     fn merge_around(&mut self, from: u64, to: u64) {
         for border in [to, from] {
-            let Some((start, before)) = self.map.range(..border).next_back() else { continue };
-            let Some(after) = self.map.get(&border) else { continue };
+            let Some((start, before)) = self.map.range(..border).next_back() else {
+                continue;
+            };
+            let Some(after) = self.map.get(&border) else {
+                continue;
+            };
             let joins = match (&before.data, &after.data) {
                 (Data::Hole, Data::Hole) => true,
                 (
                     Data::Shared { cid: a, offset },
-                    Data::Shared { cid: b, offset: next },
+                    Data::Shared {
+                        cid: b,
+                        offset: next,
+                    },
                 ) => a == b && offset + before.len == *next,
                 _ => false,
             };
@@ -354,7 +388,10 @@ impl Extents {
 pub(super) fn part(data: &Data, from: u64, len: u64) -> Data {
     match data {
         Data::Hole => Data::Hole,
-        Data::Shared { cid, offset } => Data::Shared { cid: cid.clone(), offset: offset + from },
+        Data::Shared { cid, offset } => Data::Shared {
+            cid: cid.clone(),
+            offset: offset + from,
+        },
         Data::Bytes(bytes) => {
             let from = from as usize;
             let piece = bytes.get(from..from + len as usize).unwrap_or_default();
@@ -463,7 +500,7 @@ mod tests {
         for at in 0..20 {
             extents.write(at, &[at as u8], CHUNK);
         }
-        assert_eq!(extents.count(), 2);
+        assert_eq!(extents.iter().count(), 2);
         let (start, bytes) = extents.whole_chunk(5, CHUNK).unwrap();
         assert_eq!((start, bytes.len()), (0, 16));
         assert!(extents.whole_chunk(17, CHUNK).is_none());

@@ -29,7 +29,9 @@ impl Sealing {
     /// Whether what was read of it still holds: no checkpoint came between, and
     /// no mount.
     fn holds(&self, state: &State, node: NodeId) -> bool {
-        let Ok(directory) = state.directory(node) else { return false };
+        let Ok(directory) = state.directory(node) else {
+            return false;
+        };
         let base = directory.base.as_ref().map(|base| base.sealed.cid.get());
         state.epoch == self.epoch && base == self.base
     }
@@ -69,7 +71,9 @@ impl Mfs {
             Some(base) => self.reader.find(base, name).await?,
             None => None,
         };
-        let loaded = self.read_node(parent, name, entry, sealing.posix.as_ref()).await?;
+        let loaded = self
+            .read_node(parent, name, entry, sealing.posix.as_ref())
+            .await?;
         let mut state = self.state.lock();
         if sealing.holds(&state, parent) {
             install(&mut state, parent, name, loaded);
@@ -82,7 +86,13 @@ impl Mfs {
     async fn load_listing(&self, node: NodeId) -> Result<(), TreeError> {
         let sealing = self.sealing(node)?;
         let mut names: BTreeSet<Bytes> = match &sealing.base {
-            Some(base) => self.reader.entries(base).await?.into_iter().map(|e| e.name).collect(),
+            Some(base) => self
+                .reader
+                .entries(base)
+                .await?
+                .into_iter()
+                .map(|e| e.name)
+                .collect(),
             None => BTreeSet::new(),
         };
         if let Some(posix) = &sealing.posix {
@@ -92,11 +102,19 @@ impl Mfs {
         if !sealing.holds(&state, node) {
             return Ok(());
         }
-        let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
+        let Some(inode) = state.nodes.get_mut(&node) else {
+            return Ok(());
+        };
         if let Body::Directory(directory) = &mut inode.body {
             for name in names {
-                let unloaded = || Dentry { to: To::Unloaded, changed: 0 };
-                directory.entries.entry(Key::new(&name)).or_insert_with(unloaded);
+                let unloaded = || Dentry {
+                    to: To::Unloaded,
+                    changed: 0,
+                };
+                directory
+                    .entries
+                    .entry(Key::new(&name))
+                    .or_insert_with(unloaded);
             }
             directory.complete = true;
         }
@@ -112,7 +130,10 @@ impl Mfs {
     ) -> Result<(), TreeError> {
         let (mut from, until) = key::dentries(node.number());
         loop {
-            let page = self.map.range(posix, &from, Some(&until), RECORDS_PAGE).await?;
+            let page = self
+                .map
+                .range(posix, &from, Some(&until), RECORDS_PAGE)
+                .await?;
             for (at, value) in &page {
                 let dentry = record::Dentry::decode(value)?;
                 let special = match &dentry.body {
@@ -154,10 +175,16 @@ impl Mfs {
         posix: Option<&Cid>,
     ) -> Result<Option<Loaded>, TreeError> {
         let dentry = match posix {
-            Some(root) => self.map.get(root, &key::dentry(parent.number(), name)).await?,
+            Some(root) => {
+                self.map
+                    .get(root, &key::dentry(parent.number(), name))
+                    .await?
+            }
             None => None,
         };
-        let dentry = dentry.map(|value| record::Dentry::decode(&value)).transpose()?;
+        let dentry = dentry
+            .map(|value| record::Dentry::decode(&value))
+            .transpose()?;
         let mut links = None;
         let directories = dentry.as_ref().and_then(|dentry| dentry.directories);
         let (number, known, tally) = match dentry {
@@ -207,15 +234,20 @@ impl Mfs {
             });
             let links: BTreeSet<_> = links.collect();
             inode.nlink = links.len().max(1) as u32;
-            inode.links = Some(Box::new(links));
+            inode.links = Some(links);
         }
         Ok(Some(Loaded { number, inode }))
     }
 
     async fn linked(&self, posix: Option<&Cid>, node: u64) -> Result<record::Inode, TreeError> {
-        let lost = || TreeError::Unavailable(format!("the record of linked node {node} is missing"));
+        let lost =
+            || TreeError::Unavailable(format!("the record of linked node {node} is missing"));
         let root = posix.ok_or_else(lost)?;
-        let value = self.map.get(root, &key::inode(node)).await?.ok_or_else(lost)?;
+        let value = self
+            .map
+            .get(root, &key::inode(node))
+            .await?
+            .ok_or_else(lost)?;
         Ok(record::Inode::decode(&value)?)
     }
 
@@ -227,15 +259,24 @@ impl Mfs {
         target: Bytes,
         tally: Option<DirTally>,
     ) -> Inode {
-        let sealed = Sealed { cid: (&entry.cid).into(), tsize: entry.tsize.unwrap_or(0) };
+        let sealed = Sealed {
+            cid: (&entry.cid).into(),
+            tsize: entry.tsize.unwrap_or(0),
+        };
         let (kind, plain, body) = match meta.kind {
             MetaKind::File => {
-                let content = Content::Whole { sealed, size: meta.size };
+                let content = Content::Whole {
+                    sealed,
+                    size: meta.size,
+                };
                 (NodeKind::File, 0o644, Body::File(content))
             }
             MetaKind::Directory => {
                 let base = Some(Base { sealed, tally });
-                let directory = Directory { base, ..Directory::default() };
+                let directory = Directory {
+                    base,
+                    ..Directory::default()
+                };
                 (NodeKind::Directory, 0o755, Body::Directory(directory))
             }
             MetaKind::Symlink => {
@@ -272,7 +313,10 @@ impl Mfs {
 fn trim_leaves(state: &mut State) -> usize {
     let idle = |node: &NodeId, inode: &Inode| {
         let bare = inode.directory().is_none_or(|directory| {
-            directory.entries.values().all(|d| !matches!(d.to, To::Node(_)) && d.changed == 0)
+            directory
+                .entries
+                .values()
+                .all(|d| !matches!(d.to, To::Node(_)) && d.changed == 0)
         });
         *node != NodeId::ROOT
             && inode.held == 0
@@ -280,16 +324,32 @@ fn trim_leaves(state: &mut State) -> usize {
             && inode.links.is_none()
             && bare
     };
-    let gone: Vec<NodeId> =
-        state.nodes.iter().filter(|(node, inode)| idle(node, inode)).map(|(n, _)| *n).collect();
+    let gone: Vec<NodeId> = state
+        .nodes
+        .iter()
+        .filter(|(node, inode)| idle(node, inode))
+        .map(|(n, _)| *n)
+        .collect();
     for node in &gone {
-        let Some(inode) = state.nodes.remove(node) else { continue };
-        let Some((parent, name)) = inode.home else { continue };
-        let Some(parent) = state.nodes.get_mut(&parent) else { continue };
+        let Some(inode) = state.nodes.remove(node) else {
+            continue;
+        };
+        let Some((parent, name)) = inode.home else {
+            continue;
+        };
+        let Some(parent) = state.nodes.get_mut(&parent) else {
+            continue;
+        };
         if let Body::Directory(directory) = &mut parent.body {
             let key = Key::of(name);
             if directory.complete {
-                directory.entries.insert(key, Dentry { to: To::Unloaded, changed: 0 });
+                directory.entries.insert(
+                    key,
+                    Dentry {
+                        to: To::Unloaded,
+                        changed: 0,
+                    },
+                );
             } else {
                 directory.entries.remove(&key);
             }
@@ -301,14 +361,24 @@ fn trim_leaves(state: &mut State) -> usize {
 /// Puts what was read into the tree, if it still lacks it.
 fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Option<Loaded>) {
     let key = Key::of(name.clone());
-    let Ok(directory) = state.directory(parent) else { return };
-    if directory.entries.get(&key).is_some_and(|d| d.to != To::Unloaded) {
+    let Ok(directory) = state.directory(parent) else {
+        return;
+    };
+    if directory
+        .entries
+        .get(&key)
+        .is_some_and(|d| d.to != To::Unloaded)
+    {
         return;
     }
     let to = match loaded {
         None => To::Absent,
         Some(Loaded { number, inode }) => {
-            let number = if inode.links.is_some() { number } else { free_number(state, number) };
+            let number = if inode.links.is_some() {
+                number
+            } else {
+                free_number(state, number)
+            };
             state.nodes.entry(number).or_insert_with(|| Box::new(inode));
             To::Node(number)
         }
@@ -377,7 +447,10 @@ pub(super) fn take_record(inode: &mut Inode, known: record::Posix) {
     inode.mtime = known.mtime;
     inode.ctime = known.ctime;
     inode.rdev = known.rdev as u32;
-    let xattrs = known.xattrs.into_iter().map(|(name, value)| (name.into(), value.into()));
+    let xattrs = known
+        .xattrs
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()));
     let xattrs: BTreeMap<Name, Bytes> = xattrs.collect();
-    inode.xattrs = (!xattrs.is_empty()).then(|| Box::new(xattrs));
+    inode.xattrs = (!xattrs.is_empty()).then_some(xattrs);
 }

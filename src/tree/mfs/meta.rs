@@ -21,7 +21,11 @@ impl Mfs {
         if let Some(size) = set.size {
             self.prepare_resize(node, size).await?;
         }
-        let rest = SetAttr { size: None, kill_privileges: false, ..set };
+        let rest = SetAttr {
+            size: None,
+            kill_privileges: false,
+            ..set
+        };
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             let mut ops = Vec::new();
@@ -34,15 +38,28 @@ impl Mfs {
                 ops.push(Op::Attr(attr_op(inode, node, &rest, time)?));
             }
             let path = state.path(node, None);
-            let logged = |op| Logged { path: path.clone(), to: Vec::new(), op };
-            Ok(Plan { logged: ops.into_iter().map(logged).collect(), told: () })
+            let logged = |op| Logged {
+                path: path.clone(),
+                to: Vec::new(),
+                op,
+            };
+            Ok(Plan {
+                logged: ops.into_iter().map(logged).collect(),
+                told: (),
+            })
         };
         let done = |state: &mut State, ()| state.node(node).map(|inode| inode.attr(node));
-        self.change(caller.origin, Class::Reserve, plan, done).await?
+        self.change(caller.origin, Class::Reserve, plan, done)
+            .await?
     }
 }
 
-pub(super) fn attr_op(inode: &Inode, node: NodeId, set: &SetAttr, now: Time) -> Result<Attr, TreeError> {
+pub(super) fn attr_op(
+    inode: &Inode,
+    node: NodeId,
+    set: &SetAttr,
+    now: Time,
+) -> Result<Attr, TreeError> {
     let time = |set: Option<SetTime>| {
         set.map(|set| match set {
             SetTime::Now => now,

@@ -37,8 +37,8 @@ pub mod path;
 mod rename;
 mod restore;
 mod seal;
-mod snapshots;
 mod small_cid;
+mod snapshots;
 mod state;
 mod transaction;
 mod types;
@@ -47,8 +47,8 @@ mod xattr;
 pub use checkpoint::Checkpointed;
 pub use figures::Figures;
 pub use fsck::{FsckProgress, Inspection, OnFsck};
-pub use open::{Parts, Recovery};
 pub use mounts::Content;
+pub use open::{Parts, Recovery};
 pub use options::MfsOptions;
 pub use snapshots::{Difference, Differences};
 pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
@@ -113,11 +113,21 @@ struct Plan<T> {
 
 impl<T> Plan<T> {
     fn of(path: Vec<u8>, op: Op, told: T) -> Self {
-        Self { logged: vec![Logged { path, to: Vec::new(), op }], told }
+        Self {
+            logged: vec![Logged {
+                path,
+                to: Vec::new(),
+                op,
+            }],
+            told,
+        }
     }
 
     fn nothing(told: T) -> Self {
-        Self { logged: Vec::new(), told }
+        Self {
+            logged: Vec::new(),
+            told,
+        }
     }
 }
 
@@ -132,7 +142,9 @@ impl Mfs {
             };
             self.load(&need).await?;
         }
-        Err(TreeError::Busy("the tree changes faster than it can be read"))
+        Err(TreeError::Busy(
+            "the tree changes faster than it can be read",
+        ))
     }
 
     /// Plans a change, journals it, applies it; `done` sees the tree after it.
@@ -162,7 +174,9 @@ impl Mfs {
             };
             self.load(&need).await?;
         }
-        Err(TreeError::Busy("the tree changes faster than it can be read"))
+        Err(TreeError::Busy(
+            "the tree changes faster than it can be read",
+        ))
     }
 
     /// Journals changes, as one transaction where there are several, and applies them.
@@ -178,7 +192,11 @@ impl Mfs {
             [] => return Ok(changes),
             [one] => self.log(class, TxId(0), &[one])?,
             several => {
-                let commit = Logged { path: Vec::new(), to: Vec::new(), op: Op::Commit };
+                let commit = Logged {
+                    path: Vec::new(),
+                    to: Vec::new(),
+                    op: Op::Commit,
+                };
                 let all: Vec<&Logged> = several.iter().chain([&commit]).collect();
                 Seq(self.log(class, self.next_transaction(), &all)?.0 - 1)
             }
@@ -205,12 +223,20 @@ impl Mfs {
         let records: Vec<Record<'_>> = logged
             .iter()
             .zip(&payloads)
-            .map(|(one, payload)| Record { tx, kind: one.kind(), payload })
+            .map(|(one, payload)| Record {
+                tx,
+                kind: one.kind(),
+                payload,
+            })
             .collect();
         let seq = self.journal.append(class, &records)?;
         let bytes: usize = payloads.iter().map(Vec::len).sum();
-        let before = self.journaled_bytes.fetch_add(bytes as u64 + 64, Ordering::Relaxed);
-        let changes = self.journaled_changes.fetch_add(logged.len() as u64, Ordering::Relaxed);
+        let before = self
+            .journaled_bytes
+            .fetch_add(bytes as u64 + 64, Ordering::Relaxed);
+        let changes = self
+            .journaled_changes
+            .fetch_add(logged.len() as u64, Ordering::Relaxed);
         self.background.logged(before + bytes as u64, changes);
         Ok(seq)
     }
@@ -238,7 +264,12 @@ impl Mfs {
         if node == NodeId::ROOT {
             return Some(node);
         }
-        state.nodes.get(&node)?.home.as_ref().map(|(parent, _)| *parent)
+        state
+            .nodes
+            .get(&node)?
+            .home
+            .as_ref()
+            .map(|(parent, _)| *parent)
     }
 
     /// Holds a node once more; false where it is not loaded.
@@ -255,7 +286,9 @@ impl Mfs {
     /// Lets go of `count` holds; an unlinked node goes with its last one.
     pub fn release(&self, node: NodeId, count: u64) {
         let mut state = self.state.lock();
-        let Some(inode) = state.nodes.get_mut(&node) else { return };
+        let Some(inode) = state.nodes.get_mut(&node) else {
+            return;
+        };
         inode.held = inode.held.saturating_sub(count);
         if inode.held == 0 && inode.nlink == 0 {
             state.remove(node);
@@ -276,7 +309,9 @@ impl Mfs {
 
     /// Takes a watcher away.
     pub fn unwatch(&self, watcher: &Arc<dyn Watcher>) {
-        self.watchers.write().retain(|one| !Arc::ptr_eq(one, watcher));
+        self.watchers
+            .write()
+            .retain(|one| !Arc::ptr_eq(one, watcher));
     }
 
     /// The journal, to be read.
@@ -321,7 +356,11 @@ impl Mfs {
 
     /// Kept checkpoints: sequence number and root, oldest first.
     pub fn snapshots(&self) -> Vec<(u64, Cid)> {
-        self.kept.lock().iter().map(|one| (one.sequence, one.root)).collect()
+        self.kept
+            .lock()
+            .iter()
+            .map(|one| (one.sequence, one.root))
+            .collect()
     }
 }
 
@@ -343,7 +382,10 @@ impl From<JournalError> for TreeError {
 /// A time of day as nodes keep it.
 fn time_of(time: std::time::SystemTime) -> Time {
     match time.duration_since(std::time::SystemTime::UNIX_EPOCH) {
-        Ok(since) => Time { sec: since.as_secs() as i64, nsec: since.subsec_nanos() },
+        Ok(since) => Time {
+            sec: since.as_secs() as i64,
+            nsec: since.subsec_nanos(),
+        },
         Err(before) => {
             let before = before.duration();
             let borrow = i64::from(before.subsec_nanos() > 0);
@@ -361,8 +403,14 @@ fn changes_of(state: &State, op: &Op) -> Vec<Change> {
         parent,
         name: Bytes::copy_from_slice(name),
     };
-    let meta = |node: NodeId| Change::Node { node, content: false };
-    let content = |node: NodeId| Change::Node { node, content: true };
+    let meta = |node: NodeId| Change::Node {
+        node,
+        content: false,
+    };
+    let content = |node: NodeId| Change::Node {
+        node,
+        content: true,
+    };
     let led_to = |at: (NodeId, &node::Name)| match state.find(at.0, at.1) {
         Ok(Some(node)) => vec![meta(node)],
         Ok(None) | Err(_) => Vec::new(),
@@ -370,9 +418,15 @@ fn changes_of(state: &State, op: &Op) -> Vec<Change> {
     match op {
         Op::Make(one) => vec![entry((one.parent, &one.name)), content(one.parent)],
         Op::Mount(one) => {
-            vec![entry((one.parent, &one.name)), content(one.parent), content(one.node)]
+            vec![
+                entry((one.parent, &one.name)),
+                content(one.parent),
+                content(one.node),
+            ]
         }
-        Op::Link { node, parent, name, .. } => {
+        Op::Link {
+            node, parent, name, ..
+        } => {
             vec![entry((*parent, name)), content(*parent), meta(*node)]
         }
         Op::Unlink { parent, name, .. }

@@ -10,8 +10,8 @@ use super::entries::{check_name, free_name};
 use super::node::{Body, Name};
 use super::op::{Mount, Op};
 use super::state::State;
-use super::xattr::check_room;
 use super::types::{Caller, NodeAttr, NodeId, NodeKind, Time};
+use super::xattr::check_room;
 use super::{Mfs, Plan};
 use crate::block::Cid;
 use crate::journal::Class;
@@ -49,7 +49,8 @@ impl Mfs {
             Ok(Plan::of(state.path(parent, Some(name)), op, node))
         };
         let done = |state: &mut State, node| state.node(node).map(|inode| inode.attr(node));
-        self.change(caller.origin, Class::Normal, plan, done).await?
+        self.change(caller.origin, Class::Normal, plan, done)
+            .await?
     }
 
     /// Mounts the CID that `value` says at an empty directory or file, which
@@ -75,7 +76,9 @@ impl Mfs {
                 return Err(TreeError::Busy("a directory that has held mounted content").into());
             }
             if inode.kind != content.kind {
-                return Err(TreeError::Invalid("the content is of another kind than the node").into());
+                return Err(
+                    TreeError::Invalid("the content is of another kind than the node").into(),
+                );
             }
             let empty = match &inode.body {
                 Body::File(file) => file.size() == 0,
@@ -85,11 +88,15 @@ impl Mfs {
             if !empty {
                 return Err(TreeError::NotEmpty.into());
             }
-            let at = inode.home.clone().ok_or(TreeError::Busy("the root of the tree"))?;
+            let at = inode
+                .home
+                .clone()
+                .ok_or(TreeError::Busy("the root of the tree"))?;
             let op = Op::Mount(content.mount(at, node, caller, time));
             Ok(Plan::of(state.path(node, None), op, ()))
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ()).await
+        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
+            .await
     }
 
     /// Takes a mounted CID away, with what was changed below it.
@@ -108,10 +115,15 @@ impl Mfs {
             if state.node(node)?.xattr(MOUNTED).is_none() {
                 return Err(TreeError::Invalid("no CID is mounted there").into());
             }
-            let op = Op::Unmount { parent, name: name.into(), time };
+            let op = Op::Unmount {
+                parent,
+                name: name.into(),
+                time,
+            };
             Ok(Plan::of(state.path(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
+            .await
     }
 
     /// Looks at content that is to be mounted. Needs its root block.
@@ -158,7 +170,13 @@ impl Content {
         self.size
     }
 
-    pub(super) fn mount(&self, at: (NodeId, Name), node: NodeId, caller: Caller, time: Time) -> Mount {
+    pub(super) fn mount(
+        &self,
+        at: (NodeId, Name),
+        node: NodeId,
+        caller: Caller,
+        time: Time,
+    ) -> Mount {
         Mount {
             parent: at.0,
             name: at.1,

@@ -26,11 +26,11 @@ pub(super) struct Inode {
     pub(super) atime: Time,
     pub(super) mtime: Time,
     pub(super) ctime: Time,
-    pub(super) xattrs: Option<Box<BTreeMap<Name, Bytes>>>,
+    pub(super) xattrs: Option<BTreeMap<Name, Bytes>>,
     /// One of the names that lead here; `None` once it is unlinked.
     pub(super) home: Option<(NodeId, Name)>,
     /// All names that lead here, where there are or were several.
-    pub(super) links: Option<Box<BTreeSet<(NodeId, Name)>>>,
+    pub(super) links: Option<BTreeSet<(NodeId, Name)>>,
     /// References of mounts.
     pub(super) held: u64,
     /// Sequence of the last change of what `stat` and xattrs show; 0: as in the checkpoint.
@@ -76,7 +76,10 @@ pub(super) enum Content {
 impl Content {
     /// An empty file that is in no block yet.
     pub(super) fn empty() -> Self {
-        Self::Ranges { extents: Box::default(), sealed: None }
+        Self::Ranges {
+            extents: Box::default(),
+            sealed: None,
+        }
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -122,7 +125,10 @@ impl Content {
     pub(super) fn ranges_mut(&mut self) -> &mut Extents {
         if let Self::Whole { sealed, size } = self {
             let extents = Box::new(Extents::whole(sealed.cid.clone(), *size));
-            *self = Self::Ranges { extents, sealed: None };
+            *self = Self::Ranges {
+                extents,
+                sealed: None,
+            };
         }
         match self {
             Self::Ranges { extents, sealed } => {
@@ -169,11 +175,17 @@ pub(super) struct Key {
 
 impl Key {
     pub(super) fn new(name: &[u8]) -> Self {
-        Self { hash: hash(name), name: name.into() }
+        Self {
+            hash: hash(name),
+            name: name.into(),
+        }
     }
 
     pub(super) fn of(name: Name) -> Self {
-        Self { hash: hash(&name), name }
+        Self {
+            hash: hash(&name),
+            name,
+        }
     }
 }
 

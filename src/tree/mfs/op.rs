@@ -17,25 +17,85 @@ use crate::block::Cid;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Op {
     Make(Make),
-    Link { node: NodeId, parent: NodeId, name: Name, time: Time },
-    Unlink { parent: NodeId, name: Name, time: Time },
-    Rmdir { parent: NodeId, name: Name, time: Time },
-    Rename { from: (NodeId, Name), to: (NodeId, Name), mode: RenameMode, time: Time },
+    Link {
+        node: NodeId,
+        parent: NodeId,
+        name: Name,
+        time: Time,
+    },
+    Unlink {
+        parent: NodeId,
+        name: Name,
+        time: Time,
+    },
+    Rmdir {
+        parent: NodeId,
+        name: Name,
+        time: Time,
+    },
+    Rename {
+        from: (NodeId, Name),
+        to: (NodeId, Name),
+        mode: RenameMode,
+        time: Time,
+    },
     /// Bytes that are in the journal only.
-    Write { node: NodeId, offset: u64, stamp: Stamp, bytes: Bytes },
+    Write {
+        node: NodeId,
+        offset: u64,
+        stamp: Stamp,
+        bytes: Bytes,
+    },
     /// Whole chunks that are in packs already.
-    WriteBlocks { node: NodeId, offset: u64, stamp: Stamp, blocks: Vec<(Cid, u32)> },
-    Resize { node: NodeId, size: u64, stamp: Stamp },
-    Allocate { node: NodeId, what: Allocate, offset: u64, len: u64, stamp: Stamp },
+    WriteBlocks {
+        node: NodeId,
+        offset: u64,
+        stamp: Stamp,
+        blocks: Vec<(Cid, u32)>,
+    },
+    Resize {
+        node: NodeId,
+        size: u64,
+        stamp: Stamp,
+    },
+    Allocate {
+        node: NodeId,
+        what: Allocate,
+        offset: u64,
+        len: u64,
+        stamp: Stamp,
+    },
     /// Ranges that are shared with other content.
-    Share { node: NodeId, offset: u64, stamp: Stamp, ranges: Vec<Extent> },
+    Share {
+        node: NodeId,
+        offset: u64,
+        stamp: Stamp,
+        ranges: Vec<Extent>,
+    },
     Attr(Attr),
-    SetXattr { node: NodeId, name: Name, value: Bytes, mode: Option<u32>, time: Time },
-    RemoveXattr { node: NodeId, name: Name, time: Time },
+    SetXattr {
+        node: NodeId,
+        name: Name,
+        value: Bytes,
+        mode: Option<u32>,
+        time: Time,
+    },
+    RemoveXattr {
+        node: NodeId,
+        name: Name,
+        time: Time,
+    },
     Mount(Mount),
-    Unmount { parent: NodeId, name: Name, time: Time },
+    Unmount {
+        parent: NodeId,
+        name: Name,
+        time: Time,
+    },
     /// The commit object of a checkpoint, and the last change that is in it.
-    Checkpoint { commit: Cid, through: u64 },
+    Checkpoint {
+        commit: Cid,
+        through: u64,
+    },
     /// A transaction of a client begins; its changes come with its commit.
     Begin,
     /// The changes of this transaction before it hold.
@@ -43,7 +103,9 @@ pub(super) enum Op {
     /// The transaction is given up.
     Rollback,
     /// A staged change was refused; the text says which and why.
-    Failed { why: String },
+    Failed {
+        why: String,
+    },
 }
 
 /// A new node.
@@ -172,7 +234,11 @@ impl Logged {
     }
 
     fn room(&self) -> usize {
-        let data = if let Op::Write { bytes, .. } = &self.op { bytes.len() } else { 0 };
+        let data = if let Op::Write { bytes, .. } = &self.op {
+            bytes.len()
+        } else {
+            0
+        };
         self.path.len() + self.to.len() + data + 160
     }
 
@@ -223,7 +289,12 @@ impl Op {
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Make(make) => make.write(out),
-            Self::Link { node, parent, name, time } => {
+            Self::Link {
+                node,
+                parent,
+                name,
+                time,
+            } => {
                 out.node(*node);
                 out.entry(*parent, name);
                 out.time(*time);
@@ -234,7 +305,12 @@ impl Op {
                 out.entry(*parent, name);
                 out.time(*time);
             }
-            Self::Rename { from, to, mode, time } => {
+            Self::Rename {
+                from,
+                to,
+                mode,
+                time,
+            } => {
                 out.entry(from.0, &from.1);
                 out.entry(to.0, &to.1);
                 out.u8(*mode as u8);
@@ -246,7 +322,13 @@ impl Op {
             | Self::Allocate { .. }
             | Self::Share { .. } => self.write_content(out),
             Self::Attr(attr) => attr.write(out),
-            Self::SetXattr { node, name, value, mode, time } => {
+            Self::SetXattr {
+                node,
+                name,
+                value,
+                mode,
+                time,
+            } => {
                 out.node(*node);
                 out.bytes(name);
                 out.bytes(value);
@@ -268,29 +350,66 @@ impl Op {
         }
     }
 
-    fn write_content(&self, out: &mut Writer) {
-        let head = |out: &mut Writer, node: &NodeId, offset: &u64, stamp: &Stamp| {
-            out.node(*node);
-            out.u64(*offset);
-            out.time(stamp.time);
-            out.maybe_u32(stamp.mode);
-        };
+    /// Of a change of a file's bytes: the file, where (or how long it gets),
+    /// and what it sets beside them.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others change no bytes")]
+    pub(super) fn content(&self) -> Option<(NodeId, u64, Stamp)> {
         match self {
-            Self::Write { node, offset, stamp, bytes } => {
-                head(out, node, offset, stamp);
-                out.bytes(bytes);
+            Self::Write {
+                node,
+                offset,
+                stamp,
+                ..
             }
-            Self::WriteBlocks { node, offset, stamp, blocks } => {
-                head(out, node, offset, stamp);
+            | Self::WriteBlocks {
+                node,
+                offset,
+                stamp,
+                ..
+            }
+            | Self::Resize {
+                node,
+                size: offset,
+                stamp,
+            }
+            | Self::Allocate {
+                node,
+                offset,
+                stamp,
+                ..
+            }
+            | Self::Share {
+                node,
+                offset,
+                stamp,
+                ..
+            } => Some((*node, *offset, *stamp)),
+            _ => None,
+        }
+    }
+
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "only changes of bytes come here"
+    )]
+    fn write_content(&self, out: &mut Writer) {
+        let Some((node, offset, stamp)) = self.content() else {
+            return;
+        };
+        out.node(node);
+        out.u64(offset);
+        out.time(stamp.time);
+        out.maybe_u32(stamp.mode);
+        match self {
+            Self::Write { bytes, .. } => out.bytes(bytes),
+            Self::WriteBlocks { blocks, .. } => {
                 out.u32(blocks.len() as u32);
                 for (cid, len) in blocks {
                     out.bytes(&cid.to_bytes());
                     out.u32(*len);
                 }
             }
-            Self::Resize { node, size, stamp } => head(out, node, size, stamp),
-            Self::Allocate { node, what, offset, len, stamp } => {
-                head(out, node, offset, stamp);
+            Self::Allocate { what, len, .. } => {
                 out.u64(*len);
                 out.u8(match what {
                     Allocate::Reserve { keep_size } => u8::from(*keep_size),
@@ -298,28 +417,11 @@ impl Op {
                     Allocate::Zero { keep_size } => 4 + u8::from(*keep_size),
                 });
             }
-            Self::Share { node, offset, stamp, ranges } => {
-                head(out, node, offset, stamp);
+            Self::Share { ranges, .. } => {
                 out.u32(ranges.len() as u32);
-                for range in ranges {
-                    write_range(out, range);
-                }
+                ranges.iter().for_each(|range| write_range(out, range));
             }
-            Self::Make(_)
-            | Self::Link { .. }
-            | Self::Unlink { .. }
-            | Self::Rmdir { .. }
-            | Self::Rename { .. }
-            | Self::Attr(_)
-            | Self::SetXattr { .. }
-            | Self::RemoveXattr { .. }
-            | Self::Mount(_)
-            | Self::Unmount { .. }
-            | Self::Checkpoint { .. }
-            | Self::Begin
-            | Self::Commit
-            | Self::Rollback
-            | Self::Failed { .. } => {}
+            _ => {}
         }
     }
 
@@ -329,7 +431,12 @@ impl Op {
             kind::LINK => {
                 let node = input.node()?;
                 let (parent, name) = input.entry()?;
-                Self::Link { node, parent, name, time: input.time()? }
+                Self::Link {
+                    node,
+                    parent,
+                    name,
+                    time: input.time()?,
+                }
             }
             kind::UNLINK | kind::RMDIR | kind::UNMOUNT => {
                 let (parent, name) = input.entry()?;
@@ -348,7 +455,12 @@ impl Op {
                     2 => RenameMode::Exchange,
                     _ => return Err(BadOp("mode of a rename")),
                 };
-                Self::Rename { from, to, mode, time: input.time()? }
+                Self::Rename {
+                    from,
+                    to,
+                    mode,
+                    time: input.time()?,
+                }
             }
             kind::WRITE..=kind::SHARE => Self::read_content(number, input)?,
             kind::ATTR => Self::Attr(Attr::read(input)?),
@@ -359,17 +471,24 @@ impl Op {
                 mode: input.maybe_u32()?,
                 time: input.time()?,
             },
-            kind::REMOVE_XATTR => {
-                Self::RemoveXattr { node: input.node()?, name: input.name()?, time: input.time()? }
-            }
+            kind::REMOVE_XATTR => Self::RemoveXattr {
+                node: input.node()?,
+                name: input.name()?,
+                time: input.time()?,
+            },
             kind::MOUNT => Self::Mount(Mount::read(input)?),
-            kind::CHECKPOINT => Self::Checkpoint { commit: input.cid()?, through: input.u64()? },
+            kind::CHECKPOINT => Self::Checkpoint {
+                commit: input.cid()?,
+                through: input.u64()?,
+            },
             kind::BEGIN => Self::Begin,
             kind::COMMIT => Self::Commit,
             kind::ROLLBACK => Self::Rollback,
             kind::FAILED => {
                 let why = input.bytes()?;
-                Self::Failed { why: String::from_utf8_lossy(&why).into_owned() }
+                Self::Failed {
+                    why: String::from_utf8_lossy(&why).into_owned(),
+                }
             }
             _ => return Err(BadOp("kind of change")),
         })
@@ -377,27 +496,54 @@ impl Op {
 
     fn read_content(number: u8, input: &mut Reader) -> Result<Self, BadOp> {
         let (node, offset) = (input.node()?, input.u64()?);
-        let stamp = Stamp { time: input.time()?, mode: input.maybe_u32()? };
+        let stamp = Stamp {
+            time: input.time()?,
+            mode: input.maybe_u32()?,
+        };
         Ok(match number {
-            kind::WRITE => Self::Write { node, offset, stamp, bytes: input.bytes()? },
+            kind::WRITE => Self::Write {
+                node,
+                offset,
+                stamp,
+                bytes: input.bytes()?,
+            },
             kind::WRITE_BLOCKS => {
                 let count = input.u32()?;
                 let mut blocks = Vec::new();
                 for _ in 0..count {
                     blocks.push((input.cid()?, input.u32()?));
                 }
-                Self::WriteBlocks { node, offset, stamp, blocks }
+                Self::WriteBlocks {
+                    node,
+                    offset,
+                    stamp,
+                    blocks,
+                }
             }
-            kind::RESIZE => Self::Resize { node, size: offset, stamp },
+            kind::RESIZE => Self::Resize {
+                node,
+                size: offset,
+                stamp,
+            },
             kind::ALLOCATE => {
                 let len = input.u64()?;
                 let what = match input.u8()? {
-                    keep @ (0 | 1) => Allocate::Reserve { keep_size: keep == 1 },
+                    keep @ (0 | 1) => Allocate::Reserve {
+                        keep_size: keep == 1,
+                    },
                     2 => Allocate::Punch,
-                    keep @ (4 | 5) => Allocate::Zero { keep_size: keep == 5 },
+                    keep @ (4 | 5) => Allocate::Zero {
+                        keep_size: keep == 5,
+                    },
                     _ => return Err(BadOp("kind of allocation")),
                 };
-                Self::Allocate { node, what, offset, len, stamp }
+                Self::Allocate {
+                    node,
+                    what,
+                    offset,
+                    len,
+                    stamp,
+                }
             }
             _ => {
                 let count = input.u32()?;
@@ -405,7 +551,12 @@ impl Op {
                 for _ in 0..count {
                     ranges.push(read_range(input)?);
                 }
-                Self::Share { node, offset, stamp, ranges }
+                Self::Share {
+                    node,
+                    offset,
+                    stamp,
+                    ranges,
+                }
             }
         })
     }
@@ -431,7 +582,10 @@ fn read_range(input: &mut Reader) -> Result<Extent, BadOp> {
     let len = input.u64()?;
     let data = match input.u8()? {
         0 => Data::Hole,
-        1 => Data::Shared { cid: SmallCid::from(&input.cid()?), offset: input.u64()? },
+        1 => Data::Shared {
+            cid: SmallCid::from(&input.cid()?),
+            offset: input.u64()?,
+        },
         2 => {
             let bytes = input.bytes()?;
             if bytes.len() as u64 != len {
@@ -491,7 +645,17 @@ impl Make {
         for _ in 0..input.u32()? {
             xattrs.push((input.name()?, input.bytes()?));
         }
-        Ok(Self { parent, name, node, new, mode, uid, gid, time, xattrs })
+        Ok(Self {
+            parent,
+            name,
+            node,
+            new,
+            mode,
+            uid,
+            gid,
+            time,
+            xattrs,
+        })
     }
 }
 
@@ -523,7 +687,16 @@ impl Attr {
         let has_acl = input.u8()? != 0;
         let acl = input.bytes()?;
         let acl = has_acl.then_some(acl);
-        Ok(Self { node, mode, uid, gid, atime, mtime, ctime, acl })
+        Ok(Self {
+            node,
+            mode,
+            uid,
+            gid,
+            atime,
+            mtime,
+            ctime,
+            acl,
+        })
     }
 }
 
@@ -569,20 +742,49 @@ mod tests {
     use crate::block::{Block, RAW, SHA2_256};
 
     fn all() -> Vec<Op> {
-        let (node, parent, name): (_, _, Name) = (NodeId::counted(7), NodeId::ROOT, (*b"n\xff").into());
-        let time = Time { sec: -3, nsec: 999_999_999 };
-        let stamp = Stamp { time, mode: Some(0o755) };
+        let (node, parent, name): (_, _, Name) =
+            (NodeId::counted(7), NodeId::ROOT, (*b"n\xff").into());
+        let time = Time {
+            sec: -3,
+            nsec: 999_999_999,
+        };
+        let stamp = Stamp {
+            time,
+            mode: Some(0o755),
+        };
         let cid = *Block::seal(RAW, SHA2_256, "x".into()).unwrap().cid();
         let make = |new| {
             let xattrs = vec![(Name::from(*b"user.a"), Bytes::from("v"))];
             let (parent, name) = (parent, name.clone());
-            Op::Make(Make { parent, name, node, new, mode: 0o4755, uid: 1, gid: 2, time, xattrs })
+            Op::Make(Make {
+                parent,
+                name,
+                node,
+                new,
+                mode: 0o4755,
+                uid: 1,
+                gid: 2,
+                time,
+                xattrs,
+            })
         };
         let entry = || (parent, name.clone());
         let ranges = vec![
-            Extent { len: 5, data: Data::Hole },
-            Extent { len: 6, data: Data::Shared { cid: (&cid).into(), offset: 9 } },
-            Extent { len: 2, data: Data::Bytes(std::sync::Arc::new(b"ab".to_vec())) },
+            Extent {
+                len: 5,
+                data: Data::Hole,
+            },
+            Extent {
+                len: 6,
+                data: Data::Shared {
+                    cid: (&cid).into(),
+                    offset: 9,
+                },
+            },
+            Extent {
+                len: 2,
+                data: Data::Bytes(std::sync::Arc::new(b"ab".to_vec())),
+            },
         ];
         vec![
             make(New::File),
@@ -592,15 +794,58 @@ mod tests {
             make(New::Socket),
             make(New::CharDevice(259)),
             make(New::BlockDevice(5)),
-            Op::Link { node, parent, name: name.clone(), time },
-            Op::Unlink { parent, name: name.clone(), time },
-            Op::Rmdir { parent, name: name.clone(), time },
-            Op::Rename { from: entry(), to: entry(), mode: RenameMode::Exchange, time },
-            Op::Write { node, offset: 9, stamp, bytes: "bytes".into() },
-            Op::WriteBlocks { node, offset: 1 << 20, stamp, blocks: vec![(cid, 77)] },
-            Op::Resize { node, size: 3, stamp },
-            Op::Allocate { node, what: Allocate::Zero { keep_size: true }, offset: 1, len: 2, stamp },
-            Op::Share { node, offset: 0, stamp, ranges },
+            Op::Link {
+                node,
+                parent,
+                name: name.clone(),
+                time,
+            },
+            Op::Unlink {
+                parent,
+                name: name.clone(),
+                time,
+            },
+            Op::Rmdir {
+                parent,
+                name: name.clone(),
+                time,
+            },
+            Op::Rename {
+                from: entry(),
+                to: entry(),
+                mode: RenameMode::Exchange,
+                time,
+            },
+            Op::Write {
+                node,
+                offset: 9,
+                stamp,
+                bytes: "bytes".into(),
+            },
+            Op::WriteBlocks {
+                node,
+                offset: 1 << 20,
+                stamp,
+                blocks: vec![(cid, 77)],
+            },
+            Op::Resize {
+                node,
+                size: 3,
+                stamp,
+            },
+            Op::Allocate {
+                node,
+                what: Allocate::Zero { keep_size: true },
+                offset: 1,
+                len: 2,
+                stamp,
+            },
+            Op::Share {
+                node,
+                offset: 0,
+                stamp,
+                ranges,
+            },
             Op::Attr(Attr {
                 node,
                 mode: Some(1),
@@ -611,8 +856,18 @@ mod tests {
                 ctime: time,
                 acl: Some("acl".into()),
             }),
-            Op::SetXattr { node, name: name.clone(), value: "v".into(), mode: None, time },
-            Op::RemoveXattr { node, name: name.clone(), time },
+            Op::SetXattr {
+                node,
+                name: name.clone(),
+                value: "v".into(),
+                mode: None,
+                time,
+            },
+            Op::RemoveXattr {
+                node,
+                name: name.clone(),
+                time,
+            },
             Op::Mount(Mount {
                 parent,
                 name: name.clone(),
@@ -628,19 +883,32 @@ mod tests {
                 mtime: time,
                 time,
             }),
-            Op::Unmount { parent, name: name.clone(), time },
-            Op::Checkpoint { commit: cid, through: 5 },
+            Op::Unmount {
+                parent,
+                name: name.clone(),
+                time,
+            },
+            Op::Checkpoint {
+                commit: cid,
+                through: 5,
+            },
             Op::Begin,
             Op::Commit,
             Op::Rollback,
-            Op::Failed { why: "conflict".into() },
+            Op::Failed {
+                why: "conflict".into(),
+            },
         ]
     }
 
     #[test]
     fn every_change_survives_its_encoding() {
         for op in all() {
-            let logged = Logged { path: b"/a/b".to_vec(), to: b"/c".to_vec(), op };
+            let logged = Logged {
+                path: b"/a/b".to_vec(),
+                to: b"/c".to_vec(),
+                op,
+            };
             let payload = Bytes::from(logged.encode());
             assert_eq!(Logged::decode(logged.kind(), &payload), Ok(logged));
         }
@@ -649,7 +917,11 @@ mod tests {
     #[test]
     fn cut_or_longer_payloads_are_refused_and_nothing_panics() {
         for op in all() {
-            let logged = Logged { path: vec![], to: vec![], op };
+            let logged = Logged {
+                path: vec![],
+                to: vec![],
+                op,
+            };
             let payload = Bytes::from(logged.encode());
             for end in 0..payload.len() {
                 assert!(Logged::decode(logged.kind(), &payload.slice(..end)).is_err());

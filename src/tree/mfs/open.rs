@@ -26,7 +26,9 @@ use crate::cache::Blocks;
 use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
-use crate::journal::{Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq};
+use crate::journal::{
+    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq,
+};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
 use crate::tree::posix::record::{self, Number};
@@ -69,7 +71,13 @@ pub struct Parts {
 impl Mfs {
     /// Opens the tree of a repository and recovers it. Needs a runtime.
     pub async fn open(parts: Parts, options: MfsOptions) -> Result<Arc<Self>, TreeError> {
-        let Parts { journal_dir, disk, clock, blocks, reader } = parts;
+        let Parts {
+            journal_dir,
+            disk,
+            clock,
+            blocks,
+            reader,
+        } = parts;
         // Before that no block is known to be here, and what lacks is taken for lost.
         blocks.index_ready().await;
         let map = PosixMap::new(Arc::clone(&blocks));
@@ -171,7 +179,10 @@ impl Mfs {
                 }
             }
             let tsize = self.reader.tsize(&last.root).await?;
-            let sealed = Sealed { cid: (&last.root).into(), tsize };
+            let sealed = Sealed {
+                cid: (&last.root).into(),
+                tsize,
+            };
             directory.base = Some(Base { sealed, tally });
         }
         root.body = Body::Directory(directory);
@@ -195,7 +206,11 @@ impl Mfs {
             ctime: now,
             acl: None,
         };
-        let logged = Logged { path: b"/".to_vec(), to: Vec::new(), op: Op::Attr(attr) };
+        let logged = Logged {
+            path: b"/".to_vec(),
+            to: Vec::new(),
+            op: Op::Attr(attr),
+        };
         let founded = self.perform(&mut self.state.lock(), Class::Normal, &[logged]);
         match founded {
             Ok(_) => self.sync(),
@@ -221,7 +236,13 @@ impl Mfs {
                 Err(error) => return Err(error.into()),
             };
             if frame.head.seq > next {
-                note(recovery, format!("the entries from {next} to {} are gone", frame.head.seq.previous()));
+                note(
+                    recovery,
+                    format!(
+                        "the entries from {next} to {} are gone",
+                        frame.head.seq.previous()
+                    ),
+                );
             }
             next = frame.head.seq.next();
             let unproved = frame.head.seq > durable;
@@ -232,14 +253,21 @@ impl Mfs {
                     recovery.torn_bytes += torn.bytes;
                     break;
                 }
-                note(recovery, format!("entry {}: block {missing} is lost", frame.head.seq));
+                note(
+                    recovery,
+                    format!("entry {}: block {missing} is lost", frame.head.seq),
+                );
             }
             recovery.entries_seen += 1;
             self.replay_frame(frame, &mut staged, recovery).await?;
         }
-        recovery.rolled_back += staged.values().map(|ops| ops.len().max(1) as u64).sum::<u64>();
+        recovery.rolled_back += staged
+            .values()
+            .map(|ops| ops.len().max(1) as u64)
+            .sum::<u64>();
         let applied = recovery.entries_applied;
-        self.journaled_changes.store(applied, std::sync::atomic::Ordering::Relaxed);
+        self.journaled_changes
+            .store(applied, std::sync::atomic::Ordering::Relaxed);
         Ok(())
     }
 
@@ -276,13 +304,21 @@ impl Mfs {
         Ok(())
     }
 
+    /// Applies a change if all that it touches is loaded; gives how many bytes
+    /// are unsealed then.
+    fn try_replay(&self, seq: Seq, op: &Op) -> Step<u64> {
+        let mut state = self.state.lock();
+        ready(&state, op)?;
+        apply(&mut state, op, seq.0, self.options.chunk_bytes());
+        Ok(state.unsealed_bytes)
+    }
+
     async fn replay_op(
         &self,
         seq: Seq,
         logged: &Logged,
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
-        let chunk = self.options.chunk_bytes();
         if let Op::Unmount { .. } = &logged.op
             && let Some(node) = self.find_path(&logged.path).await?
         {
@@ -290,27 +326,17 @@ impl Mfs {
         }
         let mut searched = false;
         for _ in 0..PLAN_ROUNDS_MAX {
-            let need = {
-                let mut state = self.state.lock();
-                match ready(&state, &logged.op) {
-                    Ok(()) => {
-                        apply(&mut state, &logged.op, seq.0, chunk);
-                        recovery.entries_applied += 1;
-                        let full = state.unsealed_bytes > self.options.unsealed_bytes_max;
-                        drop(state);
-                        if full {
-                            self.relieve().await?;
-                        }
-                        return Ok(());
+            match self.try_replay(seq, &logged.op) {
+                Ok(unsealed) => {
+                    recovery.entries_applied += 1;
+                    if unsealed > self.options.unsealed_bytes_max {
+                        self.relieve().await?;
                     }
-                    Err(Fault::Need(need)) => Some(need),
-                    Err(Fault::Error(_)) => None,
+                    return Ok(());
                 }
-            };
-            match need {
-                Some(need) => self.load(&need).await?,
-                None if searched => break,
-                None => {
+                Err(Fault::Need(need)) => self.load(&need).await?,
+                Err(Fault::Error(_)) if searched => break,
+                Err(Fault::Error(_)) => {
                     self.find_path(&logged.path).await?;
                     self.find_path(&logged.to).await?;
                     searched = true;
@@ -327,7 +353,10 @@ impl Mfs {
     /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
     async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
         let mut at = NodeId::ROOT;
-        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+        for name in path
+            .split(|byte| *byte == b'/')
+            .filter(|name| !name.is_empty())
+        {
             match self.lookup(at, name, false).await {
                 Ok(attr) => at = attr.node,
                 Err(TreeError::NotFound | TreeError::NotADirectory) => return Ok(None),
@@ -344,18 +373,26 @@ impl Mfs {
             return None;
         }
         let logged = Logged::decode(frame.head.kind, &frame.payload).ok()?;
-        let Op::WriteBlocks { blocks, .. } = logged.op else { return None };
+        let Op::WriteBlocks { blocks, .. } = logged.op else {
+            return None;
+        };
         let is_here = |cid: &Cid| match unproved {
             true => matches!(self.blocks.get_local(cid), Ok(Some(_))),
             false => self.blocks.has_local(cid),
         };
-        blocks.into_iter().map(|(cid, _)| cid).find(|cid| !is_here(cid))
+        blocks
+            .into_iter()
+            .map(|(cid, _)| cid)
+            .find(|cid| !is_here(cid))
     }
 }
 
 /// Whether an entry of this kind refers to blocks that recovery looks at.
 fn needs_blocks(number: u8) -> bool {
-    matches!(number, kind::CHECKPOINT | kind::WRITE_BLOCKS | kind::SHARE | kind::MOUNT)
+    matches!(
+        number,
+        kind::CHECKPOINT | kind::WRITE_BLOCKS | kind::SHARE | kind::MOUNT
+    )
 }
 
 fn note(recovery: &mut Recovery, error: String) {
@@ -376,7 +413,11 @@ fn ready(state: &State, op: &Op) -> Step<()> {
             // It may be mounted at what is there.
             state.find(one.parent, &one.name)?;
         }
-        Op::Link { node: linked, parent, .. } => {
+        Op::Link {
+            node: linked,
+            parent,
+            ..
+        } => {
             node(linked)?;
             state.directory(*parent)?;
         }
@@ -441,7 +482,10 @@ pub(super) fn checkpoints_before(journal: &Reader, before: Seq) -> Result<Vec<Fr
         let is_one = head.kind == kind::CHECKPOINT && head.seq < before;
         if is_one {
             let payload = bytes::Bytes::copy_from_slice(payload);
-            all.push(Frame { head: *head, payload });
+            all.push(Frame {
+                head: *head,
+                payload,
+            });
         }
         is_one
     })?;
@@ -450,7 +494,11 @@ pub(super) fn checkpoints_before(journal: &Reader, before: Seq) -> Result<Vec<Fr
 
 pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {
     let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
-    let Op::Checkpoint { commit: cid, through } = logged.op else {
+    let Op::Checkpoint {
+        commit: cid,
+        through,
+    } = logged.op
+    else {
         return Err("not a checkpoint".to_owned());
     };
     let block = blocks.get_local(&cid).map_err(|error| error.to_string())?;

@@ -30,11 +30,20 @@ impl Mfs {
             let logged = Logged {
                 path: state.path(from.0, Some(from.1)),
                 to: state.path(to.0, Some(to.1)),
-                op: Op::Rename { from: name(from), to: name(to), mode, time },
+                op: Op::Rename {
+                    from: name(from),
+                    to: name(to),
+                    mode,
+                    time,
+                },
             };
-            Ok(Plan { logged: vec![logged], told: () })
+            Ok(Plan {
+                logged: vec![logged],
+                told: (),
+            })
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ()).await
+        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
+            .await
     }
 }
 
@@ -64,16 +73,20 @@ pub(super) fn may_move(
         && state.is_under(from.0, other)
     {
         let replaces = mode == RenameMode::Replace;
-        return Err(if replaces { TreeError::NotEmpty } else { into_itself }.into());
+        return Err(if replaces {
+            TreeError::NotEmpty
+        } else {
+            into_itself
+        }
+        .into());
     }
     if from.0 != to.0 && state.depth(to.0) >= TREE_DEPTH_MAX {
         return Err(TreeError::Limit(format!("directories deeper than {TREE_DEPTH_MAX}")).into());
     }
     let exchanges = mode == RenameMode::Exchange;
     check_names(state, node, from, to.1)?;
-    match there.filter(|_| exchanges) {
-        Some(other) => check_names(state, other, to, from.1)?,
-        None => {}
+    if let Some(other) = there.filter(|_| exchanges) {
+        check_names(state, other, to, from.1)?;
     }
     match (there, mode) {
         (Some(other), RenameMode::Exchange) => Ok(other != node),

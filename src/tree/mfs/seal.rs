@@ -47,41 +47,54 @@ impl Mfs {
         let sink = OwnBlocks(&self.blocks);
         let parts = parts(&extents);
         let piece = seal_file(&self.reader, parts, &form, meta, &sink).await?;
-        Ok(Sealed { cid: (&piece.cid).into(), tsize: piece.tsize })
+        Ok(Sealed {
+            cid: (&piece.cid).into(),
+            tsize: piece.tsize,
+        })
     }
 
     /// The content that a file shares as a whole, in whatever layout it has.
     async fn still_whole(&self, extents: &Extents) -> Result<Option<Sealed>, TreeError> {
         let mut ranges = extents.iter();
-        let (Some((_, only)), None) = (ranges.next(), ranges.next()) else { return Ok(None) };
-        let Data::Shared { cid, offset: 0 } = &only.data else { return Ok(None) };
+        let (Some((_, only)), None) = (ranges.next(), ranges.next()) else {
+            return Ok(None);
+        };
+        let Data::Shared { cid, offset: 0 } = &only.data else {
+            return Ok(None);
+        };
         let root = cid.get();
         if self.reader.meta(&root).await?.size != only.len {
             return Ok(None);
         }
         let tsize = self.reader.tsize(&root).await?;
-        Ok(Some(Sealed { cid: cid.clone(), tsize }))
+        Ok(Some(Sealed {
+            cid: cid.clone(),
+            tsize,
+        }))
     }
 
     /// Makes a symbolic link's block.
-    pub(super) fn seal_symlink(
-        &self,
-        target: &[u8],
-        meta: &Metadata,
-    ) -> Result<Sealed, TreeError> {
+    pub(super) fn seal_symlink(&self, target: &[u8], meta: &Metadata) -> Result<Sealed, TreeError> {
         let node = symlink_node(target, meta.mtime);
         let tsize = node.len() as u64;
         let form = self.options.file_form();
         let cid = form.store(crate::block::DAG_PB, node, &OwnBlocks(&self.blocks))?;
-        Ok(Sealed { cid: (&cid).into(), tsize })
+        Ok(Sealed {
+            cid: (&cid).into(),
+            tsize,
+        })
     }
 
     /// Seals a file in place, unless it changes meanwhile.
     pub(super) async fn seal_node(&self, node: NodeId) -> Result<(), TreeError> {
         let (content, changed, meta) = {
             let state = self.state.lock();
-            let Ok(inode) = state.node(node) else { return Ok(()) };
-            let Body::File(content) = &inode.body else { return Ok(()) };
+            let Ok(inode) = state.node(node) else {
+                return Ok(());
+            };
+            let Body::File(content) = &inode.body else {
+                return Ok(());
+            };
             (content.clone(), inode.content_changed, self.metadata(inode))
         };
         if content.sealed().is_some() {
@@ -92,7 +105,9 @@ impl Mfs {
         self.sealed_unsynced.store(true, Ordering::Release);
         let mut state = self.state.lock();
         let state = &mut *state;
-        let Some(inode) = state.nodes.get_mut(&node) else { return Ok(()) };
+        let Some(inode) = state.nodes.get_mut(&node) else {
+            return Ok(());
+        };
         if inode.content_changed == changed {
             state.unsealed_bytes -= put_sealed(inode, &sealed);
         }
@@ -112,7 +127,9 @@ impl Mfs {
                     Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
                 };
                 let fullest = state.nodes.iter().max_by_key(|(_, inode)| unsealed(inode));
-                fullest.filter(|(_, inode)| unsealed(inode) > 0).map(|(node, _)| *node)
+                fullest
+                    .filter(|(_, inode)| unsealed(inode) > 0)
+                    .map(|(node, _)| *node)
             };
             let Some(node) = fullest else { return Ok(()) };
             self.seal_node(node).await?;
@@ -136,17 +153,27 @@ impl Mfs {
 
 /// Notes that a file's content is sealed; gives how many bytes were not before.
 pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
-    let Body::File(content) = &mut inode.body else { return 0 };
+    let Body::File(content) = &mut inode.body else {
+        return 0;
+    };
     let before = content.unsealed_bytes();
     match content {
         Content::Whole { sealed: known, .. } => *known = sealed.clone(),
-        Content::Ranges { extents, sealed: known } => if extents.data_bytes() == extents.size() {
-            let size = extents.size();
-            *content = Content::Whole { sealed: sealed.clone(), size };
-        } else {
-            **extents = extents.all_sealed(&sealed.cid);
-            *known = Some(sealed.clone());
-        },
+        Content::Ranges {
+            extents,
+            sealed: known,
+        } => {
+            if extents.data_bytes() == extents.size() {
+                let size = extents.size();
+                *content = Content::Whole {
+                    sealed: sealed.clone(),
+                    size,
+                };
+            } else {
+                **extents = extents.all_sealed(&sealed.cid);
+                *known = Some(sealed.clone());
+            }
+        }
     }
     before
 }
@@ -154,9 +181,11 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
 fn parts(extents: &Extents) -> Vec<NewExtent> {
     let part = |(_, extent): (u64, &super::extents::Extent)| match &extent.data {
         Data::Hole => NewExtent::Hole(extent.len),
-        Data::Shared { cid, offset } => {
-            NewExtent::Shared { cid: cid.get(), offset: *offset, len: extent.len }
-        }
+        Data::Shared { cid, offset } => NewExtent::Shared {
+            cid: cid.get(),
+            offset: *offset,
+            len: extent.len,
+        },
         Data::Bytes(bytes) => NewExtent::Bytes(Bytes::copy_from_slice(bytes)),
     };
     extents.iter().map(part).collect()
@@ -169,7 +198,11 @@ impl From<UpdateError> for TreeError {
             UpdateError::Store(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                 Self::NoSpace(error.to_string())
             }
-            other => Self::Failed(other.to_string()),
+            other @ (UpdateError::Block(_)
+            | UpdateError::Store(_)
+            | UpdateError::TooDeep(_)
+            | UpdateError::Range { .. }
+            | UpdateError::TooLarge) => Self::Failed(other.to_string()),
         }
     }
 }

@@ -42,7 +42,10 @@ pub(super) struct State {
 impl State {
     /// A node, to look at.
     pub(super) fn node(&self, node: NodeId) -> Result<&Inode, TreeError> {
-        self.nodes.get(&node).map(|n| &**n).ok_or(TreeError::NotFound)
+        self.nodes
+            .get(&node)
+            .map(|n| &**n)
+            .ok_or(TreeError::NotFound)
     }
 
     /// A node, to change.
@@ -151,7 +154,9 @@ impl State {
     /// Sets where a name leads.
     pub(super) fn set_entry(&mut self, parent: NodeId, name: &Name, to: To, changed: u64) {
         let checkpointing = self.checkpointing;
-        let Some(directory) = self.directory_mut(parent) else { return };
+        let Some(directory) = self.directory_mut(parent) else {
+            return;
+        };
         let key = Key::of(name.clone());
         if to == To::Absent && directory.base.is_none() && !checkpointing {
             directory.entries.remove(&key);
@@ -238,12 +243,20 @@ impl State {
             };
             let number = node.number();
             if *node != NodeId::ROOT && names.len() as u32 != inode.nlink {
-                return Some(format!("{number}: {} names, nlink {}", names.len(), inode.nlink));
+                return Some(format!(
+                    "{number}: {} names, nlink {}",
+                    names.len(),
+                    inode.nlink
+                ));
             }
             if inode.nlink == 0 && inode.held == 0 {
                 return Some(format!("{number}: without a name, and nobody holds it"));
             }
-            if inode.home.as_ref().is_some_and(|home| !names.contains(home)) {
+            if inode
+                .home
+                .as_ref()
+                .is_some_and(|home| !names.contains(home))
+            {
                 return Some(format!("{number}: its home is none of its names"));
             }
             if !inode.is_clean() && inode.nlink > 0 && !self.dirty.contains(node) {
@@ -251,19 +264,30 @@ impl State {
             }
             if let Some(directory) = inode.directory().filter(|_| inode.nlink > 0) {
                 for (key, dentry) in &directory.entries {
-                    let To::Node(child) = &dentry.to else { continue };
+                    let To::Node(child) = &dentry.to else {
+                        continue;
+                    };
                     let leads = self.nodes.get(child).is_some_and(|child| {
                         let at = (*node, key.name.clone());
                         child.home.as_ref() == Some(&at)
-                            || child.links.as_ref().is_some_and(|links| links.contains(&at))
+                            || child
+                                .links
+                                .as_ref()
+                                .is_some_and(|links| links.contains(&at))
                     });
                     if !leads {
-                        return Some(format!("{number}: an entry leads to a node that does not know it"));
+                        return Some(format!(
+                            "{number}: an entry leads to a node that does not know it"
+                        ));
                     }
                 }
             }
         }
-        if let Some(lost) = self.dirty.iter().find(|node| !self.nodes.contains_key(node)) {
+        if let Some(lost) = self
+            .dirty
+            .iter()
+            .find(|node| !self.nodes.contains_key(node))
+        {
             return Some(format!("{}: changed, and not there", lost.number()));
         }
         let unsealed = self.count_unsealed();

@@ -37,7 +37,11 @@ impl Mfs {
             }
             _ => {
                 let state = self.state.lock();
-                state.node(node)?.xattr(name).cloned().ok_or(TreeError::NoAttribute)
+                state
+                    .node(node)?
+                    .xattr(name)
+                    .cloned()
+                    .ok_or(TreeError::NoAttribute)
             }
         }
     }
@@ -45,7 +49,11 @@ impl Mfs {
     /// The names of a node's attributes.
     pub fn list_xattr(&self, node: NodeId) -> Result<Vec<Bytes>, TreeError> {
         let state = self.state.lock();
-        let names = state.node(node)?.xattrs.iter().flat_map(|xattrs| xattrs.keys());
+        let names = state
+            .node(node)?
+            .xattrs
+            .iter()
+            .flat_map(|xattrs| xattrs.keys());
         let listed = names.filter(|name| !starts_with(name, &ANSWERED));
         Ok(listed.map(|name| Bytes::copy_from_slice(name)).collect())
     }
@@ -82,12 +90,19 @@ impl Mfs {
                     check_mode(inode, name, mode)?;
                     check_room(inode, name, value)?;
                     let (name, value): (Name, _) = (name.into(), Bytes::copy_from_slice(value));
-                    let op = Op::SetXattr { node, name, value, mode: None, time };
+                    let op = Op::SetXattr {
+                        node,
+                        name,
+                        value,
+                        mode: None,
+                        time,
+                    };
                     Ok(Plan::of(state.path(node, None), op, ()))
                 }
             }
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ()).await
+        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
+            .await
     }
 
     /// Takes an attribute away.
@@ -103,10 +118,15 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             inode.xattr(name).ok_or(TreeError::NoAttribute)?;
-            let op = Op::RemoveXattr { node, name: name.into(), time };
+            let op = Op::RemoveXattr {
+                node,
+                name: name.into(),
+                time,
+            };
             Ok(Plan::of(state.path(node, None), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ()).await
+        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
+            .await
     }
 }
 
@@ -119,12 +139,16 @@ fn check_name(name: &[u8]) -> Result<(), TreeError> {
         return Err(TreeError::Invalid("attribute name too long"));
     }
     if starts_with(name, &ANSWERED) {
-        return Err(TreeError::NotPermitted("this attribute is answered, not stored"));
+        return Err(TreeError::NotPermitted(
+            "this attribute is answered, not stored",
+        ));
     }
     if starts_with(name, &STORED) || matches!(name, ACL_ACCESS | ACL_DEFAULT) {
         return Ok(());
     }
-    Err(TreeError::Unsupported("attributes outside user, trusted and security"))
+    Err(TreeError::Unsupported(
+        "attributes outside user, trusted and security",
+    ))
 }
 
 fn check_mode(inode: &Inode, name: &[u8], mode: XattrMode) -> Result<(), TreeError> {
@@ -177,29 +201,43 @@ fn acl_plan(
             None => Ok(Plan::nothing(())),
         };
     }
-    let mode = acl.filter(|_| is_access).map(|acl| (inode.mode & !0o777) | acl.mode_of());
+    let mode = acl
+        .filter(|_| is_access)
+        .map(|acl| (inode.mode & !0o777) | acl.mode_of());
     let minimal = is_access && acl.is_some_and(|acl| acl.equivalent_mode().is_some());
     let name: Name = name.into();
     let op = match acl {
         Some(acl) if !minimal => {
             let value = acl.encode();
             check_room(inode, &name, &value)?;
-            Op::SetXattr { node, name, value: value.into(), mode, time }
+            Op::SetXattr {
+                node,
+                name,
+                value: value.into(),
+                mode,
+                time,
+            }
         }
         Some(_) | None => {
             let had = inode.xattr(&name).is_some();
             let remove = had.then_some(Op::RemoveXattr { node, name, time });
-            let attr = mode.map(|mode| Op::Attr(super::op::Attr {
-                node,
-                mode: Some(mode),
-                uid: None,
-                gid: None,
-                atime: None,
-                mtime: None,
-                ctime: time,
-                acl: None,
-            }));
-            let logged = |op| super::op::Logged { path: path.clone(), to: Vec::new(), op };
+            let attr = mode.map(|mode| {
+                Op::Attr(super::op::Attr {
+                    node,
+                    mode: Some(mode),
+                    uid: None,
+                    gid: None,
+                    atime: None,
+                    mtime: None,
+                    ctime: time,
+                    acl: None,
+                })
+            });
+            let logged = |op| super::op::Logged {
+                path: path.clone(),
+                to: Vec::new(),
+                op,
+            };
             let logged = remove.into_iter().chain(attr).map(logged).collect();
             return Ok(Plan { logged, told: () });
         }
@@ -209,7 +247,9 @@ fn acl_plan(
 
 /// The access ACL that goes with a new mode, where the node has one.
 pub(super) fn acl_for_mode(inode: &Inode, mode: u32) -> Result<Option<Bytes>, TreeError> {
-    let Some(value) = inode.xattr(ACL_ACCESS) else { return Ok(None) };
+    let Some(value) = inode.xattr(ACL_ACCESS) else {
+        return Ok(None);
+    };
     let acl = Acl::decode(value)?;
     Ok(acl.map(|acl| acl.chmod(mode).encode().into()))
 }
@@ -226,8 +266,12 @@ pub(super) fn inherited(
     };
     let default = Acl::decode(value)?;
     let created = acl::create(default.as_ref(), mode, umask, is_directory);
-    let access = created.access.map(|acl| (ACL_ACCESS.into(), acl.encode().into()));
-    let default = created.default.map(|acl| (ACL_DEFAULT.into(), acl.encode().into()));
+    let access = created
+        .access
+        .map(|acl| (ACL_ACCESS.into(), acl.encode().into()));
+    let default = created
+        .default
+        .map(|acl| (ACL_DEFAULT.into(), acl.encode().into()));
     Ok((created.mode, access.into_iter().chain(default).collect()))
 }
 

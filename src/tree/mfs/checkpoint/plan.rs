@@ -70,12 +70,17 @@ impl Snapshot {
         let dirty: Vec<NodeId> = state.dirty.iter().copied().collect();
         let mut directories: HashMap<NodeId, BTreeMap<Name, Child>> = HashMap::new();
         let mut leaves = Vec::new();
-        let root = state.nodes.get(&NodeId::ROOT).and_then(|root| root.directory());
+        let root = state
+            .nodes
+            .get(&NodeId::ROOT)
+            .and_then(|root| root.directory());
         if root.is_some_and(|root| root.base.is_none()) {
             directories.entry(NodeId::ROOT).or_default();
         }
         for node in &dirty {
-            let Some(inode) = state.nodes.get(node) else { continue };
+            let Some(inode) = state.nodes.get(node) else {
+                continue;
+            };
             if !touched(inode) {
                 continue;
             }
@@ -91,22 +96,26 @@ impl Snapshot {
         for (node, children) in &mut directories {
             changed_names(state, *node, children, &mut dropped);
         }
-        let mut records = Vec::new();
         let recorded: HashSet<NodeId> = dirty.iter().chain(directories.keys()).copied().collect();
-        for node in &recorded {
-            if let Some(inode) = state.nodes.get(node) {
-                let base = inode.directory().and_then(|directory| directory.base.as_ref());
-                let tally = base.and_then(|base| base.tally);
-                records.push((*node, without_content(inode), tally));
-            }
-        }
+        let records = recorded
+            .iter()
+            .filter_map(|node| record_of(state, *node))
+            .collect();
         let mut directories: Vec<(usize, Dir)> = directories
             .into_iter()
             .filter_map(|(node, children)| {
                 let inode = state.nodes.get(&node)?;
                 let base = inode.directory()?.base.clone();
                 let meta = mfs.metadata(inode);
-                Some((state.depth(node), Dir { node, base, meta, children }))
+                Some((
+                    state.depth(node),
+                    Dir {
+                        node,
+                        base,
+                        meta,
+                        children,
+                    },
+                ))
             })
             .collect();
         directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
@@ -115,7 +124,10 @@ impl Snapshot {
             nodes: recorded.into_iter().collect(),
             leaves,
             directories: directories.into_iter().map(|(_, dir)| dir).collect(),
-            root: state.nodes.get(&NodeId::ROOT).and_then(|r| r.directory()?.base.clone()),
+            root: state
+                .nodes
+                .get(&NodeId::ROOT)
+                .and_then(|r| r.directory()?.base.clone()),
             records,
             dropped,
             gone: state.gone.iter().copied().collect(),
@@ -123,6 +135,16 @@ impl Snapshot {
             next: state.next,
         }
     }
+}
+
+/// What is recorded of a node, and the tally of a directory as it was.
+fn record_of(state: &State, node: NodeId) -> Option<(NodeId, Inode, Option<DirTally>)> {
+    let inode = state.nodes.get(&node)?;
+    let base = inode
+        .directory()
+        .and_then(|directory| directory.base.as_ref());
+    let tally = base.and_then(|base| base.tally);
+    Some((node, without_content(inode), tally))
 }
 
 /// Notes a changed node in the directories above it, up to the root.
@@ -151,7 +173,10 @@ fn note_above(
         let home = state.nodes.get(&parent).and_then(|n| n.home.clone());
         let Some((above, name)) = home else { continue };
         let known = directories.entry(above).or_default();
-        if known.insert(name.clone(), Child::Directory(parent)).is_none() {
+        if known
+            .insert(name.clone(), Child::Directory(parent))
+            .is_none()
+        {
             names.push((above, name));
         }
     }
@@ -164,12 +189,20 @@ fn changed_names(
     children: &mut BTreeMap<Name, Child>,
     dropped: &mut Vec<(NodeId, Name)>,
 ) {
-    let Some(inode) = state.nodes.get(&node) else { return };
-    let Some(directory) = inode.directory() else { return };
+    let Some(inode) = state.nodes.get(&node) else {
+        return;
+    };
+    let Some(directory) = inode.directory() else {
+        return;
+    };
     if inode.content_changed == 0 {
         return;
     }
-    for (key, dentry) in directory.entries.iter().filter(|(_, dentry)| dentry.changed > 0) {
+    for (key, dentry) in directory
+        .entries
+        .iter()
+        .filter(|(_, dentry)| dentry.changed > 0)
+    {
         match dentry.to {
             To::Absent => {
                 children.insert(key.name.clone(), Child::Gone);
@@ -201,12 +234,11 @@ fn leaf_of(mfs: &Mfs, inode: &Inode) -> Option<Leaf> {
             Some(sealed) if !mfs.options.store_metadata => Leaf::Sealed(sealed.clone()),
             Some(_) | None => Leaf::File(content.clone(), mfs.metadata(inode)),
         }),
-        Body::Symlink { sealed: Some(sealed), .. } if !mfs.options.store_metadata => {
-            Some(Leaf::Sealed(sealed.clone()))
-        }
-        Body::Symlink { target, .. } => {
-            Some(Leaf::Symlink(target.clone(), mfs.metadata(inode)))
-        }
+        Body::Symlink {
+            sealed: Some(sealed),
+            ..
+        } if !mfs.options.store_metadata => Some(Leaf::Sealed(sealed.clone())),
+        Body::Symlink { target, .. } => Some(Leaf::Symlink(target.clone(), mfs.metadata(inode))),
         Body::Directory(_) | Body::Special => None,
     }
 }
@@ -271,10 +303,15 @@ impl Mfs {
         while let Some(directory) = open.pop() {
             let (mut from, until) = key::dentries(directory);
             loop {
-                let page = self.map.range(&root, &from, Some(&until), RECORDS_PAGE).await?;
+                let page = self
+                    .map
+                    .range(&root, &from, Some(&until), RECORDS_PAGE)
+                    .await?;
                 for (at, value) in &page {
                     let dentry = Dentry::decode(value)?;
-                    let Some(key::Key::Dentry { name, .. }) = key::Key::decode(at) else { continue };
+                    let Some(key::Key::Dentry { name, .. }) = key::Key::decode(at) else {
+                        continue;
+                    };
                     match dentry.body {
                         DentryBody::Inline(_) => open.push(dentry.node),
                         DentryBody::Linked => self.load_linked(directory, name).await?,
@@ -293,7 +330,9 @@ impl Mfs {
 
     /// Loads a name that the last checkpoint has; it may be gone since.
     async fn load_linked(&self, directory: u64, name: &[u8]) -> Result<(), TreeError> {
-        let Some(parent) = NodeId::from_number(directory) else { return Ok(()) };
+        let Some(parent) = NodeId::from_number(directory) else {
+            return Ok(());
+        };
         let loaded = match self.load_place(parent).await {
             Ok(()) => self.lookup(parent, name, false).await.map(drop),
             Err(error) => Err(error),
@@ -310,9 +349,14 @@ impl Mfs {
         let mut at = node;
         let posix = self.state.lock().posix;
         while !self.state.lock().nodes.contains_key(&at) {
-            let lost = || TreeError::Unavailable(format!("no record says where node {} is", at.number()));
+            let lost =
+                || TreeError::Unavailable(format!("no record says where node {} is", at.number()));
             let root = posix.ok_or_else(lost)?;
-            let value = self.map.get(&root, &key::place(at.number())).await?.ok_or_else(lost)?;
+            let value = self
+                .map
+                .get(&root, &key::place(at.number()))
+                .await?
+                .ok_or_else(lost)?;
             let place = Place::decode(&value)?;
             let parent = NodeId::from_number(place.parent).ok_or_else(lost)?;
             way.push((parent, place.name));
@@ -331,20 +375,32 @@ impl Mfs {
 /// Names of changed linked files that are not loaded.
 pub(super) fn unloaded_links(state: &State) -> Vec<(NodeId, Name)> {
     let linked = state.dirty.iter().filter_map(|node| state.nodes.get(node));
-    let links = linked.filter_map(|inode| inode.links.as_ref()).flat_map(|links| links.iter());
-    links.filter(|(parent, name)| !is_loaded(state, *parent, name)).cloned().collect()
+    let links = linked
+        .filter_map(|inode| inode.links.as_ref())
+        .flat_map(|links| links.iter());
+    links
+        .filter(|(parent, name)| !is_loaded(state, *parent, name))
+        .cloned()
+        .collect()
 }
 
 /// A directory and the loaded ones below it, by number.
 fn loaded_directories(state: &State, node: NodeId) -> Vec<u64> {
     let (mut found, mut open) = (Vec::new(), vec![node]);
     while let Some(at) = open.pop() {
-        let Some(directory) = state.nodes.get(&at).and_then(|n| n.directory()) else { continue };
+        let Some(directory) = state.nodes.get(&at).and_then(|n| n.directory()) else {
+            continue;
+        };
         found.push(at.number());
-        open.extend(directory.entries.values().filter_map(|dentry| match dentry.to {
-            To::Node(node) => Some(node),
-            To::Unloaded | To::Absent => None,
-        }));
+        open.extend(
+            directory
+                .entries
+                .values()
+                .filter_map(|dentry| match dentry.to {
+                    To::Node(node) => Some(node),
+                    To::Unloaded | To::Absent => None,
+                }),
+        );
     }
     found
 }

@@ -41,10 +41,15 @@ impl Mfs {
         for node in &snapshot.gone {
             changes.insert(key::inode(node.number()), None);
             let posix = snapshot.posix.as_ref();
-            self.drop_records_below(posix, *node, &there, &mut changes).await?;
+            self.drop_records_below(posix, *node, &there, &mut changes)
+                .await?;
         }
         for (node, inode, known) in &snapshot.records {
-            let tally = built.directories.get(node).map(|updated| updated.tally).or(*known);
+            let tally = built
+                .directories
+                .get(node)
+                .map(|updated| updated.tally)
+                .or(*known);
             let tally = tally.map(|tally| Tally {
                 entries: tally.entries,
                 links_bytes: tally.links_bytes,
@@ -54,7 +59,10 @@ impl Mfs {
         }
         changes.insert(key::state(NEXT), Some(Number(snapshot.next).encode()));
         let sink = OwnBlocks(&self.blocks);
-        Ok(self.map.apply(snapshot.posix.as_ref(), changes, &sink).await?)
+        Ok(self
+            .map
+            .apply(snapshot.posix.as_ref(), changes, &sink)
+            .await?)
     }
 
     /// Drops the records of a directory that is gone, and of what was below it
@@ -77,7 +85,10 @@ impl Mfs {
             changes.entry(place).or_insert(None);
             let (mut from, until) = key::dentries(directory);
             loop {
-                let page = self.map.range(root, &from, Some(&until), RECORDS_PAGE).await?;
+                let page = self
+                    .map
+                    .range(root, &from, Some(&until), RECORDS_PAGE)
+                    .await?;
                 for (at, value) in &page {
                     let below = Dentry::decode(value)?.node;
                     if !there.contains(&below) {
@@ -107,9 +118,16 @@ fn record_node(
     let posix = posix_of(inode);
     posix.check()?;
     let number = node.number();
-    let directories = inode.directory().and_then(|directory| directory.directories);
+    let directories = inode
+        .directory()
+        .and_then(|directory| directory.directories);
     let mut at = |parent: u64, name: &[u8], body: DentryBody| {
-        let dentry = Dentry { node: number, body, tally, directories };
+        let dentry = Dentry {
+            node: number,
+            body,
+            tally,
+            directories,
+        };
         changes.insert(key::dentry(parent, name), Some(dentry.encode()));
     };
     if node == NodeId::ROOT {
@@ -130,7 +148,10 @@ fn record_node(
             if let Some((parent, name)) = &inode.home {
                 at(parent.number(), name, DentryBody::Inline(posix));
                 if inode.kind == NodeKind::Directory {
-                    let place = Place { parent: parent.number(), name: name.to_vec() };
+                    let place = Place {
+                        parent: parent.number(),
+                        name: name.to_vec(),
+                    };
                     changes.insert(key::place(number), Some(place.encode()));
                 }
             }
@@ -152,7 +173,9 @@ fn posix_of(inode: &Inode) -> Posix {
         mtime: inode.mtime,
         ctime: inode.ctime,
         rdev: inode.rdev.into(),
-        xattrs: xattrs.map(|(name, value)| (name.to_vec(), value.to_vec())).collect(),
+        xattrs: xattrs
+            .map(|(name, value)| (name.to_vec(), value.to_vec()))
+            .collect(),
         special: match inode.kind {
             NodeKind::Fifo => Some(Special::Fifo),
             NodeKind::Socket => Some(Special::Socket),
@@ -167,7 +190,10 @@ impl From<MapError> for TreeError {
     fn from(error: MapError) -> Self {
         match error {
             MapError::Block(error) => crate::unixfs::ReadError::Block(error).into(),
-            MapError::Malformed { cid, why } => Self::Malformed { cid, why: why.to_string() },
+            MapError::Malformed { cid, why } => Self::Malformed {
+                cid,
+                why: why.to_string(),
+            },
             MapError::Sink(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
                 Self::NoSpace(error.to_string())
             }

@@ -277,8 +277,7 @@ fn mkdir(
         above = Some(Inode {
             mode: made.mode,
             gid: made.gid,
-            xattrs: (!made.xattrs.is_empty())
-                .then(|| Box::new(made.xattrs.iter().cloned().collect())),
+            xattrs: (!made.xattrs.is_empty()).then(|| made.xattrs.iter().cloned().collect()),
             ..super::super::load::plain_inode(
                 NodeKind::Directory,
                 super::super::node::Body::Special,

@@ -132,7 +132,10 @@ fn a_record_has_the_bytes_that_the_documents_say() {
         }),
         directories: Some(7),
     };
-    assert_eq!(linked.encode(), b"\x82\x01\xa3\x61d\x07\x61n\x05\x61t\x83\x03\x04\x05");
+    assert_eq!(
+        linked.encode(),
+        b"\x82\x01\xa3\x61d\x07\x61n\x05\x61t\x83\x03\x04\x05"
+    );
     let place = Place {
         parent: 9,
         name: b"x".to_vec(),
@@ -159,7 +162,14 @@ fn a_record_takes_few_bytes() {
     let bytes = |posix: &Posix| {
         let body = DentryBody::Inline(posix.clone());
         let (node, tally) = (1 << 62, None);
-        Dentry { node, body, tally, directories: None }.encode().len()
+        Dentry {
+            node,
+            body,
+            tally,
+            directories: None,
+        }
+        .encode()
+        .len()
     };
     assert_eq!(bytes(&posix), 35);
     (posix.uid, posix.gid) = (1000, 1000);
