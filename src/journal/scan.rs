@@ -175,7 +175,9 @@ impl Scan {
         self.at = 0;
         let len = (2 * bytes).max(JOURNAL_READ_BYTES);
         if self.buffer.len() < len {
-            self.buffer.resize(len, 0);
+            let left = self.file.len()?.saturating_sub(self.base);
+            let len = len.min(usize::try_from(left).unwrap_or(len));
+            self.buffer.resize(len.max(self.buffer.len()), 0);
         }
         while self.filled < bytes {
             let room = self.buffer.get_mut(self.filled..).unwrap_or_default();

@@ -5,6 +5,8 @@ use cidfs::journal::{
     Class, Fault, FrameFault, HeadFault, Journal, JournalError, Reader, Recovered, Seq,
 };
 use cidfs::testing::sim_disk::SimDisk;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::journal_support::{
     append_all, dir, files, open, payloads, place, record, segment, shorten, small,
@@ -377,4 +379,58 @@ fn the_check_of_all_checksums_lists_every_damaged_place() {
         calls < 3
     });
     assert_eq!((early.unwrap().frames < 4, calls), (true, 3));
+}
+
+/// Does something to the bytes of a segment that a disk or a person might.
+fn spoil(bytes: &mut Vec<u8>, rng: &mut StdRng) {
+    let at = rng.random_range(0..bytes.len());
+    let end = (at + rng.random_range(1..600)).min(bytes.len());
+    match rng.random_range(0..6) {
+        0 => bytes[at] ^= 1 << rng.random_range(0..8),
+        1 => bytes.truncate(at.max(1)),
+        2 => bytes[at..end].fill(0),
+        3 => drop(bytes.drain(at..end)),
+        4 => bytes.splice(at..at, bytes[at..end].to_vec()).for_each(drop),
+        _ => rng.fill(&mut bytes[at..end]),
+    }
+}
+
+#[test]
+fn whatever_happens_to_segments_only_frames_that_were_appended_are_read() {
+    let (mut torn, mut damaged) = (0, 0);
+    for seed in 0..400 {
+        let mut rng = StdRng::seed_from_u64(seed);
+        let (disk, firsts) = many_segments();
+        for _ in 0..rng.random_range(1..4) {
+            let path = segment(firsts[rng.random_range(0..firsts.len())]);
+            let mut bytes = disk.read(&path, 1 << 20).unwrap();
+            spoil(&mut bytes, &mut rng);
+            shorten(&disk, &path, 0);
+            let file = disk.open(&path).unwrap();
+            file.append(&[std::io::IoSlice::new(&bytes)]).unwrap();
+        }
+        let reader = Reader::open(&dir(), std::sync::Arc::new(disk.clone()));
+        let report = match reader.verify(|_| true) {
+            Err(JournalError::Version { .. }) => continue,
+            other => other.unwrap(),
+        };
+        assert!(report.frames <= 12, "seed {seed}");
+        let (journal, recovered, frames) = open(&place(disk.clone()), small()).unwrap();
+        for (frame, seq) in frames.iter().zip(1..) {
+            assert_eq!(
+                (frame.head.seq, &frame.payload[..]),
+                (Seq(seq), &[9; 1500][..])
+            );
+        }
+        torn += u32::from(recovered.torn.is_some());
+        damaged += u32::from(recovered.damage.is_some());
+        drop(journal);
+        let (_, again, _) = open(&place(disk), small()).unwrap();
+        assert_eq!(again.torn, None, "seed {seed}: it is settled");
+        assert_eq!(
+            (again.last, again.damage),
+            (recovered.last, recovered.damage)
+        );
+    }
+    assert!(torn > 20 && damaged > 100, "{torn} torn, {damaged} damaged");
 }

@@ -20,12 +20,12 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// What the sound journal holds.
-fn records() -> Vec<(TxId, u8, Vec<u8>)> {
-    vec![
+fn records() -> [(TxId, u8, Vec<u8>); 5] {
+    [
         (TxId(0), 1, b"the first frame".to_vec()),
         (TxId(7), 2, (0..=255).collect()),
         (TxId(7), 3, Vec::new()),
-        (TxId(0), 255, vec![0xC1, 0xDF, b'J', b'F'].repeat(50)),
+        (TxId(0), 255, [0xC1, 0xDF, b'J', b'F'].repeat(50)),
         (TxId(u64::MAX), 4, b"the last frame".to_vec()),
     ]
 }
