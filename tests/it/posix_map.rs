@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use cidfs::block::{Block, BlockSink, Cid};
 use cidfs::cache::{Blocks, StoreOptions};
+use cidfs::source::BlockSource;
 use cidfs::testing::source::MemorySource;
 use cidfs::tree::posix::{MapError, PosixMap};
 use cidfs::unixfs::links::links;
+use ipld_core::ipld::Ipld;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -70,6 +72,11 @@ impl World {
         found.iter().map(pair).collect()
     }
 
+    async fn children(&self, cid: &Cid) -> Vec<Cid> {
+        let fetched = self.source.get(cid).await.unwrap();
+        links(&fetched.block).unwrap()
+    }
+
     fn made(&self) -> usize {
         std::mem::take(&mut *self.made.lock()).len()
     }
@@ -119,8 +126,12 @@ fn merge(entries: &mut Entries, changes: &Changes) {
 
 /// Entries with plain keys and small values.
 pub(crate) fn plain(count: u32) -> Entries {
+    numbered(0..count)
+}
+
+fn numbered(numbers: std::ops::Range<u32>) -> Entries {
     let entry = |n: u32| (format!("key {n:08}").into_bytes(), n.to_le_bytes().to_vec());
-    (0..count).map(entry).collect()
+    numbers.map(entry).collect()
 }
 
 fn set(key: &[u8], value: &[u8]) -> Changes {
@@ -180,6 +191,62 @@ async fn the_same_entries_give_the_same_root_one_by_one_in_any_order() {
             .await;
     }
     assert_eq!(root, World::new().build(&half).await);
+}
+
+#[tokio::test]
+async fn a_map_that_shrinks_has_the_root_of_what_is_left() {
+    let world = World::new();
+    let entries = plain(20_000);
+    let root = world.build(&entries).await;
+    // What is left stands at either end, in the middle, or far apart.
+    let left: [fn(usize) -> bool; 6] = [
+        |n| n == 0,
+        |n| n == 19_999,
+        |n| n >= 19_990,
+        |n| (9_000..9_100).contains(&n),
+        |n| n.is_multiple_of(5_000),
+        |n| n >= 19_000,
+    ];
+    for stays in left {
+        let numbered = || entries.iter().enumerate();
+        let gone = numbered().filter(|(n, _)| !stays(*n));
+        let gone = gone.map(|(_, (key, _))| (key.clone(), None)).collect();
+        let rest = numbered().filter(|(n, _)| stays(*n));
+        let rest = rest.map(|(_, (key, value))| (key.clone(), value.clone()));
+        let expected = World::new().build(&rest.collect()).await;
+        assert_eq!(world.change(root.as_ref(), gone).await, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_root_goes_down_to_an_old_leaf_through_nodes_of_one_child() {
+    let world = World::new();
+    let mut entries = Entries::new();
+    let mut root = None;
+    // Grows until the last node above the leaves, of two or more, has one leaf.
+    let last = loop {
+        let len = entries.len() as u32;
+        let more = numbered(len..len + 10);
+        let set = more
+            .iter()
+            .map(|(key, value)| (key.clone(), Some(value.clone())));
+        root = world.change(root.as_ref(), set.collect()).await;
+        entries.extend(more);
+        let below = world.children(root.as_ref().unwrap()).await;
+        if let Some(last) = below.last()
+            && let [leaf] = *world.children(last).await
+        {
+            break leaf;
+        }
+    };
+    let leaf = world.source.get(&last).await.unwrap().block;
+    let value: Ipld = serde_ipld_dagcbor::from_slice(leaf.data()).unwrap();
+    let Ok(Some(Ipld::List(list))) = value.get("entries") else {
+        panic!("no entries");
+    };
+    let gone = entries.keys().take(entries.len() - list.len());
+    let gone = gone.map(|key| (key.clone(), None)).collect();
+    assert_eq!(world.change(root.as_ref(), gone).await, Some(last));
 }
 
 #[tokio::test]
@@ -326,8 +393,7 @@ async fn the_links_of_the_blocks_lead_to_every_block() {
     let mut reached = BTreeSet::new();
     while let Some(cid) = open.pop_front() {
         reached.insert(cid);
-        let block = world.source.blocks().into_iter().find(|b| *b.cid() == cid);
-        open.extend(links(&block.unwrap()).unwrap());
+        open.extend(world.children(&cid).await);
     }
     assert!(reached.len() > 200);
     assert_eq!(reached, all);
