@@ -374,22 +374,33 @@ async fn a_foreign_file_that_is_changed_again_and_again_stays_shallow() {
 }
 
 #[tokio::test]
-async fn bytes_put_before_a_foreign_file_one_by_one_build_no_tower() {
-    let (form, _) = small(Profile::UnixfsV1_2025, 16, 4);
-    let world = World::default();
-    let data = Dice::new(4).bytes(5000);
-    let Known {
-        mut piece,
-        mut data,
-    } = foreign(&world, &data).await.remove(0);
-    for n in 0..200u8 {
-        let list = vec![bytes(&[n]), shared(piece.cid, 0, piece.size)];
-        piece = sealed(&world, list, &form).await;
-        data.insert(0, n);
+async fn bytes_put_at_one_place_of_a_foreign_file_again_and_again_build_no_tower() {
+    let (form, _) = small(Profile::UnixfsV1_2025, 16, 16);
+    for (place, count, steps) in [(0, 1, 200), (0, 3, 1500), (2500, 1, 200), (2500, 3, 1500)] {
+        let world = World::default();
+        let mut dice = Dice::new(4);
+        let data = dice.bytes(5000);
+        let Known {
+            mut piece,
+            mut data,
+        } = foreign(&world, &data).await.remove(0);
+        for _ in 0..steps {
+            let new = dice.bytes(count);
+            let list = vec![
+                shared(piece.cid, 0, place),
+                bytes(&new),
+                shared(piece.cid, place, piece.size - place),
+            ];
+            piece = sealed(&world, list, &form).await;
+            data.splice(place as usize..place as usize, new);
+        }
+        assert!(read_all(&world, &piece.cid).await == data);
+        let depth = depth(&world, &piece.cid);
+        assert!(
+            depth <= 12,
+            "{depth} levels after {steps} times {count} at {place}"
+        );
     }
-    assert!(read_all(&world, &piece.cid).await == data);
-    let depth = depth(&world, &piece.cid);
-    assert!(depth <= 12, "{depth} levels");
 }
 
 fn depth(world: &World, cid: &Cid) -> usize {
