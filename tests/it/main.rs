@@ -20,12 +20,42 @@ mod journal_group;
 mod journal_reader;
 mod journal_space;
 mod journal_support;
+#[allow(
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model of many operations has an arm for each, in one place"
+)]
 mod mfs_crash;
+#[allow(
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model of many operations has an arm for each, in one place"
+)]
 mod mfs_model;
+#[allow(
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model of many operations has an arm for each, in one place"
+)]
 mod mfs_model_ops;
+#[allow(
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model of many operations has an arm for each, in one place"
+)]
 mod mfs_model_run;
+#[allow(
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model of many operations has an arm for each, in one place"
+)]
 mod mfs_model_runs;
 mod mfs_regress;
+#[allow(
+    clippy::too_many_lines,
+    clippy::wildcard_enum_match_arm,
+    reason = "a model of many operations has an arm for each, in one place"
+)]
 mod mfs_sim;
 mod mfs_support;
 mod mfs_tree;
