@@ -99,8 +99,22 @@ if echo "change" 2>/dev/null >"ipfs/$library/README.txt"; then
 fi
 echo "(and writing to it is refused)"
 
-heading "What happened"
+heading "A tree to write to, journaled"
+run cp -r "ipfs/$library/texts" mfs/
+echo "one more line" >>mfs/texts/1-names.txt
+run mv mfs/texts mfs/notes
+run ls -l mfs/notes
+run getfattr --only-values -n ipfs.cid mfs/notes
+echo
 cd "$project"
+root=$("$cidfs" add -r -Q --only-hash "$mnt/mfs/notes")
+echo "$ cidfs add -r -Q --only-hash \$TMP/mnt/mfs/notes"
+echo "$root"
+test "$root" = "$(getfattr --only-values -n ipfs.cid "$mnt/mfs/notes")"
+run "$cidfs" journal log -n 4
+run "$cidfs" snapshot ls
+
+heading "What happened"
 run "$cidfs" status
 
 heading "Unmounting"

@@ -153,7 +153,11 @@ async fn line(mfs: &Mfs, attr: &NodeAttr) -> String {
     let content = match attr.kind {
         NodeKind::File => format!("{:x}", crc32fast::hash(&read(mfs, attr.node).await)),
         NodeKind::Symlink => format!("{:?}", mfs.readlink(attr.node).unwrap()),
-        _ => String::new(),
+        NodeKind::Directory
+        | NodeKind::Fifo
+        | NodeKind::Socket
+        | NodeKind::CharDevice
+        | NodeKind::BlockDevice => String::new(),
     };
     let mut xattrs = Vec::new();
     for name in mfs.list_xattr(attr.node).unwrap() {

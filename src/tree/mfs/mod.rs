@@ -1,6 +1,6 @@
 //! The writable tree: POSIX nodes over immutable content, every change journaled.
 //!
-//! A call is planned under the lock of the loaded tree ([`state`]), which
+//! A call is planned under the lock of the loaded tree (`state`), which
 //! proves that it may happen; its frame goes to the journal; it is applied,
 //! which cannot fail; and then it is acknowledged. What a plan meets and is not
 //! loaded is loaded from the last checkpoint without the lock, and the plan is

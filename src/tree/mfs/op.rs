@@ -741,6 +741,7 @@ mod tests {
     use super::*;
     use crate::block::{Block, RAW, SHA2_256};
 
+    #[expect(clippy::too_many_lines, reason = "one of each change")]
     fn all() -> Vec<Op> {
         let (node, parent, name): (_, _, Name) =
             (NodeId::counted(7), NodeId::ROOT, (*b"n\xff").into());
