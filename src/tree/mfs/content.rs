@@ -73,6 +73,9 @@ impl Mfs {
             return Ok(0);
         }
         let end = self.end_of(offset, data.len() as u64)?;
+        if self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max {
+            self.relieve().await?;
+        }
         self.keep_cut_leaves(node, &[offset, end]).await?;
         let pieces = self.pieces(offset, data)?;
         let plan = |state: &mut State, time: Time| {
@@ -95,15 +98,14 @@ impl Mfs {
         };
         let chunk = self.options.chunk_bytes();
         let done = |state: &mut State, ()| {
-            let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
-            (full, state.unsealed_bytes)
+            [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk))
         };
-        let (full, unsealed) = self.change(caller.origin, Class::Normal, plan, done).await?;
+        let full = self.change(caller.origin, Class::Normal, plan, done).await?;
         for (start, bytes) in full.into_iter().flatten() {
-            self.seal_chunk(node, start, bytes)?;
-        }
-        if unsealed > self.options.unsealed_bytes_max {
-            self.relieve().await?;
+            if let Err(error) = self.seal_chunk(node, start, bytes) {
+                // The journal has its bytes: it is sealed with the next checkpoint.
+                tracing::warn!(%error, "a whole chunk stays in memory");
+            }
         }
         Ok(data.len())
     }

@@ -111,6 +111,7 @@ impl Mfs {
         }
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
+            free_name(state, parent, name)?;
             if inode.kind == NodeKind::Directory {
                 return Err(TreeError::NotPermitted("directories have one name").into());
             }
@@ -120,7 +121,6 @@ impl Mfs {
             if inode.nlink >= LINKS_MAX || links_of(inode).len() as u32 >= LINKS_MAX {
                 return Err(TreeError::TooManyLinks.into());
             }
-            free_name(state, parent, name)?;
             check_room(inode, None, name)?;
             let logged = Logged {
                 path: state.path(node, None),

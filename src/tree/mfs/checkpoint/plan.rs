@@ -92,7 +92,8 @@ impl Snapshot {
             changed_names(state, *node, children, &mut dropped);
         }
         let mut records = Vec::new();
-        let recorded: HashSet<NodeId> = dirty.iter().chain(directories.keys()).copied().collect();
+        let mut recorded: HashSet<NodeId> = dirty.iter().chain(directories.keys()).copied().collect();
+        record_ways(state, &dirty, &mut recorded);
         for node in &recorded {
             if let Some(inode) = state.nodes.get(node) {
                 let base = inode.directory().and_then(|directory| directory.base.as_ref());
@@ -121,6 +122,25 @@ impl Snapshot {
             gone: state.gone.iter().copied().collect(),
             posix: state.posix,
             next: state.next,
+        }
+    }
+}
+
+/// Adds the directories above changed nodes: whoever has the record of a node
+/// must find the way to it, also where nothing else of that way ever changed.
+fn record_ways(state: &State, dirty: &[NodeId], recorded: &mut HashSet<NodeId>) {
+    // What is recorded for another reason may still have no way.
+    let mut walked = HashSet::new();
+    for inode in dirty.iter().filter_map(|node| state.nodes.get(node)) {
+        let links = inode.links.iter().flat_map(|links| links.iter());
+        for (parent, _) in links.chain(&inode.home) {
+            let mut at = *parent;
+            while walked.insert(at) {
+                recorded.insert(at);
+                let home = state.nodes.get(&at).and_then(|inode| inode.home.as_ref());
+                let Some((above, _)) = home else { break };
+                at = *above;
+            }
         }
     }
 }
