@@ -222,6 +222,15 @@ impl Blocks {
         }
     }
 
+    /// Makes the own blocks that were flushed survive a power loss. Those that
+    /// still wait do not matter to who asks, and may have no room.
+    pub fn sync_flushed(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.sync_flushed()?),
+            None => Ok(()),
+        }
+    }
+
     /// Appends the own blocks that wait, so that they survive the end of this
     /// process, but not a power loss.
     pub fn flush(&self) -> Result<(), CacheError> {

@@ -1,5 +1,7 @@
 //! In-process tests: the product without a kernel.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+// A model of many operations has an arm for each, in one place.
+#![allow(clippy::too_many_lines, clippy::wildcard_enum_match_arm)]
 
 mod add;
 mod cid_profiles;
@@ -20,42 +22,15 @@ mod journal_group;
 mod journal_reader;
 mod journal_space;
 mod journal_support;
-#[allow(
-    clippy::too_many_lines,
-    clippy::wildcard_enum_match_arm,
-    reason = "a model of many operations has an arm for each, in one place"
-)]
+mod mfs_bulk;
 mod mfs_crash;
-#[allow(
-    clippy::too_many_lines,
-    clippy::wildcard_enum_match_arm,
-    reason = "a model of many operations has an arm for each, in one place"
-)]
+mod mfs_faults;
 mod mfs_model;
-#[allow(
-    clippy::too_many_lines,
-    clippy::wildcard_enum_match_arm,
-    reason = "a model of many operations has an arm for each, in one place"
-)]
 mod mfs_model_ops;
-#[allow(
-    clippy::too_many_lines,
-    clippy::wildcard_enum_match_arm,
-    reason = "a model of many operations has an arm for each, in one place"
-)]
 mod mfs_model_run;
-#[allow(
-    clippy::too_many_lines,
-    clippy::wildcard_enum_match_arm,
-    reason = "a model of many operations has an arm for each, in one place"
-)]
 mod mfs_model_runs;
+mod mfs_posix;
 mod mfs_regress;
-#[allow(
-    clippy::too_many_lines,
-    clippy::wildcard_enum_match_arm,
-    reason = "a model of many operations has an arm for each, in one place"
-)]
 mod mfs_sim;
 mod mfs_support;
 mod mfs_tree;

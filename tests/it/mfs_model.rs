@@ -381,7 +381,7 @@ impl Model {
         let now = self.now;
         let inode = self.at(id);
         let mut mode = set.mode.map(|mode| mode & 0o7777);
-        if (set.uid.is_some() || set.gid.is_some()) && inode.kind == NodeKind::File {
+        if (set.uid.is_some() || set.gid.is_some()) && inode.kind != NodeKind::Directory {
             mode = Some(unprivileged(mode.unwrap_or(inode.mode)));
         }
         if let Some(mode) = mode {
@@ -417,14 +417,14 @@ impl Model {
     pub(crate) fn link(&mut self, id: Id, dir: Id, name: &[u8]) -> Result<(), Refused> {
         check_name(name)?;
         let inode = self.node(id)?;
+        if self.find(dir, name)?.is_some() {
+            return Err("Exists");
+        }
         if inode.kind == NodeKind::Directory {
             return Err("NotPermitted");
         }
         if inode.nlink == 0 {
             return Err("NotFound");
-        }
-        if self.find(dir, name)?.is_some() {
-            return Err("Exists");
         }
         self.links_room(id, None, name)?;
         let now = self.now;
@@ -488,8 +488,8 @@ impl Model {
         mode: RenameMode,
     ) -> Result<(), Refused> {
         check_name(from.1)?;
-        check_name(to.1)?;
         let id = self.find(from.0, from.1)?.ok_or("NotFound")?;
+        check_name(to.1)?;
         let there = self.find(to.0, to.1)?;
         match (there, mode) {
             (Some(_), RenameMode::NoReplace) => return Err("Exists"),

@@ -474,3 +474,47 @@ async fn what_is_taken_away_while_a_checkpoint_is_made_stays_away() {
         world.mfs.rmdir(ME, ROOT, b"d").await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_linked_file_below_a_mount_is_found_by_its_other_name_after_a_start() {
+    let world = World::new().await;
+    let cid = content(&world);
+    world.mfs.mount(ME, ROOT, b"m", &cid).await.unwrap();
+    world.mfs.checkpoint().await.unwrap();
+    let deep = node(&world, "m/sub/deep").await;
+    world
+        .mfs
+        .link(ME, deep, ROOT, b"outside", false)
+        .await
+        .unwrap();
+    let world = same_after_a_checkpoint(world).await;
+    let world = world.killed().await;
+    let outside = node(&world, "outside").await;
+    world
+        .mfs
+        .write(ME, outside, 0, b"new", false)
+        .await
+        .unwrap();
+    let world = same_after_a_checkpoint(world).await;
+    assert_eq!(
+        world.read(node(&world, "m/sub/deep").await).await,
+        b"new away"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_owner_takes_setuid_from_everything_but_directories() {
+    let world = World::new().await;
+    let set = SetAttr {
+        uid: Some(7),
+        ..SetAttr::default()
+    };
+    for (name, new, mode) in [("fifo", New::Fifo, 0o644), ("dir", New::Directory, 0o4644)] {
+        let node = world.make(ROOT, name, new, 0o4644).await.node;
+        assert_eq!(
+            world.mfs.set_attr(ME, node, set).await.unwrap().mode,
+            mode,
+            "{name}"
+        );
+    }
+}

@@ -147,6 +147,11 @@ impl Store {
     /// Makes the own blocks that were put survive a power loss.
     pub(in crate::cache) fn sync(&self) -> io::Result<()> {
         self.flush(Tier::Own)?;
+        self.sync_flushed()
+    }
+
+    /// Makes the own blocks that were appended survive a power loss.
+    pub(in crate::cache) fn sync_flushed(&self) -> io::Result<()> {
         self.own.appender.lock().sync(&self.packs)
     }
 

@@ -11,7 +11,8 @@ pub(super) mod records;
 
 use std::collections::HashMap;
 
-use crate::block::{BlockSink, Cid};
+use crate::block::Cid;
+use crate::cache::Tier;
 use crate::journal::{Class, JournalError, Seq, TxId};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -20,6 +21,7 @@ use crate::unixfs::dir_update::{DirChange, UpdatedDir, update_dir};
 use crate::unixfs::layout::Metadata;
 
 use super::Mfs;
+use super::content::store_failed;
 use super::node::{Base, Body, Sealed, To};
 use super::op::{Logged, Op};
 use super::seal::{OwnBlocks, put_sealed, sync_blocks};
@@ -77,9 +79,7 @@ impl Mfs {
             .seal()
             .map_err(|error| TreeError::Failed(error.to_string()))?;
         let cid = *block.cid();
-        OwnBlocks(&self.blocks)
-            .put(block)
-            .map_err(|e| TreeError::Failed(e.to_string()))?;
+        self.blocks.put(block, Tier::Own).map_err(store_failed)?;
         sync_blocks(&self.blocks)?;
         let made = Checkpointed {
             sequence: commit.sequence,

@@ -78,6 +78,9 @@ impl Mfs {
             return Ok(0);
         }
         let end = self.end_of(offset, data.len() as u64)?;
+        if self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max {
+            self.relieve().await?;
+        }
         self.keep_cut_leaves(node, &[offset, end]).await?;
         // No collection begins between a chunk's way into a pack and the change
         // that names it.
@@ -116,18 +119,16 @@ impl Mfs {
             })
         };
         let chunk = self.options.chunk_bytes();
-        let done = |state: &mut State, ()| {
-            let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
-            (full, state.unsealed_bytes)
-        };
-        let (full, unsealed) = self
+        let done =
+            |state: &mut State, ()| [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
+        let full = self
             .change(caller.origin, Class::Normal, plan, done)
             .await?;
         for (start, bytes) in full.into_iter().flatten() {
-            self.seal_chunk(node, start, bytes)?;
-        }
-        if unsealed > self.options.unsealed_bytes_max {
-            self.relieve().await?;
+            if let Err(error) = self.seal_chunk(node, start, bytes) {
+                // The journal has its bytes: it is sealed with the next checkpoint.
+                tracing::warn!(%error, "a whole chunk stays in memory");
+            }
         }
         Ok(data.len())
     }

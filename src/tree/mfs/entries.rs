@@ -153,13 +153,13 @@ impl Mfs {
             return Err(TreeError::NotPermitted("hard links are not portable").into());
         }
         let inode = state.node(node)?;
+        free_name(state, parent, name)?;
         if inode.kind == NodeKind::Directory {
             return Err(TreeError::NotPermitted("directories have one name").into());
         }
         if inode.nlink == 0 {
             return Err(TreeError::NotFound.into());
         }
-        free_name(state, parent, name)?;
         Ok(check_room(inode, None, name)?)
     }
 

@@ -68,7 +68,7 @@ pub(super) fn attr_op(
     };
     let mut mode = set.mode.map(|mode| mode & 0o7777);
     let chown = set.uid.is_some() || set.gid.is_some();
-    if chown && inode.kind == NodeKind::File {
+    if chown && inode.kind != NodeKind::Directory {
         // Whoever becomes the owner must not get a program that runs as somebody else.
         let killed = without_privileges(mode.unwrap_or(inode.mode));
         mode = (mode.is_some() || killed != inode.mode).then_some(killed);

@@ -94,7 +94,8 @@ impl Mfs {
             dir: journal_dir.clone(),
             disk: Arc::clone(&disk),
             clock: Arc::clone(&clock),
-            before_sync: Arc::new(move || synced.sync().map_err(std::io::Error::other)),
+            // What entries refer to was flushed before them.
+            before_sync: Arc::new(move || synced.sync_flushed().map_err(std::io::Error::other)),
         };
         let (journal, found) =
             Journal::open(&place, JournalOptions::default(), from, &mut |_, _| {})?;

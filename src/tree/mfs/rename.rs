@@ -21,7 +21,6 @@ impl Mfs {
         mode: RenameMode,
     ) -> Result<(), TreeError> {
         check_name(from.1)?;
-        check_name(to.1)?;
         let plan = |state: &mut State, time: Time| {
             if !may_move(state, from, to, mode)? {
                 return Ok(Plan::nothing(()));
@@ -55,6 +54,7 @@ pub(super) fn may_move(
     mode: RenameMode,
 ) -> Step<bool> {
     let node = state.find(from.0, from.1)?.ok_or(TreeError::NotFound)?;
+    check_name(to.1)?;
     let there = state.find(to.0, to.1)?;
     // In the order in which Linux looks.
     match (there, mode) {

@@ -10,7 +10,7 @@ use super::extents::{Data, Extents};
 use super::node::{Body, Content, Inode, Sealed};
 use super::types::NodeId;
 use crate::block::{Block, BlockSink};
-use crate::cache::Tier;
+use crate::cache::{CacheError, Tier};
 use crate::tree::error::TreeError;
 use crate::unixfs::UpdateError;
 use crate::unixfs::file_update::{NewExtent, seal_file};
@@ -21,7 +21,17 @@ pub(super) struct OwnBlocks<'a>(pub(super) &'a crate::cache::Blocks);
 
 impl BlockSink for OwnBlocks<'_> {
     fn put(&self, block: Block) -> std::io::Result<()> {
-        Ok(self.0.put(block, Tier::Own)?)
+        self.0.put(block, Tier::Own).map_err(|error| match &error {
+            // The number says that the disk is full, and not that it failed.
+            CacheError::Io(io) => match io.raw_os_error() {
+                Some(number) => std::io::Error::from_raw_os_error(number),
+                None => error.into(),
+            },
+            CacheError::NotFound { .. }
+            | CacheError::Unavailable { .. }
+            | CacheError::Timeout { .. }
+            | CacheError::Refused(_) => error.into(),
+        })
     }
 }
 

@@ -70,11 +70,7 @@ impl Snapshot {
         let dirty: Vec<NodeId> = state.dirty.iter().copied().collect();
         let mut directories: HashMap<NodeId, BTreeMap<Name, Child>> = HashMap::new();
         let mut leaves = Vec::new();
-        let root = state
-            .nodes
-            .get(&NodeId::ROOT)
-            .and_then(|root| root.directory());
-        if root.is_some_and(|root| root.base.is_none()) {
+        if root_base(state).is_none() {
             directories.entry(NodeId::ROOT).or_default();
         }
         for node in &dirty {
@@ -96,7 +92,9 @@ impl Snapshot {
         for (node, children) in &mut directories {
             changed_names(state, *node, children, &mut dropped);
         }
-        let recorded: HashSet<NodeId> = dirty.iter().chain(directories.keys()).copied().collect();
+        let mut recorded: HashSet<NodeId> =
+            dirty.iter().chain(directories.keys()).copied().collect();
+        record_ways(state, &dirty, &mut recorded);
         let records = recorded
             .iter()
             .filter_map(|node| record_of(state, *node))
@@ -124,15 +122,37 @@ impl Snapshot {
             nodes: recorded.into_iter().collect(),
             leaves,
             directories: directories.into_iter().map(|(_, dir)| dir).collect(),
-            root: state
-                .nodes
-                .get(&NodeId::ROOT)
-                .and_then(|r| r.directory()?.base.clone()),
+            root: root_base(state),
             records,
             dropped,
             gone: state.gone.iter().copied().collect(),
             posix: state.posix,
             next: state.next,
+        }
+    }
+}
+
+/// The root as the last checkpoint has it.
+fn root_base(state: &State) -> Option<Base> {
+    let root = state.nodes.get(&NodeId::ROOT)?;
+    root.directory()?.base.clone()
+}
+
+/// Adds the directories above changed nodes: whoever has the record of a node
+/// must find the way to it, also where nothing else of that way ever changed.
+fn record_ways(state: &State, dirty: &[NodeId], recorded: &mut HashSet<NodeId>) {
+    // What is recorded for another reason may still have no way.
+    let mut walked = HashSet::new();
+    for inode in dirty.iter().filter_map(|node| state.nodes.get(node)) {
+        let links = inode.links.iter().flat_map(|links| links.iter());
+        for (parent, _) in links.chain(&inode.home) {
+            let mut at = *parent;
+            while walked.insert(at) {
+                recorded.insert(at);
+                let home = state.nodes.get(&at).and_then(|inode| inode.home.as_ref());
+                let Some((above, _)) = home else { break };
+                at = *above;
+            }
         }
     }
 }
