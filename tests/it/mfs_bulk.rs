@@ -172,7 +172,7 @@ async fn hammer(sim: Arc<Sim>, task: u64) -> Kept {
             }
             3 => {
                 let other = format!("g{}", round % 5);
-                let _ = mfs
+                let linked = mfs
                     .link(
                         ME,
                         node,
@@ -181,6 +181,8 @@ async fn hammer(sim: Arc<Sim>, task: u64) -> Kept {
                         false,
                     )
                     .await;
+                // The name may be taken.
+                drop(linked);
             }
             _ => drop(mfs.readdir(dir, 0, 50).await.unwrap()),
         }

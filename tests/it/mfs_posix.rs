@@ -256,11 +256,7 @@ impl Local {
                 } else {
                     (NodeKind::CharDevice, Vec::new(), 0)
                 };
-                let nlink = if kind == NodeKind::Directory {
-                    1
-                } else {
-                    meta.nlink()
-                };
+                let nlink = meta.nlink();
                 let (mode, rdev) = (meta.mode() & 0o7777, meta.rdev());
                 let owner = (meta.uid(), meta.gid());
                 out.insert(
