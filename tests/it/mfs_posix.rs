@@ -191,6 +191,12 @@ impl Local {
         let (from, to) = (self.open(from)?, self.open(to)?);
         let mut bytes = vec![0; len as usize];
         let count = from.read_at(&mut bytes, from_at)?;
+        if count > 0 {
+            // Whoever copies by sharing leaves no privileges, root neither.
+            let mode = to.metadata()?.mode() & 0o7777;
+            let setgid = if mode & 0o010 != 0 { 0o2000 } else { 0 };
+            to.set_permissions(fs::Permissions::from_mode(mode & !(0o4000 | setgid)))?;
+        }
         to.write_all_at(&bytes[..count], at)
     }
 
