@@ -71,9 +71,8 @@ pub(super) fn may_move(
     }
     let exchanges = mode == RenameMode::Exchange;
     check_names(state, node, from, to.1)?;
-    match there.filter(|_| exchanges) {
-        Some(other) => check_names(state, other, to, from.1)?,
-        None => {}
+    if let Some(other) = there.filter(|_| exchanges) {
+        check_names(state, other, to, from.1)?;
     }
     match (there, mode) {
         (Some(other), RenameMode::Exchange) => Ok(other != node),

@@ -43,14 +43,16 @@ impl Balanced {
         piece: Piece,
         seal: &mut impl FnMut(Bytes) -> Result<Cid, E>,
     ) -> Result<(), E> {
-        for below in 0..level.min(self.levels.len()) {
-            let open = self.levels.get_mut(below).map(std::mem::take);
-            match open.unwrap_or_default().as_slice() {
+        // To close a level may open the next one, which must be closed as well.
+        let mut below = 0;
+        while let Some(open) = self.levels.get_mut(below).filter(|_| below < level) {
+            below += 1;
+            match std::mem::take(open).as_slice() {
                 [] => {}
-                [only] => self.push_at(below + 1, *only, seal)?,
+                [only] => self.push_at(below, *only, seal)?,
                 children => {
                     let node = seal_node(children, &Metadata::default(), seal)?;
-                    self.push_at(below + 1, node, seal)?;
+                    self.push_at(below, node, seal)?;
                 }
             }
         }
@@ -195,6 +197,20 @@ mod tests {
         let root = root.unwrap().unwrap();
         assert_eq!(store.shape(&root.cid), "[[...][....].[....]]");
         assert_eq!(root.size, 12 * 8);
+    }
+
+    #[test]
+    fn a_tall_tree_after_a_few_leaves_stays_behind_them() {
+        let mut store = Store::default();
+        let mut tree = Balanced::new(3);
+        for number in 0..2 {
+            tree.push(leaf(number), &mut |n| store.seal(n)).unwrap();
+        }
+        let piece = full(&mut store, 2, 10, 3);
+        tree.push_tree(2, piece, &mut |n| store.seal(n)).unwrap();
+        let root = tree.finish(&Metadata::default(), &mut |n| store.seal(n));
+        let root = root.unwrap().unwrap();
+        assert_eq!(store.shape(&root.cid), "[[..][[...][...][...]]]");
     }
 
     #[test]
