@@ -518,3 +518,30 @@ async fn a_change_of_owner_takes_setuid_from_everything_but_directories() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tall_tree_that_is_shared_behind_a_few_leaves_stays_there() {
+    let form = FileForm {
+        chunk_bytes: 64,
+        links_max: 3,
+        ..FileForm::from(Profile::default())
+    };
+    let options = MfsOptions {
+        file_form: Some(form),
+        ..MfsOptions::default()
+    };
+    let world = World::with(options).await;
+    let bytes: Vec<u8> = (0..1200_u32).map(|at| (at / 5) as u8).collect();
+    let from = world.file(ROOT, "from", &bytes).await;
+    world.mfs.checkpoint().await.unwrap();
+    let to = world.file(ROOT, "to", &[7; 65]).await;
+    let source = CopySource::Node(from);
+    world
+        .mfs
+        .copy_range(ME, source, 0, to, 65, 1200)
+        .await
+        .unwrap();
+    let world = same_after_a_checkpoint(world).await;
+    let to = node(&world, "to").await;
+    assert!(world.read(to).await == [&[7; 65], &bytes[..]].concat());
+}
