@@ -264,7 +264,6 @@ impl Mfs {
         logged: &Logged,
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
-        let chunk = self.options.chunk_bytes();
         if let Op::Unmount { .. } = &logged.op
             && let Some(node) = self.find_path(&logged.path).await?
         {
@@ -272,27 +271,17 @@ impl Mfs {
         }
         let mut searched = false;
         for _ in 0..PLAN_ROUNDS_MAX {
-            let need = {
-                let mut state = self.state.lock();
-                match ready(&state, &logged.op) {
-                    Ok(()) => {
-                        apply(&mut state, &logged.op, seq.0, chunk);
-                        recovery.entries_applied += 1;
-                        let full = state.unsealed_bytes > self.options.unsealed_bytes_max;
-                        drop(state);
-                        if full {
-                            self.relieve().await?;
-                        }
-                        return Ok(());
+            match self.apply_ready(seq, &logged.op) {
+                Ok(full) => {
+                    recovery.entries_applied += 1;
+                    if full {
+                        self.relieve().await?;
                     }
-                    Err(Fault::Need(need)) => Some(need),
-                    Err(Fault::Error(_)) => None,
+                    return Ok(());
                 }
-            };
-            match need {
-                Some(need) => self.load(&need).await?,
-                None if searched => break,
-                None => {
+                Err(Fault::Need(need)) => self.load(&need).await?,
+                Err(Fault::Error(_)) if searched => break,
+                Err(Fault::Error(_)) => {
                     self.find_path(&logged.path).await?;
                     self.find_path(&logged.to).await?;
                     searched = true;
@@ -304,6 +293,14 @@ impl Mfs {
             note(recovery, format!("entry {seq}: {path} is not there"));
         }
         Ok(())
+    }
+
+    /// Applies a change whose nodes are loaded; tells whether files should be sealed.
+    fn apply_ready(&self, seq: Seq, op: &Op) -> Step<bool> {
+        let mut state = self.state.lock();
+        ready(&state, op)?;
+        apply(&mut state, op, seq.0, self.options.chunk_bytes());
+        Ok(state.unsealed_bytes > self.options.unsealed_bytes_max)
     }
 
     /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
