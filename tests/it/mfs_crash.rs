@@ -276,3 +276,54 @@ fn a_crash_at_every_change_of_the_disk_loses_nothing_that_was_synced() {
     }
     println!("{count} places, each with a kill and {crashes} power losses");
 }
+
+#[test]
+fn a_chunk_that_a_power_loss_has_torn_takes_its_write_back_and_can_be_written_again() {
+    let runtime = runtime();
+    let mut lost = 0;
+    for seed in 0..12 {
+        runtime.block_on(async {
+            let sim = Sim::new(quiet()).await;
+            let me = crate::mfs_support::ME;
+            let new = cidfs::tree::mfs::New::File;
+            let made = sim
+                .mfs
+                .make(me, NodeId::ROOT, b"f", new, 0o644, 0, false)
+                .await
+                .unwrap();
+            // So that the name of the pack survives.
+            sim.mfs
+                .write(me, made.node, 3 << 20, &[1; 1 << 20], false)
+                .await
+                .unwrap();
+            sim.mfs.sync().unwrap();
+            let before = seen(&sim.mfs).await.unwrap();
+            let bytes: Vec<u8> = (0..2 << 20)
+                .map(|at: u32| (at % 251 + at / 251 % 7) as u8)
+                .collect();
+            sim.mfs
+                .write(me, made.node, 0, &bytes, false)
+                .await
+                .unwrap();
+            let after = seen(&sim.mfs).await.unwrap();
+            let sim = sim.crashed(seed).await;
+            let found = seen(&sim.mfs).await.expect("what is there can be read");
+            assert!(found == before || found == after, "seed {seed}");
+            lost += u32::from(found == before);
+            let node = sim
+                .mfs
+                .lookup(NodeId::ROOT, b"f", false)
+                .await
+                .unwrap()
+                .node;
+            sim.mfs.write(me, node, 0, &bytes, false).await.unwrap();
+            sim.mfs.sync().unwrap();
+            let sim = sim.crashed(seed + 1000).await;
+            sim.mfs.lookup(NodeId::ROOT, b"f", false).await.unwrap();
+            let read = crate::mfs_support::read(&sim.mfs, node).await;
+            assert!(read.starts_with(&bytes), "seed {seed}");
+            sim.mfs.close().await;
+        });
+    }
+    assert!(lost > 0);
+}
