@@ -73,9 +73,9 @@ pub const PATH_BYTES_MAX: usize = 16 << 10;
 pub const REPLY_BUFFER_BYTES: usize = 2 << 20;
 /// Idle reply buffers kept, a huge page each at most; more are freed.
 pub const REPLY_BUFFERS_KEPT_MAX: usize = 8;
-/// Threads that take a mount's requests: as many as cores, within these. One
-/// reader is served faster by few, which keep its bytes in the cores' caches.
-pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 2..=4;
+/// Threads that take a mount's requests: as many as cores, within these. With
+/// two, both may wait for the disk while a core has nothing to do.
+pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 4..=8;
 /// How often a waiting request looks for its caller's signals.
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.
