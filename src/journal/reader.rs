@@ -281,7 +281,7 @@ impl Frames {
 impl Iterator for Frames {
     type Item = Result<Frame, JournalError>;
 
-    /// `None` is the end for now: asked again, frames appended since follow.
+    /// Gives `None` where no frame follows yet; frames that are appended later are given then.
     fn next(&mut self) -> Option<Self::Item> {
         if self.ended {
             return None;
