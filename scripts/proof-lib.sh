@@ -17,7 +17,7 @@ passed=0 failed=0 skipped=0
 work='' tree='' mnt='' daemon_pid='' on='' keep='' ended=''
 require=${CIDFS_REQUIRE_TOOLS:-}
 # What proof_leave ends, unmounts and removes beside cidfs: processes, mount points, directories.
-started=() also_mounted=() also_made=()
+started=() also_mounted=() also_made=() mount_points=()
 
 say() { echo "$proof_name: $*" >&2; }
 
@@ -60,6 +60,10 @@ proof_leave() {
     if [ -n "$on" ] && [ -n "$tree" ] && [ -z "$keep" ]; then
         also_made+=("$tree")
     fi
+    # Only if empty: one that is still mounted is not to be emptied.
+    for dir in "${mount_points[@]}"; do
+        rmdir "$dir" || true
+    done
     for dir in "${also_made[@]}"; do
         rm -rf --one-file-system "$dir"
     done
@@ -132,8 +136,10 @@ proof_cidfs() {
 
 # Mounts /mfs of this run's repository.
 proof_mount() {
-    mnt=$work/mnt
-    mkdir -p "$mnt"
+    # A short path: the tests bind sockets far below it, and a socket's address has 107 bytes.
+    mnt=$(mktemp -d /tmp/cidfs.XXXXXX)
+    chmod 755 "$mnt"
+    mount_points+=("$mnt")
     local answer
     answer=$("$cidfs" mount -o "$mount_options" /mfs "$mnt")
     daemon_pid=$(sed -n 's/.*(daemon \([0-9]*\)).*/\1/p' <<<"$answer")
