@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use clap::{ArgAction, Args};
 use serde_json::{Map, Value, json};
 
-use super::args::Common;
+use super::args::{Common, in_json};
 use super::backend::Backend;
 use super::failure::Failure;
 use super::output::{list, print, print_json, safe, text};
@@ -218,8 +218,12 @@ impl Add {
         if stdin {
             return Ok((Vec::new(), Some(super::import::standard_input())));
         }
-        let absolute = self.paths.iter().map(std::path::absolute);
-        Ok((absolute.collect::<Result<_, _>>()?, None))
+        let absolute = self.paths.iter().map(|path| {
+            let path = std::path::absolute(path)?;
+            in_json(&path)?;
+            Ok(path)
+        });
+        Ok((absolute.collect::<Result<_, Failure>>()?, None))
     }
 }
 

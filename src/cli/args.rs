@@ -1,8 +1,10 @@
 //! The commands, and the flags that all have in common.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::control::OperationError;
 
 /// Exit codes, as `--help` shows them.
 const EXIT_CODES: &str = "\
@@ -97,4 +99,12 @@ pub(super) enum Command {
     Sources(super::sources::Sources),
     /// Print a completion script for a shell
     Completions(super::completions::Completions),
+}
+
+/// Gives a path as operations take it: they speak JSON, which is UTF-8.
+pub(super) fn in_json(path: &Path) -> Result<&str, OperationError> {
+    path.to_str().ok_or_else(|| {
+        let message = format!("{} is not UTF-8", path.display());
+        OperationError::invalid(message).hint("name a link to it, or the directory above it")
+    })
 }

@@ -1,8 +1,8 @@
 //! Where a command's operation runs: in the daemon, or in this process.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -14,6 +14,9 @@ use crate::control::{Call, ErrorKind, OperationError, Output, Registry};
 use crate::daemon::Engine;
 use crate::repo;
 
+/// How often a repository that is in use is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(50);
+
 /// Where operations run.
 pub(super) enum Backend {
     /// In the daemon, over its socket.
@@ -22,6 +25,8 @@ pub(super) enum Backend {
         client: Client,
         /// What there is to call.
         registry: Arc<Registry>,
+        /// The repository, for when that daemon ends.
+        dir: PathBuf,
     },
     /// In this process, which has the repository open.
     Local(Box<Engine>),
@@ -52,7 +57,32 @@ pub(super) async fn need_daemon(common: &Common) -> Result<Backend, Failure> {
     Ok(Backend::Remote {
         client,
         registry: Arc::new(Registry::standard()),
+        dir: repo_dir(common)?,
     })
+}
+
+/// Does what needs the repository for itself as soon as no other process that
+/// is about to let it go has it.
+pub(super) async fn when_free<T, F: Future<Output = Result<T, OperationError>>>(
+    mut attempt: impl FnMut() -> F,
+) -> Result<T, OperationError> {
+    let end = Instant::now() + LOCK_TIMEOUT;
+    loop {
+        match attempt().await {
+            Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {
+                tokio::time::sleep(RETRY_INTERVAL).await;
+            }
+            outcome => return outcome,
+        }
+    }
+}
+
+/// Runs an operation that gives JSON after the daemon that was asked has ended.
+async fn alone(dir: &Path, name: &str, call: Call) -> Result<Output, Failure> {
+    let engine = when_free(|| Engine::open(dir.to_owned(), Vec::new())).await?;
+    let output = engine.registry().call(engine.alone(), name, call).await;
+    engine.close().await?;
+    Ok(output?)
 }
 
 impl Backend {
@@ -65,13 +95,14 @@ impl Backend {
                 return Ok(Self::Remote {
                     client,
                     registry: Arc::new(Registry::standard()),
+                    dir,
                 });
             }
             // Held with no socket: a daemon that starts, or another command.
             match Engine::open(dir.clone(), Vec::new()).await {
                 Ok(engine) => return Ok(Self::Local(Box::new(engine))),
                 Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -81,9 +112,23 @@ impl Backend {
     /// Runs an operation.
     pub(super) async fn call(&self, name: &str, call: Call) -> Result<Output, Failure> {
         match self {
-            Self::Remote { client, registry } => {
+            Self::Remote {
+                client,
+                registry,
+                dir,
+            } => {
                 let gives_bytes = registry.get(name)?.gives.is_some();
-                Ok(client.call(name, gives_bytes, call).await?)
+                let again = (call.body.is_none() && !gives_bytes).then(|| Call {
+                    params: call.params.clone(),
+                    progress: call.progress.clone(),
+                    body: None,
+                });
+                match (client.call(name, gives_bytes, call).await, again) {
+                    (Err(error), Some(call)) if error.kind == ErrorKind::Ending => {
+                        alone(dir, name, call).await
+                    }
+                    (outcome, _) => Ok(outcome?),
+                }
             }
             Self::Local(engine) => Ok(engine.registry().call(engine.alone(), name, call).await?),
         }

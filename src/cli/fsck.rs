@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::args::Common;
-use super::backend::{find_daemon, repo_dir};
+use super::backend::{find_daemon, repo_dir, when_free};
 use super::failure::Failure;
 use super::output::{list, number, print, print_json, safe};
 use super::progress::Bar;
@@ -40,7 +40,10 @@ pub(super) async fn run(common: &Common, args: Fsck) -> Result<(), Failure> {
                 }
             }
         }
-        None => check(repo_dir(common)?, args.repair, progress).await?,
+        None => {
+            let dir = repo_dir(common)?;
+            when_free(|| check(dir.clone(), args.repair, progress.clone())).await?
+        }
     };
     bar.end();
     match common.json {

@@ -47,7 +47,7 @@ pub(super) async fn run(common: &Common, args: Get) -> Result<(), Failure> {
     bar.end();
     backend.close().await?;
     match outcome? {
-        Some(target) if common.json => print_json(&json!({"path": target})),
+        Some(target) if common.json => print_json(&json!({"path": target.to_string_lossy()})),
         Some(target) => print(&format!("{}\n", safe(&target.to_string_lossy()))),
         None => Ok(()),
     }

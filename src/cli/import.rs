@@ -9,7 +9,7 @@ use futures::{StreamExt, stream};
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::args::Common;
+use super::args::{Common, in_json};
 use super::backend::Backend;
 use super::failure::Failure;
 use super::output::{human_bytes, list, number, print, print_json};
@@ -36,7 +36,7 @@ pub(super) async fn run(common: &Common, args: Import) -> Result<(), Failure> {
             call.body = Some(standard_input());
         } else {
             let path = std::path::absolute(file)?;
-            call.params = json!({"pin": args.pin_roots, "path": path});
+            call.params = json!({"pin": args.pin_roots, "path": in_json(&path)?});
         }
         let bar = Bar::start("importing", common.json);
         call.progress = bar.hear(None);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::args::Common;
+use super::args::{Common, in_json};
 use super::backend::{find_daemon, repo_dir};
 use super::failure::Failure;
 use super::output::{print, print_json, text};
@@ -33,7 +33,7 @@ pub(super) struct Mount {
     /// What to mount, if two are given; then where
     ///
     /// What: /ipfs/<cid>[/path], /ipns/<name>[/path], /mfs[/path], or / for all namespaces (the default).
-    #[arg(value_names = ["SOURCE] [DIR"], num_args = 1..=2, required = true)]
+    #[arg(value_names = ["SOURCE", "DIR"], num_args = 1..=2, required = true)]
     pub(super) places: Vec<String>,
     /// Stay in the foreground
     #[arg(short, long)]
@@ -59,13 +59,15 @@ pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
     }
     let end = Instant::now() + LOCK_TIMEOUT;
     let mount = loop {
-        if let Some(client) = find_daemon(common).await? {
-            break ask(&client, &sources, &request).await?;
-        }
-        match start(common, &sources, &request).await {
+        // Another command started a daemon at the same time, or the one that was
+        // asked is ending: ask the next.
+        let (made, passing) = match find_daemon(common).await? {
+            Some(client) => (ask(&client, &sources, &request).await, ErrorKind::Ending),
+            None => (start(common, &sources, &request).await, ErrorKind::Busy),
+        };
+        match made {
             Ok(mount) => break mount,
-            // Another command started a daemon at the same time: ask that one.
-            Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {
+            Err(error) if error.kind == passing && Instant::now() < end => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             Err(error) => return Err(error.into()),
@@ -96,6 +98,7 @@ fn request(args: &Mount) -> Result<MountRequest, Failure> {
         return Err(OperationError::invalid(message).into());
     }
     let dir = mount_point(Path::new(dir))?;
+    in_json(&dir)?;
     Ok(MountRequest {
         source: source.to_owned(),
         dir,

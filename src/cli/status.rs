@@ -16,7 +16,7 @@ pub(super) async fn run(common: &Common, _: Status) -> Result<(), Failure> {
     if find_daemon(common).await?.is_none() {
         let repo = repo_dir(common)?;
         if common.json {
-            return print_json(&json!({"daemon": false, "repo": repo}));
+            return print_json(&json!({"daemon": false, "repo": repo.to_string_lossy()}));
         }
         return print(&format!("no daemon runs for {}\n", repo.display()));
     }

@@ -205,7 +205,8 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
         TreeCommand::Root { now } => root(common, now).await,
         TreeCommand::Begin { deadline } => {
             super::backend::need_daemon(common).await?;
-            let params = json!({"deadline_ms": deadline.map(|seconds| seconds * 1000)});
+            let params =
+                json!({"deadline_ms": deadline.map(|seconds| seconds.saturating_mul(1000))});
             let begun = ask(common, "fs-journal/begin", params).await?;
             show(common, &begun, |begun| {
                 format!("{}\n", text(begun, "transaction"))

@@ -67,7 +67,7 @@ impl Client {
             OperationError::new(ErrorKind::Unavailable, message)
                 .hint("daemon.log in the repository tells why")
         };
-        let stream = self.connect().await.map_err(|error| lost(&error))?;
+        let stream = self.connect().await.map_err(|_| self.ending())?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake::<_, RequestBody>(TokioIo::new(stream))
                 .await
@@ -80,10 +80,11 @@ impl Client {
         });
         let progress = call.progress.clone();
         let request = request(name, gives_bytes, call)?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| lost(&error))?;
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(_) if self.has_ended().await => return Err(self.ending()),
+            Err(error) => return Err(lost(&error)),
+        };
         let good = response.status().is_success();
         if good && gives_bytes {
             return Ok(bytes_output(response));
@@ -95,6 +96,25 @@ impl Client {
             whole(body).await?
         };
         result_of(last)
+    }
+}
+
+impl Client {
+    fn ending(&self) -> OperationError {
+        let message = format!("the daemon at {} is ending", self.socket.display());
+        OperationError::new(ErrorKind::Ending, message).hint("nothing was done: try again")
+    }
+
+    /// Tells whether a daemon that gave no answer has ended in order: it takes
+    /// its socket away, and before that answers what it has taken on.
+    async fn has_ended(&self) -> bool {
+        for _ in 0..25 {
+            if !self.socket.exists() {
+                return true;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        false
     }
 }
 

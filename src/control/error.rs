@@ -14,6 +14,8 @@ pub enum ErrorKind {
     NotFound,
     /// It may exist, but cannot be had now.
     Unavailable,
+    /// The daemon is ending: nothing was done, and the next one can be asked.
+    Ending,
     /// It did not arrive before the deadline.
     Timeout,
     /// Bytes are damaged or not what they claim to be.
@@ -46,7 +48,7 @@ impl ErrorKind {
             Self::Corrupt => 422,
             Self::Internal => 500,
             Self::Unsupported => 501,
-            Self::Unavailable => 503,
+            Self::Unavailable | Self::Ending => 503,
             Self::Timeout => 504,
             Self::NoSpace => 507,
         }
@@ -58,7 +60,7 @@ impl ErrorKind {
             Self::Internal | Self::NoSpace | Self::Unsupported => 1,
             Self::Invalid | Self::UnknownOperation | Self::TooLarge => 2,
             Self::NotFound => 3,
-            Self::Unavailable | Self::Timeout => 4,
+            Self::Unavailable | Self::Ending | Self::Timeout => 4,
             Self::Corrupt => 5,
             Self::Busy => 6,
             Self::Denied => 7,
@@ -169,6 +171,7 @@ mod tests {
             ErrorKind::UnknownOperation,
             ErrorKind::NotFound,
             ErrorKind::Unavailable,
+            ErrorKind::Ending,
             ErrorKind::Timeout,
             ErrorKind::Corrupt,
             ErrorKind::Busy,

@@ -58,6 +58,10 @@ impl Mounted for KernelMount {
         Ok(self.0.unmount(lazy)?)
     }
 
+    fn check_unused(&self) -> Result<(), OperationError> {
+        Ok(self.0.check_unused()?)
+    }
+
     async fn ended(&self) {
         self.0.ended().await;
     }

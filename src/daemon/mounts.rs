@@ -29,6 +29,9 @@ pub trait Mounted: Send + Sync + 'static {
     /// May block for as long as unmounting takes.
     fn unmount(&self, lazy: bool) -> Result<(), OperationError>;
 
+    /// Refuses with who uses it. May block.
+    fn check_unused(&self) -> Result<(), OperationError>;
+
     /// Waits until it has ended, by whomever.
     async fn ended(&self);
 }
@@ -40,10 +43,25 @@ struct Entry {
     since: Instant,
 }
 
+#[derive(Default)]
+struct Entries {
+    mounts: BTreeMap<PathBuf, Entry>,
+    /// Mounts that are being made: the daemon stays for them.
+    coming: usize,
+    /// Set once the daemon ends: nothing is mounted any more.
+    closed: bool,
+}
+
+impl Entries {
+    fn count(&self) -> usize {
+        self.mounts.len() + self.coming
+    }
+}
+
 /// The mounts of this daemon.
 pub struct MountTable {
     mounter: Arc<dyn Mounter>,
-    entries: Arc<Mutex<BTreeMap<PathBuf, Entry>>>,
+    entries: Arc<Mutex<Entries>>,
     count: Arc<watch::Sender<usize>>,
 }
 
@@ -58,19 +76,39 @@ impl MountTable {
         }
     }
 
-    /// How many mounts there are, and when that changes.
+    /// How many mounts there are or are being made, and when that changes.
     pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
 
-    /// Ends all mounts. What is in use is refused, unless `lazy` detaches it.
+    /// If there is no mount and none is being made, refuses new ones from now
+    /// on and says so.
+    pub fn close_if_empty(&self) -> bool {
+        let mut entries = self.entries.lock();
+        entries.closed |= entries.count() == 0;
+        entries.closed
+    }
+
+    /// Refuses new mounts from now on.
+    pub fn close(&self) {
+        self.entries.lock().closed = true;
+    }
+
+    /// Ends all mounts. While one is in use, none is ended, unless `lazy`
+    /// detaches them.
     pub async fn end_all(&self, lazy: bool) -> Result<(), OperationError> {
+        // What lies in another mount comes after it in the order of names.
         let all: Vec<_> = self
             .entries
             .lock()
+            .mounts
             .values()
+            .rev()
             .map(|one| Arc::clone(&one.mount))
             .collect();
+        if !lazy {
+            check_unused(all.clone()).await?;
+        }
         let mut first_error = None;
         for mount in all {
             if let Err(error) = end(&mount, lazy).await {
@@ -88,15 +126,21 @@ impl MountTable {
             let left = {
                 let mut entries = entries.lock();
                 let ours = |one: &Entry| Arc::ptr_eq(&one.mount, &mount);
-                if entries.get(&dir).is_some_and(ours) {
-                    entries.remove(&dir);
+                if entries.mounts.get(&dir).is_some_and(ours) {
+                    entries.mounts.remove(&dir);
                 }
-                entries.len()
+                entries.count()
             };
             tracing::info!(dir = %dir.display(), left, "unmounted");
             count.send_replace(left);
         });
     }
+}
+
+async fn check_unused(all: Vec<Arc<dyn Mounted>>) -> Result<(), OperationError> {
+    tokio::task::spawn_blocking(move || all.iter().try_for_each(|mount| mount.check_unused()))
+        .await
+        .map_err(|error| OperationError::internal(error.to_string()))?
 }
 
 /// Unmounts on a thread that may block, and waits for the end of the mount.
@@ -126,12 +170,14 @@ impl Mounts for MountTable {
     fn list(&self) -> Vec<MountInfo> {
         let entries = self.entries.lock();
         entries
+            .mounts
             .iter()
             .map(|(dir, entry)| info(dir, entry))
             .collect()
     }
 
     async fn add(&self, request: MountRequest) -> Result<MountInfo, OperationError> {
+        let coming = Coming::new(self)?;
         let mount = self.mounter.mount(&request).await?;
         let dir = mount.dir().to_owned();
         let entry = Entry {
@@ -141,13 +187,9 @@ impl Mounts for MountTable {
             since: Instant::now(),
         };
         let added = info(&dir, &entry);
-        let now = {
-            let mut entries = self.entries.lock();
-            entries.insert(dir.clone(), entry);
-            entries.len()
-        };
+        self.entries.lock().mounts.insert(dir.clone(), entry);
+        drop(coming);
         tracing::info!(dir = %dir.display(), source = added.source, "mounted");
-        self.count.send_replace(now);
         self.watch(dir, mount);
         Ok(added)
     }
@@ -156,6 +198,7 @@ impl Mounts for MountTable {
         let mount = self
             .entries
             .lock()
+            .mounts
             .get(dir)
             .map(|one| Arc::clone(&one.mount));
         let Some(mount) = mount else {
@@ -163,6 +206,30 @@ impl Mounts for MountTable {
             return Err(OperationError::not_found(message).hint("`cidfs mounts` lists what it has"));
         };
         end(&mount, lazy).await
+    }
+}
+
+/// A mount that is being made, for as long as it lives.
+struct Coming<'a>(&'a MountTable);
+
+impl<'a> Coming<'a> {
+    fn new(table: &'a MountTable) -> Result<Self, OperationError> {
+        let mut entries = table.entries.lock();
+        if entries.closed {
+            let message = "the daemon is ending";
+            return Err(OperationError::new(ErrorKind::Ending, message).hint("try again"));
+        }
+        entries.coming += 1;
+        table.count.send_replace(entries.count());
+        Ok(Self(table))
+    }
+}
+
+impl Drop for Coming<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.0.entries.lock();
+        entries.coming -= 1;
+        self.0.count.send_replace(entries.count());
     }
 }
 
@@ -202,22 +269,37 @@ mod tests {
             Ok(())
         }
 
+        fn check_unused(&self) -> Result<(), OperationError> {
+            if self.busy {
+                return Err(OperationError::new(ErrorKind::Busy, "in use"));
+            }
+            Ok(())
+        }
+
         async fn ended(&self) {
             drop(self.ended.subscribe().wait_for(|ended| *ended).await);
         }
     }
 
+    #[derive(Default)]
     struct Fakes {
         busy: bool,
+        /// The directory in use, where only one is.
+        busy_dir: &'static str,
+        /// Mounts wait for it.
+        slow: Option<Arc<tokio::sync::Notify>>,
     }
 
     #[async_trait]
     impl Mounter for Fakes {
         async fn mount(&self, request: &MountRequest) -> Result<Arc<dyn Mounted>, OperationError> {
             let (ended, _) = watch::channel(false);
+            if let Some(slow) = &self.slow {
+                slow.notified().await;
+            }
             Ok(Arc::new(Fake {
                 dir: request.dir.clone(),
-                busy: self.busy,
+                busy: self.busy || request.dir == Path::new(self.busy_dir),
                 ended,
             }))
         }
@@ -233,7 +315,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_mount_that_ends_leaves_the_table_and_the_count_says_so() {
-        let table = MountTable::new(Arc::new(Fakes { busy: false }));
+        let table = MountTable::new(Arc::new(Fakes::default()));
         table.add(request("/a")).await.unwrap();
         table.add(request("/b")).await.unwrap();
         assert_eq!(*table.count().borrow(), 2);
@@ -245,7 +327,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_busy_mount_stays_unless_it_is_detached() {
-        let table = MountTable::new(Arc::new(Fakes { busy: true }));
+        let table = MountTable::new(Arc::new(Fakes {
+            busy: true,
+            ..Fakes::default()
+        }));
         table.add(request("/a")).await.unwrap();
         let refused = table.end_all(false).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Busy);
@@ -255,8 +340,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn while_one_mount_is_busy_none_is_ended() {
+        let table = MountTable::new(Arc::new(Fakes {
+            busy_dir: "/a",
+            ..Fakes::default()
+        }));
+        for dir in ["/a", "/a/b", "/c"] {
+            table.add(request(dir)).await.unwrap();
+        }
+        assert!(table.end_all(false).await.is_err());
+        assert_eq!(table.list().len(), 3);
+        table.end_all(true).await.unwrap();
+        table.count().wait_for(|count| *count == 0).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_daemon_does_not_end_under_a_mount_that_is_being_made() {
+        let slow = Arc::new(tokio::sync::Notify::new());
+        let table = Arc::new(MountTable::new(Arc::new(Fakes {
+            slow: Some(Arc::clone(&slow)),
+            ..Fakes::default()
+        })));
+        let adding = {
+            let table = Arc::clone(&table);
+            tokio::spawn(async move { table.add(request("/a")).await })
+        };
+        table.count().wait_for(|count| *count == 1).await.unwrap();
+        assert!(!table.close_if_empty(), "one is being made");
+        slow.notify_one();
+        adding.await.unwrap().unwrap();
+        table.remove(Path::new("/a"), false).await.unwrap();
+        table.count().wait_for(|count| *count == 0).await.unwrap();
+        assert!(table.close_if_empty());
+        let refused = table.add(request("/b")).await.unwrap_err();
+        assert_eq!(refused.kind, ErrorKind::Ending);
+    }
+
+    #[tokio::test]
     async fn unmounting_what_is_not_mounted_is_not_found() {
-        let table = MountTable::new(Arc::new(Fakes { busy: false }));
+        let table = MountTable::new(Arc::new(Fakes::default()));
         let refused = table.remove(Path::new("/x"), false).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::NotFound);
     }

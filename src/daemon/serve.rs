@@ -100,8 +100,14 @@ async fn wait_for_end(
             _ = interrupt.recv() => tracing::info!("ending: SIGINT"),
             _ = hangup.recv() => continue,
             () = turned(&mut asked) => tracing::info!("ending: shutdown was asked for"),
-            () = none_left(&mut count), if !stay => tracing::info!("ending: no mount is left"),
+            () = none_left(&mut count), if !stay => {
+                if !table.close_if_empty() {
+                    continue;
+                }
+                tracing::info!("ending: no mount is left");
+            }
         }
+        table.close();
         return Ok(());
     }
 }

@@ -58,6 +58,9 @@ pub(super) fn xattr_mode(flags: i32) -> Result<XattrMode, TreeError> {
     }
 }
 
+/// Setting it mounts a CID; it is answered like the other attributes of ours.
+const MOUNT: &[u8] = b"cidfs.mount";
+
 /// Attributes that are answered and never stored: they follow from the node.
 pub(super) fn is_told_only(name: &[u8]) -> bool {
     name.starts_with(b"ipfs.") || name.starts_with(b"cidfs.")
@@ -67,6 +70,9 @@ pub(super) fn is_told_only(name: &[u8]) -> bool {
 pub(super) fn may_store(name: &[u8]) -> Result<(), TreeError> {
     const SPACES: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
     const ACLS: [&[u8]; 2] = [b"system.posix_acl_access", b"system.posix_acl_default"];
+    if name == MOUNT {
+        return Ok(());
+    }
     if is_told_only(name) {
         return Err(TreeError::NotPermitted(
             "what it tells follows from the content",

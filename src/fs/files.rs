@@ -14,7 +14,7 @@ use super::notices::Notices;
 use super::options::MountOptions;
 use super::watch::{self, Watch};
 use crate::config::NAME_BYTES_MAX;
-use crate::tree::mfs::{Mfs, NodeAttr, NodeId, Origin};
+use crate::tree::mfs::{Mfs, NodeAttr, NodeId, Origin, Watcher};
 use crate::tree::{Attr, Node, Tree, TreeError};
 
 /// The file system of one mount. Cheap to clone.
@@ -34,6 +34,8 @@ pub(super) struct Shared {
     pub(super) notices: Arc<Notices>,
     /// The door that this mount is.
     origin: Origin,
+    /// The tree tells it of changes for as long as it is held here.
+    _watch: Option<Arc<dyn Watcher>>,
     /// Hash of each namespace's listing, and when it last changed.
     changed: Mutex<HashMap<Node, (u128, SystemTime)>>,
 }
@@ -67,15 +69,15 @@ impl Files {
         };
         let origin = watch::origin();
         let notices = Arc::new(Notices::default());
-        if let Some(nodes) = &nodes {
-            let (known, notices) = (nodes.known().clone(), Arc::clone(&notices));
-            let watch = Watch {
+        let watch = nodes.as_ref().map(|nodes| {
+            let watch: Arc<dyn Watcher> = Arc::new(Watch {
                 origin,
-                known,
-                notices,
-            };
-            nodes.mfs().watch(Arc::new(watch));
-        }
+                known: nodes.known().clone(),
+                notices: Arc::clone(&notices),
+            });
+            nodes.mfs().watch(Arc::downgrade(&watch));
+            watch
+        });
         let inodes = Inodes::new(root);
         let buffers = Buffers::default();
         let changed = Mutex::default();
@@ -88,6 +90,7 @@ impl Files {
                 nodes,
                 notices,
                 origin,
+                _watch: watch,
                 changed,
             }),
         })

@@ -149,6 +149,17 @@ impl Mount {
         drop(self.ended.clone().wait_for(|ended| *ended).await);
     }
 
+    /// Refuses with who uses it, as far as can be seen from here.
+    pub fn check_unused(&self) -> Result<(), UnmountError> {
+        match unmount::holders(&self.dir) {
+            holders if holders.is_empty() || self.has_ended() => Ok(()),
+            holders => Err(UnmountError::Busy {
+                dir: self.dir.clone(),
+                holders,
+            }),
+        }
+    }
+
     /// Unmounts it; `lazy` detaches it at once and lets its users finish.
     pub fn unmount(&self, lazy: bool) -> Result<(), UnmountError> {
         if self.has_ended() {

@@ -74,7 +74,12 @@ fn cut_copy(folder: &Folder, segment: SegmentFile, len: u64) -> Result<String, J
     folder.remove(&part).map_err(at)?;
     let file = folder.open(segment.first).map_err(at)?;
     copy(folder, &part, &*file, 0, len).map_err(at)?;
-    let kept = rename_away(folder, &name)?;
+    // The segment's own name is never gone: a crash before it is another's leaves
+    // the damage to be found again, not a journal that seems to end before it.
+    let kept = free_name(folder, &name)?;
+    let linked = folder.disk.link(&folder.path(&name), &folder.path(&kept));
+    linked.map_err(at)?;
+    folder.sync().map_err(at)?;
     let renamed = folder.disk.rename(&folder.path(&part), &folder.path(&name));
     renamed.map_err(at)?;
     Ok(kept)
@@ -82,19 +87,23 @@ fn cut_copy(folder: &Folder, segment: SegmentFile, len: u64) -> Result<String, J
 
 /// Gives a file a name that no segment has, and that is free.
 fn rename_away(folder: &Folder, name: &str) -> Result<String, JournalError> {
-    let at = |error| JournalError::io(folder.path(name))(error);
-    let taken = folder.disk.list(&folder.dir).map_err(at)?;
-    let mut number = 0_u32;
-    let free = loop {
-        let free = format!("{name}.damaged-{number:04}");
-        if !taken.iter().any(|entry| entry.name.to_str() == Some(&free)) {
-            break free;
-        }
-        number += 1;
-    };
+    let free = free_name(folder, name)?;
     folder
         .disk
         .rename(&folder.path(name), &folder.path(&free))
-        .map_err(at)?;
+        .map_err(JournalError::io(folder.path(name)))?;
     Ok(free)
+}
+
+fn free_name(folder: &Folder, name: &str) -> Result<String, JournalError> {
+    let at = |error| JournalError::io(folder.path(name))(error);
+    let taken = folder.disk.list(&folder.dir).map_err(at)?;
+    let mut number = 0_u32;
+    loop {
+        let free = format!("{name}.damaged-{number:04}");
+        if !taken.iter().any(|entry| entry.name.to_str() == Some(&free)) {
+            return Ok(free);
+        }
+        number += 1;
+    }
 }

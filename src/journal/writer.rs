@@ -302,7 +302,9 @@ fn parts<'a>(buffer: &'a [u8], head_bytes: usize, records: &[Record<'a>]) -> Vec
 }
 
 /// Cuts off what a failed append has written.
-fn take_back(shared: &Shared, current: &Current, error: io::Error) -> JournalError {
+fn take_back(shared: &Shared, current: &mut Current, error: io::Error) -> JournalError {
+    // Cutting gives back what was set aside behind the end, too.
+    current.capacity = current.len;
     match current.file.cut(current.len) {
         Ok(()) if is_full(&error) => JournalError::Full,
         Ok(()) | Err(_) => shared.stop(Step::Append, error),

@@ -120,6 +120,19 @@ pub fn make_dir(dir: &Path) -> Result<(), RepoError> {
         })
 }
 
+/// Tells whether a process has the repository open.
+pub fn is_open(dir: &Path) -> io::Result<bool> {
+    let file = match File::open(dir.join("lock")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        opened => opened?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
 /// Takes the lock and writes our process id into its file.
 fn lock(dir: &Path) -> Result<File, RepoError> {
     let path = dir.join("lock");

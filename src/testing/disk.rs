@@ -174,6 +174,11 @@ impl Disk for FaultDisk {
         RealDisk.rename(from, to)
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.meet(Op::Name, to)?;
+        RealDisk.link(from, to)
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         self.meet(Op::Name, path)?;
         RealDisk.remove(path)

@@ -339,6 +339,17 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.change()?;
+        let id = state.id(from)?;
+        if state.id(to).is_ok() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        state.rename_one(NameChange::Put(to.to_owned(), id));
+        Ok(())
+    }
+
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state.lock();
         state.change()?;

@@ -123,3 +123,55 @@ fn help_and_completions_are_there() {
         assert!(place.good(&["completions", shell]).contains("cidfs"));
     }
 }
+
+#[test]
+fn paths_that_are_not_utf8_are_refused_or_shown_and_never_a_panic() {
+    use std::os::unix::ffi::OsStrExt;
+    let place = Place::new();
+    let odd = std::ffi::OsStr::from_bytes(b"a\xff");
+    std::fs::create_dir(place.dir.path().join(odd)).unwrap();
+    for words in [&["add", "-r"][..], &["import"], &["mount"]] {
+        let output = place.command().args(words).arg(odd).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
+        assert!(said.contains("not UTF-8"), "{said}");
+    }
+    let file = place.write("f", "x");
+    let root = place.good(&["add", "-Q", file.to_str().unwrap()]);
+    let mut get = place.command();
+    get.args(["--json", "get", root.trim(), "-o"])
+        .arg(std::ffi::OsStr::from_bytes(b"b\xff"));
+    let output = get.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let mut status = place.command();
+    let output = status
+        .env("CIDFS_REPO", place.dir.path().join(odd))
+        .args(["--json", "status"])
+        .output()
+        .unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(told["daemon"], Value::from(false));
+}
+
+#[test]
+fn after_shutdown_the_repository_is_free() {
+    let place = Place::new();
+    for _ in 0..5 {
+        let mut daemon = place
+            .command()
+            .arg("daemon")
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        while place.run(&["status"]).out.starts_with("no daemon") {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        place.good(&["shutdown"]);
+        let free = std::fs::File::open(place.repo().join("lock"))
+            .unwrap()
+            .try_lock();
+        assert!(free.is_ok(), "{free:?}");
+        daemon.wait().unwrap();
+        place.good(&["fsck"]);
+    }
+}

@@ -258,7 +258,8 @@ impl Watcher for Noted {
 async fn watchers_hear_of_a_commit_before_it_returns_and_of_no_refused_one() {
     let journal = Journal::new().await;
     let noted = Arc::new(Noted::default());
-    journal.world.mfs.watch(noted.clone());
+    let watcher: Arc<dyn Watcher> = noted.clone();
+    journal.world.mfs.watch(Arc::downgrade(&watcher));
     let tx = begin(&journal).await;
     for path in ["/a", "/b"] {
         journal

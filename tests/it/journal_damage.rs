@@ -3,6 +3,7 @@
 use cidfs::disk::Disk;
 use cidfs::journal::{
     Class, Fault, FrameFault, HeadFault, Journal, JournalError, Reader, Recovered, Seq,
+    set_aside_from,
 };
 use cidfs::testing::sim_disk::SimDisk;
 use rand::rngs::StdRng;
@@ -118,6 +119,19 @@ fn a_damaged_head_of_a_segment_costs_no_frame() {
         let fault = &recovered.history[0].fault;
         assert!(matches!(fault, Fault::Head(_)), "{fault}");
         assert_eq!(append_all(&journal, &[b"five"]), Seq(5));
+    }
+}
+
+#[test]
+fn a_damaged_head_of_a_later_segment_costs_no_frame() {
+    let (_, firsts) = many_segments();
+    for first in firsts {
+        let (disk, _) = many_segments();
+        disk.flip(&segment(first), 20).unwrap();
+        let (journal, recovered, frames) = open(&place(disk), small()).unwrap();
+        assert_eq!((frames.len(), recovered.damage), (12, None), "{first}");
+        assert_eq!((recovered.torn, recovered.history.len()), (None, 1));
+        assert_eq!(append_all(&journal, &[b"on"]), Seq(13));
     }
 }
 
@@ -433,4 +447,44 @@ fn whatever_happens_to_segments_only_frames_that_were_appended_are_read() {
         );
     }
     assert!(torn > 20 && damaged > 100, "{torn} torn, {damaged} damaged");
+}
+
+#[test]
+fn setting_damage_aside_can_stop_anywhere_and_loses_no_whole_frame() {
+    let damaged = || {
+        let (disk, _) = many_segments();
+        // The second frame of the third segment: five frames are before it.
+        disk.flip(&segment(5), 2 * HEAD as usize + 1500 + 60)
+            .unwrap();
+        disk
+    };
+    let done = damaged();
+    let damage = assert_damaged(&done).damage.unwrap();
+    let mend = |disk: &SimDisk| set_aside_from(&dir(), std::sync::Arc::new(disk.clone()), &damage);
+    let begin = done.counts().changes;
+    mend(&done).unwrap();
+    let end = done.counts().changes;
+    assert!(end > begin + 5);
+    for stop in begin..=end {
+        for seed in 0..8 {
+            let disk = damaged();
+            let so_far = disk.counts().changes;
+            disk.stop_at(Some(so_far + stop - begin));
+            assert_eq!(mend(&disk).is_ok(), stop == end, "change {stop}");
+            let after = if seed == 0 {
+                disk.kill()
+            } else {
+                disk.crash(seed)
+            };
+            let (_, recovered, frames) = open(&place(after.clone()), small()).unwrap();
+            assert_eq!(frames.len(), 5, "change {stop}, seed {seed}: {recovered:?}");
+            // Begun again, it comes to the same end.
+            if let Some(damage) = recovered.damage {
+                set_aside_from(&dir(), std::sync::Arc::new(after.clone()), &damage).unwrap();
+                let (journal, recovered, frames) = open(&place(after), small()).unwrap();
+                assert_eq!((frames.len(), recovered.damage), (5, None));
+                assert_eq!(append_all(&journal, &[b"on"]), Seq(6));
+            }
+        }
+    }
 }

@@ -103,6 +103,22 @@ fn an_append_that_the_disk_has_no_room_for_is_taken_back() {
 }
 
 #[test]
+fn an_append_that_is_taken_back_gives_up_what_was_set_aside() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::new();
+    let place = place_in(Arc::new(disk.clone()), temp.path());
+    let (journal, ..) = open(&place, small()).unwrap();
+    append_all(&journal, &[b"one"]);
+    disk.fail(Op::Append, ".seg", 0, 1, Effect::Short(20, libc::ENOSPC));
+    let full = journal.append(Class::Normal, &[record(b"two")]);
+    assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
+    // Cutting the file has freed the space: it is asked for again, and not there.
+    disk.fail(Op::Reserve, ".seg", 0, 9, Effect::Errno(libc::ENOSPC));
+    let full = journal.append(Class::Normal, &[record(b"two")]);
+    assert!(matches!(full, Err(JournalError::Full)), "{full:?}");
+}
+
+#[test]
 fn a_segment_whose_first_append_had_no_room_is_used_by_the_next() {
     let temp = tempfile::tempdir().unwrap();
     let disk = FaultDisk::new();

@@ -46,6 +46,11 @@ impl Writable {
         dir
     }
 
+    /// The path of a mount that was made beside the first.
+    pub(crate) fn beside(&self, name: &str) -> String {
+        self.temp.path().join(name).to_str().unwrap().to_owned()
+    }
+
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cidfs"));
         command

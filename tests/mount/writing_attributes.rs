@@ -285,3 +285,19 @@ fn default_acls_are_handed_on_instead_of_the_umask() {
     world.sh("setfacl -k d && touch d/later");
     assert!(!world.sh("getfacl -cn d/later").contains("12345"));
 }
+
+#[test]
+fn an_attribute_mounts_a_cid_at_an_empty_directory_or_file_and_the_kernel_sees_it() {
+    let world = Writable::new();
+    world.sh("mkdir source g && echo hello > source/a && touch h");
+    assert_eq!(world.sh("ls g; cat h"), "");
+    world.sh("setfattr -n cidfs.mount -v $(getfattr --only-values -n ipfs.cid source) g");
+    world.sh("setfattr -n cidfs.mount -v $(getfattr --only-values -n ipfs.cid source/a) h");
+    let seen = "for i in $(seq 100); do [ \"$(cat g/a h 2>&1)\" = \"$(printf 'hello\\nhello')\" ] && break; sleep 0.05; done";
+    world.sh(seen);
+    assert_eq!(world.sh("ls g; cat g/a h"), "a\nhello\nhello\n");
+    assert_eq!(world.sh("stat -c %s h"), "6\n");
+    let taken = world
+        .refused("setfattr -n cidfs.mount -v $(getfattr --only-values -n ipfs.cid source) source");
+    assert!(taken.contains("not empty"), "{taken}");
+}

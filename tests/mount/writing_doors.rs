@@ -244,3 +244,28 @@ fn a_whole_tree_is_copied_in_compared_and_removed() {
     world.sh(r#"find copy -type f | wc -l | grep -qx 400"#);
     world.sh("rm -r copy tar sync all.tar && test -z \"$(ls -A)\"");
 }
+
+#[test]
+fn a_mount_that_was_reported_is_there_whatever_ends_meanwhile() {
+    let world = Writable::new();
+    let top = world.top.to_str().unwrap().to_owned();
+    for round in 0..20 {
+        let next = format!("m{round}");
+        let last = match round {
+            0 => top.clone(),
+            _ => world.beside(&format!("m{}", round - 1)),
+        };
+        let mut ending = world.command(&["umount", &last]).spawn().unwrap();
+        let dir = world.mount("/", &next, "allow_other");
+        assert!(dir.join("ipfs").is_dir(), "round {round}");
+        assert!(ending.wait().unwrap().success());
+    }
+    // One after the other, with commands in between.
+    for round in 20..30 {
+        world.cidfs(&["umount", &world.beside(&format!("m{}", round - 1))]);
+        world.cidfs(&["tree", "mkdir", &format!("/made-{round}")]);
+        let dir = world.mount("/", &format!("m{round}"), "allow_other");
+        assert!(dir.join(format!("mfs/made-{round}")).is_dir());
+    }
+    world.cidfs(&["umount", &world.beside("m29")]);
+}

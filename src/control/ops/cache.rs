@@ -72,8 +72,13 @@ fn roots(context: &Context) -> std::io::Result<Vec<(Cid, PinMode)>> {
 fn mounted_roots(context: &Context) -> Vec<Cid> {
     let mounts = context.mounts.list();
     let roots = mounts.iter().filter_map(|mount| {
-        let path = mount.source.strip_prefix("/ipfs/")?;
-        Cid::try_from(path.split('/').next()?).ok()
+        // Slashes may be doubled, as everywhere in paths.
+        let mut parts = mount.source.split('/').filter(|part| !part.is_empty());
+        let cid = parts
+            .next()
+            .filter(|space| *space == "ipfs")
+            .and(parts.next());
+        Cid::try_from(cid?).ok()
     });
     roots.collect()
 }

@@ -55,7 +55,7 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         "daemon": context.info.daemon,
         "pid": std::process::id(),
         "version": env!("CARGO_PKG_VERSION"),
-        "repo": context.info.repo,
+        "repo": context.info.repo.to_string_lossy(),
         "uptime_seconds": context.info.started.elapsed().as_secs(),
         "mounts": context.mounts.list(),
         "sources": context.sources.list(),
@@ -66,7 +66,7 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
 
 async fn config(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, OperationError> {
     Ok(Output::Json(
-        json!({"repo": context.info.repo, "config": context.info.config}),
+        json!({"repo": context.info.repo.to_string_lossy(), "config": context.info.config}),
     ))
 }
 

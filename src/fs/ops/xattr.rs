@@ -67,7 +67,9 @@ impl Files {
     ) -> Result<(), TreeError> {
         let (mfs, node) = self.shared.writable(ino)?;
         if is_told_only(&name) {
-            return may_store(&name);
+            return Err(TreeError::NotPermitted(
+                "what it tells follows from the content",
+            ));
         }
         mfs.remove_xattr(caller, node, &name).await
     }

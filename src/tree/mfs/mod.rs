@@ -54,8 +54,8 @@ pub use snapshots::{Difference, Differences};
 pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
 pub use types::*;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -81,7 +81,7 @@ pub struct Mfs {
     map: PosixMap,
     clock: Arc<dyn Clock>,
     options: MfsOptions,
-    watchers: RwLock<Vec<Arc<dyn Watcher>>>,
+    watchers: RwLock<Vec<Weak<dyn Watcher>>>,
     /// One checkpoint at a time.
     checkpointing: tokio::sync::Mutex<()>,
     /// Kept checkpoints, oldest first.
@@ -243,7 +243,7 @@ impl Mfs {
 
     fn tell(&self, origin: Origin, changes: &[Change]) {
         if !changes.is_empty() {
-            for watcher in self.watchers.read().iter() {
+            for watcher in self.watchers.read().iter().filter_map(Weak::upgrade) {
                 watcher.changed(origin, changes);
             }
         }
@@ -302,16 +302,11 @@ impl Mfs {
         Ok(self.journal.sync(self.journal.last())?)
     }
 
-    /// Whoever wants to be told of changes.
-    pub fn watch(&self, watcher: Arc<dyn Watcher>) {
-        self.watchers.write().push(watcher);
-    }
-
-    /// Takes a watcher away.
-    pub fn unwatch(&self, watcher: &Arc<dyn Watcher>) {
-        self.watchers
-            .write()
-            .retain(|one| !Arc::ptr_eq(one, watcher));
+    /// Whoever wants to be told of changes, for as long as it is there.
+    pub fn watch(&self, watcher: Weak<dyn Watcher>) {
+        let mut watchers = self.watchers.write();
+        watchers.retain(|one| one.strong_count() > 0);
+        watchers.push(watcher);
     }
 
     /// The journal, to be read.
