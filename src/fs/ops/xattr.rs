@@ -5,12 +5,13 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::decode::{is_told_only, may_store, names};
 use super::super::files::Files;
-use crate::tree::mfs::{Caller, XattrMode};
+use crate::tree::mfs::{Caller, Mfs, NodeId, XattrMode};
 use crate::tree::{Node, TreeError};
 
 impl Files {
@@ -19,7 +20,7 @@ impl Files {
         let shared = self.shared;
         let node = shared.node(ino)?;
         if let Node::Mfs(id) = node {
-            return shared.nodes()?.mfs().get_xattr(id, &name).await;
+            return written_attribute(Arc::clone(shared.nodes()?.mfs()), id, name).await;
         }
         if !matches!(&name[..], b"ipfs.cid" | b"ipfs.path") {
             return Err(TreeError::NoAttribute);
@@ -71,6 +72,20 @@ impl Files {
         }
         mfs.remove_xattr(caller, node, &name).await
     }
+}
+
+/// An attribute of what is writable. Sealing is work for a thread of its own:
+/// the one that took the request has others to answer, and it goes on if who
+/// asked is killed meanwhile.
+async fn written_attribute(mfs: Arc<Mfs>, node: NodeId, name: Vec<u8>) -> Result<Bytes, TreeError> {
+    if !mfs.must_seal_for(node, &name)? {
+        return mfs.get_xattr(node, &name).await;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let sealing = runtime.clone();
+    let sealed = runtime.spawn_blocking(move || sealing.block_on(mfs.get_xattr(node, &name)));
+    let failed = |error: tokio::task::JoinError| Err(TreeError::Failed(error.to_string()));
+    sealed.await.unwrap_or_else(failed)
 }
 
 /// What `statfs` tells: blocks in all, free, available; files in all, free;

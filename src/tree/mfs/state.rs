@@ -300,6 +300,11 @@ impl State {
 impl super::Mfs {
     /// Checks the loaded tree; an error says what contradicts itself.
     pub fn check_sound(&self) -> Result<(), String> {
-        self.state.lock().unsound().map_or(Ok(()), Err)
+        let is_idle = self.checkpointing.try_lock();
+        let state = self.state.lock();
+        if is_idle.is_ok() && state.checkpointing {
+            return Err("a checkpoint that has ended counts as being made".to_owned());
+        }
+        state.unsound().map_or(Ok(()), Err)
     }
 }
