@@ -23,7 +23,10 @@ impl Files {
             return written_attribute(Arc::clone(shared.nodes()?.mfs()), id, name).await;
         }
         if !matches!(&name[..], b"ipfs.cid" | b"ipfs.path") {
-            return Err(TreeError::NoAttribute);
+            return match (&node, shared.tree.mfs()) {
+                (Node::Kept(kept), Some(mfs)) => mfs.kept_xattr(kept, &name).await,
+                _ => Err(TreeError::NoAttribute),
+            };
         }
         let cid = shared
             .tree
@@ -39,10 +42,12 @@ impl Files {
 
     /// Gives the names of the attributes that are stored, each ended by a NUL.
     pub fn listxattr(&self, caller: Caller, ino: u64) -> Result<Vec<u8>, TreeError> {
-        let Some(id) = self.shared.node(ino)?.writable() else {
-            return Ok(Vec::new());
+        let node = self.shared.node(ino)?;
+        let all = match (&node, node.writable()) {
+            (_, Some(id)) => self.shared.nodes()?.mfs().list_xattr(id)?,
+            (Node::Kept(kept), None) => kept.xattr_names(),
+            (_, None) => return Ok(Vec::new()),
         };
-        let all = self.shared.nodes()?.mfs().list_xattr(id)?;
         Ok(names(&all, caller.uid == 0))
     }
 

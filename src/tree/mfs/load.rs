@@ -39,6 +39,7 @@ impl Sealing {
 }
 
 /// A node that was read.
+#[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) number: NodeId,
     pub(super) inode: Inode,
