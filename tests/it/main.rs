@@ -33,6 +33,7 @@ mod mfs_model_run;
 mod mfs_model_runs;
 mod mfs_posix;
 mod mfs_regress;
+mod mfs_restore;
 mod mfs_sim;
 mod mfs_support;
 mod mfs_tree;

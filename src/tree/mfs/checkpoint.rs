@@ -51,7 +51,15 @@ impl Mfs {
     /// Makes a checkpoint of everything acknowledged so far; gives the last one
     /// where nothing has changed since.
     pub async fn checkpoint(&self) -> Result<Checkpointed, TreeError> {
-        let _one = self.checkpointing.lock().await;
+        let only = self.checkpointing.lock().await;
+        self.checkpoint_alone(only).await
+    }
+
+    /// As `checkpoint`, for who has seen to it that no other is made.
+    pub(super) async fn checkpoint_alone(
+        &self,
+        _only: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<Checkpointed, TreeError> {
         self.journal.check()?;
         if let Some(last) = self.kept.lock().last()
             && self.state.lock().is_as_checkpointed()

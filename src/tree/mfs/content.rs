@@ -433,7 +433,7 @@ fn cut_to_an_append(ranges: &mut Vec<Extent>) {
 }
 
 /// Cuts ranges into groups that fit into a frame each.
-fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
+pub(super) fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
     let mut groups: Vec<Vec<Extent>> = Vec::new();
     let mut bytes = usize::MAX;
     for range in ranges {

@@ -52,6 +52,7 @@ pub use kept::KeptNode;
 pub use mounts::Content;
 pub use open::{Parts, Recovery};
 pub use options::MfsOptions;
+pub use restore::{Restore, Restored};
 pub use snapshots::{Difference, Differences};
 pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
 pub use types::*;

@@ -71,6 +71,13 @@ impl State {
         self.dirty.remove(&node);
     }
 
+    /// Takes over nodes that were made beside the tree.
+    pub(super) fn adopt(&mut self, other: Self) {
+        self.nodes.extend(other.nodes);
+        self.dirty.extend(other.dirty);
+        self.unsealed_bytes += other.unsealed_bytes;
+    }
+
     fn save(&mut self, node: NodeId) {
         if let Some(saved) = &mut self.saved {
             let now = self.nodes.get(&node);
