@@ -373,6 +373,10 @@ pub const TRANSACTION_STAGED_MAX: usize = 10_000;
 pub const TRANSACTION_CHANGES_MAX: usize = 50_000;
 /// Journal bytes of one transaction, 12 MiB. One of more is refused as a whole.
 pub const TRANSACTION_BYTES_MAX: usize = 12 << 20;
+/// Entries that a restore journals at a time; the tree answers others between.
+pub const RESTORE_BATCH: usize = 4096;
+/// Bytes of them, 4 MiB.
+pub const RESTORE_BATCH_BYTES: usize = 4 << 20;
 /// How long a transaction may be under way where nothing is said. Then it is rolled back.
 pub const TRANSACTION_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest time that may be asked for.

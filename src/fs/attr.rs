@@ -40,6 +40,9 @@ impl Stat {
     /// Shows `attr` under the rules of a mount: where no metadata is stored,
     /// files are 0444, directories 0555, times the epoch.
     pub(super) fn new(ino: u64, attr: &Attr, options: &MountOptions) -> Self {
+        if let Some(kept) = &attr.kept {
+            return Self::of_node(ino, kept);
+        }
         let stored = attr.mode.map(|m| (m & 0o7777) as u16);
         let mode = match attr.kind {
             Kind::File | Kind::Fifo | Kind::Socket | Kind::CharDevice | Kind::BlockDevice => {

@@ -136,7 +136,14 @@ impl Files {
         match self.shared.node(parent) {
             // It may come without notice.
             Err(_) | Ok(Node::Snapshots | Node::Name(_)) => Duration::ZERO,
-            Ok(Node::Top | Node::Ipfs | Node::Ipns | Node::Object(_) | Node::Mfs(_)) => FOR_EVER,
+            Ok(
+                Node::Top
+                | Node::Ipfs
+                | Node::Ipns
+                | Node::Object(_)
+                | Node::Mfs(_)
+                | Node::Kept(_),
+            ) => FOR_EVER,
         }
     }
 }
@@ -200,7 +207,7 @@ impl Shared {
         match node {
             // Not zero: every path goes through them, and each step would ask.
             Node::Ipfs | Node::Ipns | Node::Name(_) | Node::Snapshots => NAMESPACE_TTL,
-            Node::Top | Node::Object(_) | Node::Mfs(_) => FOR_EVER,
+            Node::Top | Node::Object(_) | Node::Mfs(_) | Node::Kept(_) => FOR_EVER,
         }
     }
 
@@ -209,7 +216,7 @@ impl Shared {
         match parent {
             Node::Ipns | Node::Name(_) => Duration::ZERO,
             Node::Snapshots => NAMESPACE_TTL,
-            Node::Top | Node::Ipfs | Node::Object(_) | Node::Mfs(_) => FOR_EVER,
+            Node::Top | Node::Ipfs | Node::Object(_) | Node::Mfs(_) | Node::Kept(_) => FOR_EVER,
         }
     }
 

@@ -32,6 +32,8 @@ pub(super) enum Identity {
         name: Box<[u8]>,
         node: Node,
     },
+    /// Something in a kept checkpoint: its number there, which all its names have.
+    Kept { sequence: u64, number: u64 },
 }
 
 #[derive(Debug)]
@@ -140,6 +142,10 @@ impl Table {
 fn identity(parent: u64, name: &[u8], node: &Node, kind: Kind) -> Identity {
     match (node, kind) {
         (Node::Object(cid), Kind::File | Kind::Symlink) => Identity::Content(*cid),
+        (Node::Kept(kept), _) if let Some(number) = kept.number() => Identity::Kept {
+            sequence: kept.sequence(),
+            number,
+        },
         _ => Identity::Path {
             parent,
             name: name.into(),
@@ -159,8 +165,18 @@ fn number(identity: &Identity) -> u64 {
             match node {
                 Node::Object(cid) => bytes.extend(cid.to_bytes()),
                 Node::Name(name) => bytes.extend(Arc::as_ref(name).as_bytes()),
-                Node::Top | Node::Ipfs | Node::Ipns | Node::Mfs(_) | Node::Snapshots => {}
+                Node::Top
+                | Node::Ipfs
+                | Node::Ipns
+                | Node::Mfs(_)
+                | Node::Kept(_)
+                | Node::Snapshots => {}
             }
+        }
+        Identity::Kept { sequence, number } => {
+            bytes.extend(b"kept");
+            bytes.extend(sequence.to_le_bytes());
+            bytes.extend(number.to_le_bytes());
         }
     }
     // Not for security: a collision costs a probe.

@@ -9,6 +9,7 @@
 
 pub mod acl;
 mod error;
+mod kept;
 pub mod mfs;
 mod names;
 mod node;
@@ -34,6 +35,9 @@ use mfs::Mfs;
 use names::Names;
 use node::Listings;
 
+/// How long a kept checkpoint is taken to be there still.
+const SNAPSHOT_TTL: std::time::Duration = std::time::Duration::from_secs(1);
+
 /// The tree of the namespaces.
 pub struct Tree {
     reader: Arc<Reader>,
@@ -41,6 +45,7 @@ pub struct Tree {
     roots: Arc<dyn RootLister>,
     listings: Mutex<Listings>,
     mfs: OnceLock<Arc<Mfs>>,
+    kept_names: kept::KeptNames,
 }
 
 impl Tree {
@@ -57,6 +62,7 @@ impl Tree {
             roots,
             listings,
             mfs: OnceLock::new(),
+            kept_names: kept::KeptNames::default(),
         })
     }
 
@@ -97,7 +103,15 @@ impl Tree {
             }
             Node::Object(_) => Ok(Found::for_ever(self.find(parent, name).await?)),
             Node::Mfs(dir) => self.find_writable(*dir, name).await.map(Found::for_ever),
-            Node::Snapshots => self.find_snapshot(name).map(Found::for_ever),
+            Node::Snapshots => Ok(Found {
+                node: self.find_snapshot(name)?,
+                // It is let go when there are more.
+                ttl: Some(SNAPSHOT_TTL),
+            }),
+            Node::Kept(dir) => {
+                let found = self.writable()?.kept_find(dir, name).await?;
+                Ok(Found::for_ever(Node::Kept(Arc::new(found))))
+            }
         }
     }
 
@@ -123,6 +137,7 @@ impl Tree {
                 Box::pin(self.attr(&found.node)).await
             }
             Node::Object(cid) => Ok(Attr::of(cid, self.reader.meta(cid).await?)),
+            Node::Kept(node) => self.kept_attr(node).await,
         }
     }
 
@@ -136,6 +151,7 @@ impl Tree {
                 let meta: Option<Meta> = self.reader.meta_local(cid)?;
                 Ok(meta.map(|meta| Attr::of(cid, meta)))
             }
+            Node::Kept(node) => Ok(node.attr().map(|attr| Attr::of_kept(&attr, None))),
         }
     }
 
@@ -151,6 +167,7 @@ impl Tree {
             | Node::Ipns
             | Node::Name(_)
             | Node::Mfs(_)
+            | Node::Kept(_)
             | Node::Snapshots => None,
         }
     }
@@ -168,6 +185,7 @@ impl Tree {
             Node::Object(cid) => self.list_object(cid).await,
             Node::Mfs(dir) => Ok(Arc::new(self.list_writable(*dir).await?)),
             Node::Snapshots => Ok(Arc::new(self.list_snapshots()?)),
+            Node::Kept(dir) => Ok(Arc::new(self.list_kept(dir).await?)),
         }
     }
 
@@ -190,6 +208,7 @@ impl Tree {
                 Box::pin(self.read(&found.node, offset, out)).await
             }
             Node::Mfs(node) => self.writable()?.read(*node, offset, out).await,
+            Node::Kept(node) => self.writable()?.kept_read(node, offset, out).await,
             Node::Top | Node::Ipfs | Node::Ipns | Node::Snapshots => Err(TreeError::IsADirectory),
         }
     }
@@ -199,6 +218,7 @@ impl Tree {
         match node {
             Node::Object(cid) => Ok(self.reader.readlink(cid).await?),
             Node::Mfs(node) => self.writable()?.readlink(*node),
+            Node::Kept(node) => self.writable()?.kept_link(node).await,
             Node::Top | Node::Ipfs | Node::Ipns | Node::Name(_) | Node::Snapshots => {
                 Err(TreeError::NotALink)
             }
@@ -216,8 +236,10 @@ impl Tree {
                 | Node::Ipns
                 | Node::Name(_)
                 | Node::Mfs(_)
+                | Node::Kept(_)
                 | Node::Snapshots => Ok(None),
             },
+            Node::Kept(node) => self.writable()?.kept_cid(node).await,
             Node::Mfs(node) => self.writable()?.cid(*node).await,
             Node::Top | Node::Ipfs | Node::Ipns | Node::Snapshots => Ok(None),
         }

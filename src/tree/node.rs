@@ -6,7 +6,7 @@ use bytes::Bytes;
 use lru::LruCache;
 
 use super::Kind;
-use super::mfs::{NodeAttr, NodeId};
+use super::mfs::{KeptNode, NodeAttr, NodeId};
 use crate::block::{Cid, DAG_PB};
 use crate::unixfs::data::Mtime;
 use crate::unixfs::node::DirEntry;
@@ -28,6 +28,8 @@ pub enum Node {
     Object(Cid),
     /// Something in the writable tree. Loaded only as long as someone holds it.
     Mfs(NodeId),
+    /// Something in a kept checkpoint of the writable tree.
+    Kept(Arc<KeptNode>),
     /// `.snapshots` in the root of the writable tree: its kept checkpoints.
     Snapshots,
 }
@@ -42,6 +44,7 @@ impl Node {
             | Self::Ipns
             | Self::Name(_)
             | Self::Object(_)
+            | Self::Kept(_)
             | Self::Snapshots => None,
         }
     }
@@ -76,6 +79,8 @@ pub struct Attr {
     /// The content's CID; `None` for the namespaces, and for what is writable:
     /// that is known once it is sealed, by `Tree::cid`.
     pub cid: Option<Cid>,
+    /// All that is recorded of a node of a kept checkpoint.
+    pub kept: Option<NodeAttr>,
 }
 
 impl Attr {
@@ -86,6 +91,7 @@ impl Attr {
             mode: None,
             mtime: None,
             cid: None,
+            kept: None,
         }
     }
 
@@ -102,6 +108,15 @@ impl Attr {
             mode,
             mtime,
             cid: Some(*cid),
+            kept: None,
+        }
+    }
+
+    pub(super) fn of_kept(attr: &NodeAttr, cid: Option<Cid>) -> Self {
+        Self {
+            cid,
+            kept: Some(*attr),
+            ..Self::of_writable(attr)
         }
     }
 
@@ -115,6 +130,7 @@ impl Attr {
                 nanoseconds: attr.mtime.nsec,
             }),
             cid: None,
+            kept: None,
         }
     }
 }

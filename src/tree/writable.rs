@@ -3,12 +3,10 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use bytes::Bytes;
-
+use super::Tree;
 use super::error::TreeError;
 use super::mfs::{Mfs, NodeId};
 use super::node::{Entry, Listing, Node};
-use super::{Kind, Tree};
 use crate::config::MFS_LIST_BATCH;
 
 /// Name of the directory of kept checkpoints, in the root of the writable
@@ -117,48 +115,6 @@ impl Tree {
                 kind: Some(entry.attr.kind),
                 tsize: None,
             }));
-        }
-    }
-
-    pub(super) fn find_snapshot(&self, name: &[u8]) -> Result<Node, TreeError> {
-        let wanted = snapshot_number(name).ok_or(TreeError::NotFound)?;
-        let kept = self.writable()?.snapshots();
-        let found = kept.into_iter().find(|(sequence, _)| *sequence == wanted);
-        found
-            .map(|(_, root)| Node::Object(root))
-            .ok_or(TreeError::NotFound)
-    }
-
-    pub(super) fn list_snapshots(&self) -> Result<Listing, TreeError> {
-        let kept = self.writable()?.snapshots();
-        let entries = kept.into_iter().map(|(sequence, root)| Entry {
-            name: Bytes::from(sequence.to_string()),
-            node: Node::Object(root),
-            kind: Some(Kind::Directory),
-            tsize: None,
-        });
-        Ok(Listing {
-            entries: entries.collect(),
-        })
-    }
-}
-
-/// Reads a sequence number in the one form that it is listed in.
-fn snapshot_number(name: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(name).ok()?;
-    let number: u64 = text.parse().ok()?;
-    (number.to_string() == text).then_some(number)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_has_one_name() {
-        assert_eq!(snapshot_number(b"17"), Some(17));
-        for bad in [&b"017"[..], b"+17", b"", b" 17", b"x", b"\xff", b"-1"] {
-            assert_eq!(snapshot_number(bad), None, "{bad:?}");
         }
     }
 }

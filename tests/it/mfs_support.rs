@@ -6,7 +6,8 @@ use std::sync::Arc;
 use cidfs::cache::Blocks;
 use cidfs::clock::SystemClock;
 use cidfs::disk::{Disk, RealDisk};
-use cidfs::tree::mfs::{Caller, Mfs, MfsOptions, New, NodeAttr, NodeId, NodeKind, Parts};
+use cidfs::source::BlockSource;
+use cidfs::tree::mfs::{Caller, Mfs, MfsOptions, New, NodeAttr, NodeId, NodeKind, Parts, Seek};
 use cidfs::unixfs::Reader;
 
 use crate::store_support::Place;
@@ -99,7 +100,16 @@ pub(crate) async fn open(
     options: &MfsOptions,
     disk: Arc<dyn Disk>,
 ) -> (Arc<Blocks>, Arc<Mfs>) {
-    let blocks = place.open_on(disk.clone(), place.source.clone());
+    open_from(place, options, disk, place.source.clone()).await
+}
+
+pub(crate) async fn open_from(
+    place: &Place,
+    options: &MfsOptions,
+    disk: Arc<dyn Disk>,
+    source: Arc<dyn BlockSource>,
+) -> (Arc<Blocks>, Arc<Mfs>) {
+    let blocks = place.open_on(disk.clone(), source);
     let reader = Reader::new(blocks.clone());
     let parts = Parts {
         journal_dir: place.path("journal"),
@@ -163,7 +173,23 @@ async fn line(mfs: &Mfs, attr: &NodeAttr) -> String {
     for name in mfs.list_xattr(attr.node).unwrap() {
         xattrs.push((name.clone(), mfs.get_xattr(attr.node, &name).await.unwrap()));
     }
-    // How much of a file is in holes may change when it is sealed.
-    let attr = NodeAttr { blocks: 0, ..*attr };
-    format!("{attr:?} {content} {xattrs:?}")
+    let holes = match attr.kind {
+        NodeKind::File => holes(mfs, attr.node).await,
+        _ => Vec::new(),
+    };
+    format!("{attr:?} {content} {xattrs:?} {holes:?}")
+}
+
+/// Where a file has holes, as `lseek` tells.
+pub(crate) async fn holes(mfs: &Mfs, node: NodeId) -> Vec<(u64, u64)> {
+    let size = mfs.attr(node).unwrap().size;
+    let (mut found, mut at) = (Vec::new(), 0);
+    while at < size {
+        let hole = mfs.seek(node, at, Seek::Hole).await.unwrap();
+        at = mfs.seek(node, hole, Seek::Data).await.unwrap_or(size);
+        if hole < size {
+            found.push((hole, at - hole));
+        }
+    }
+    found
 }

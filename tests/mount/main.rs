@@ -13,3 +13,4 @@ mod writable;
 mod writing;
 mod writing_attributes;
 mod writing_doors;
+mod writing_kept;

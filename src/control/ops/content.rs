@@ -213,7 +213,15 @@ async fn describe(tree: &Tree, entry: &Entry, long: bool) -> Value {
         let bytes = multibase::encode(multibase::Base::Base16Lower, &entry.name);
         fields.insert("name_bytes".to_owned(), bytes.into());
     }
-    if let Node::Object(cid) = &entry.node {
+    let cid = match &entry.node {
+        Node::Object(cid) => Some(*cid),
+        // What an entry of a kept checkpoint is was read just now.
+        Node::Kept(_) => tree.cid(&entry.node).await.ok().flatten(),
+        Node::Top | Node::Ipfs | Node::Ipns | Node::Name(_) | Node::Mfs(_) | Node::Snapshots => {
+            None
+        }
+    };
+    if let Some(cid) = cid {
         fields.insert("cid".to_owned(), cid.to_string().into());
     }
     if let Some(tsize) = entry.tsize {

@@ -64,15 +64,31 @@ impl Files {
             // It changes without notice, and the kernel would keep the listing.
             shared.notices.later(ino);
         }
+        let at = usize::try_from(cookie.saturating_sub(DOTS)).unwrap_or(usize::MAX);
+        if let Node::Kept(dir) = &node {
+            let (page, total) = shared.tree.kept_page(dir, at, LISTING_BATCH).await?;
+            let at = (at.min(total), cookie);
+            return self.listed((ino, &node), &page.entries, at, refer).await;
+        }
         let listing = shared.tree.list(&node).await?;
         let total = listing.entries.len();
-        let at = usize::try_from(cookie.saturating_sub(DOTS))
-            .unwrap_or(usize::MAX)
-            .min(total);
+        let at = at.min(total);
         let end = (at + LISTING_BATCH).min(total);
         let batch = listing.entries.get(at..end).unwrap_or_default();
-        let attrs = shared.attrs(batch).await;
         shared.ahead(&listing, end);
+        self.listed((ino, &node), batch, (at, cookie), refer).await
+    }
+
+    /// A batch of entries, which begins at a position, as a reply gives them.
+    async fn listed(
+        &self,
+        (ino, node): (u64, &Node),
+        batch: &[Entry],
+        (at, cookie): (usize, u64),
+        refer: bool,
+    ) -> Result<Vec<Listed>, TreeError> {
+        let shared = &self.shared;
+        let attrs = shared.attrs(batch).await;
         let mut listed = self.dots(ino, cookie);
         for (index, (entry, attr)) in batch.iter().zip(attrs).enumerate() {
             let cookie = (at + index + 1) as u64 + DOTS;
@@ -81,7 +97,7 @@ impl Files {
                 None => Listed {
                     cookie,
                     name: entry.name.clone(),
-                    told: shared.tell((ino, &node), entry, attr.as_ref()),
+                    told: shared.tell((ino, node), entry, attr.as_ref()),
                     refer: Refer::Content(entry.node.clone()),
                 },
             });
@@ -111,6 +127,7 @@ impl Files {
             mode: None,
             mtime: None,
             cid: None,
+            kept: None,
         };
         [(1, ".", ino), (2, "..", parent)]
             .into_iter()
@@ -250,6 +267,7 @@ impl Shared {
             mode: None,
             mtime: None,
             cid: None,
+            kept: None,
         };
         let attr = attr.unwrap_or(&guess);
         let ino = self

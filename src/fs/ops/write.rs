@@ -48,6 +48,8 @@ impl Files {
         let node = shared.node(ino)?;
         let found = if let Some(id) = node.writable() {
             shared.nodes()?.mfs().seek(id, from, what).await?
+        } else if let (Node::Kept(kept), Some(mfs)) = (&node, shared.tree.mfs()) {
+            mfs.kept_seek(kept, from, what).await?
         } else {
             let attr = shared.tree.attr(&node).await?;
             seek_in_data(attr.kind, attr.size, from, what)?
@@ -87,7 +89,7 @@ impl Shared {
         match node {
             Node::Mfs(id) => Ok(CopySource::Node(id)),
             Node::Object(cid) => Ok(CopySource::Content(cid)),
-            Node::Name(_) => {
+            Node::Name(_) | Node::Kept(_) => {
                 let cid = self.tree.cid(&node).await?;
                 cid.map(CopySource::Content).ok_or(TreeError::NotFound)
             }

@@ -5,12 +5,13 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::super::decode::{is_told_only, may_store, names};
 use super::super::files::Files;
-use crate::tree::mfs::{Caller, XattrMode};
+use crate::tree::mfs::{Caller, Mfs, NodeId, XattrMode};
 use crate::tree::{Node, TreeError};
 
 impl Files {
@@ -19,10 +20,13 @@ impl Files {
         let shared = self.shared;
         let node = shared.node(ino)?;
         if let Node::Mfs(id) = node {
-            return shared.nodes()?.mfs().get_xattr(id, &name).await;
+            return written_attribute(Arc::clone(shared.nodes()?.mfs()), id, name).await;
         }
         if !matches!(&name[..], b"ipfs.cid" | b"ipfs.path") {
-            return Err(TreeError::NoAttribute);
+            return match (&node, shared.tree.mfs()) {
+                (Node::Kept(kept), Some(mfs)) => mfs.kept_xattr(kept, &name).await,
+                _ => Err(TreeError::NoAttribute),
+            };
         }
         let cid = shared
             .tree
@@ -38,10 +42,12 @@ impl Files {
 
     /// Gives the names of the attributes that are stored, each ended by a NUL.
     pub fn listxattr(&self, caller: Caller, ino: u64) -> Result<Vec<u8>, TreeError> {
-        let Some(id) = self.shared.node(ino)?.writable() else {
-            return Ok(Vec::new());
+        let node = self.shared.node(ino)?;
+        let all = match (&node, node.writable()) {
+            (_, Some(id)) => self.shared.nodes()?.mfs().list_xattr(id)?,
+            (Node::Kept(kept), None) => kept.xattr_names(),
+            (_, None) => return Ok(Vec::new()),
         };
-        let all = self.shared.nodes()?.mfs().list_xattr(id)?;
         Ok(names(&all, caller.uid == 0))
     }
 
@@ -73,6 +79,20 @@ impl Files {
         }
         mfs.remove_xattr(caller, node, &name).await
     }
+}
+
+/// An attribute of what is writable. Sealing is work for a thread of its own:
+/// the one that took the request has others to answer, and it goes on if who
+/// asked is killed meanwhile.
+async fn written_attribute(mfs: Arc<Mfs>, node: NodeId, name: Vec<u8>) -> Result<Bytes, TreeError> {
+    if !mfs.must_seal_for(node, &name)? {
+        return mfs.get_xattr(node, &name).await;
+    }
+    let runtime = tokio::runtime::Handle::current();
+    let sealing = runtime.clone();
+    let sealed = runtime.spawn_blocking(move || sealing.block_on(mfs.get_xattr(node, &name)));
+    let failed = |error: tokio::task::JoinError| Err(TreeError::Failed(error.to_string()));
+    sealed.await.unwrap_or_else(failed)
 }
 
 /// What `statfs` tells: blocks in all, free, available; files in all, free;

@@ -195,12 +195,40 @@ fn add(state: &mut State, node: NodeId, inode: Inode, at: (NodeId, &Name), time:
     if let Some(count) = node.count() {
         state.next = state.next.max(count + 1);
     }
-    let is_directory = inode.kind == NodeKind::Directory;
     state.insert(node, inode);
     state.dirty.insert(node);
+    enter(state, node, at, time, seq);
+}
+
+/// Gives a new node its first name.
+fn enter(state: &mut State, node: NodeId, at: (NodeId, &Name), time: Time, seq: u64) {
+    let is_directory = is_directory(state, node);
     state.set_entry(at.0, at.1, To::Node(node), seq);
     count_directories(state, at.0, 0, u64::from(is_directory));
     touch_directory(state, at.0, time, seq);
+}
+
+/// Applies to the tree a change of a node that was made beside it: only its
+/// name is left to appear.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "all other changes are of the tree"
+)]
+pub(super) fn attach(state: &mut State, op: &Op, seq: u64, chunk: u64) {
+    match op {
+        Op::Make(one) => enter(state, one.node, (one.parent, &one.name), one.time, seq),
+        Op::Mount(one) => enter(state, one.node, (one.parent, &one.name), one.time, seq),
+        Op::Link {
+            node,
+            parent,
+            name,
+            time,
+        } => {
+            state.set_entry(*parent, name, To::Node(*node), seq);
+            touch_directory(state, *parent, *time, seq);
+        }
+        other => apply(state, other, seq, chunk),
+    }
 }
 
 /// What a mounted CID is at its node.

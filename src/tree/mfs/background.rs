@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::Mfs;
 use crate::config::CHECKPOINT_RETRY;
+use crate::tree::error::TreeError;
 
 /// The thread, and what it is told.
 #[derive(Default)]
@@ -122,8 +123,13 @@ fn run(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
         let is_due = shared.due.load(Ordering::Relaxed)
             || (changes > 0 && last.elapsed() >= mfs.options.checkpoint_interval);
         if is_due && Instant::now() >= not_before {
-            if let Err(error) = runtime.block_on(mfs.checkpoint()) {
-                tracing::error!(%error, "the checkpoint failed and will be tried again");
+            let made = match mfs.checkpointing.try_lock() {
+                Ok(only) => runtime.block_on(mfs.checkpoint_alone(only)).map(drop),
+                // A restore is under way: the regular sync must not wait for it.
+                Err(_) => Err(TreeError::Busy("another one, or a restore, is under way")),
+            };
+            if let Err(error) = made {
+                tracing::warn!(%error, "no checkpoint now; it will be tried again");
                 not_before = Instant::now() + CHECKPOINT_RETRY;
                 shared.due.store(false, Ordering::Relaxed);
             }

@@ -11,6 +11,8 @@ pub(super) mod records;
 
 use std::collections::HashMap;
 
+use parking_lot::Mutex;
+
 use crate::block::Cid;
 use crate::cache::Tier;
 use crate::journal::{Class, JournalError, Seq, TxId};
@@ -27,7 +29,7 @@ use super::op::{Logged, Op};
 use super::seal::{OwnBlocks, put_sealed, sync_blocks};
 use super::small_cid::SmallCid;
 use super::state::State;
-use super::types::{NodeId, Time};
+use super::types::{NodeId, NodeKind, Time};
 use plan::{Child, Leaf, Snapshot};
 
 /// A checkpoint.
@@ -49,7 +51,15 @@ impl Mfs {
     /// Makes a checkpoint of everything acknowledged so far; gives the last one
     /// where nothing has changed since.
     pub async fn checkpoint(&self) -> Result<Checkpointed, TreeError> {
-        let _one = self.checkpointing.lock().await;
+        let only = self.checkpointing.lock().await;
+        self.checkpoint_alone(only).await
+    }
+
+    /// As `checkpoint`, for who has seen to it that no other is made.
+    pub(super) async fn checkpoint_alone(
+        &self,
+        _only: tokio::sync::MutexGuard<'_, ()>,
+    ) -> Result<Checkpointed, TreeError> {
         self.journal.check()?;
         if let Some(last) = self.kept.lock().last()
             && self.state.lock().is_as_checkpointed()
@@ -60,9 +70,8 @@ impl Mfs {
         let _adding = self.blocks.own_sink();
         self.seal_dirty_files().await?;
         let snapshot = self.snapshot().await?;
-        let made = self.put_in_force(&snapshot).await;
-        self.state.lock().checkpointing = false;
-        made
+        let _making = Making(&self.state);
+        self.put_in_force(&snapshot).await
     }
 
     /// Makes the blocks of a snapshot and puts it in force.
@@ -231,33 +240,26 @@ impl Mfs {
     /// The CID of a node's content now; what is not sealed is sealed.
     pub async fn cid(&self, node: NodeId) -> Result<Option<Cid>, TreeError> {
         for _ in 0..crate::config::PLAN_ROUNDS_MAX {
-            let known = {
-                let state = self.state.lock();
-                let inode = state.node(node)?;
-                match &inode.body {
-                    Body::Special => return Ok(None),
-                    Body::File(content) => content.sealed().cloned(),
-                    Body::Symlink { sealed, .. } => sealed.clone(),
-                    Body::Directory(directory) => directory
-                        .base
-                        .as_ref()
-                        .filter(|_| !state.is_changed_below(node))
-                        .map(|base| base.sealed.clone()),
-                }
-            };
-            if let Some(sealed) = known {
-                return Ok(Some(sealed.cid.get()));
-            }
-            let is_file = matches!(self.state.lock().node(node)?.body, Body::File(_));
-            if is_file {
-                self.seal_node(node).await?;
-            } else {
-                self.checkpoint().await?;
+            let known = self.state.lock().sealed_now(node)?;
+            match known {
+                Known::Nothing => return Ok(None),
+                Known::Sealed(cid) => return Ok(Some(cid)),
+                Known::Unsealed(NodeKind::File) => self.seal_node(node).await?,
+                Known::Unsealed(_) => drop(self.checkpoint().await?),
             }
         }
         Err(TreeError::Busy(
             "the content changes faster than it can be sealed",
         ))
+    }
+
+    /// Whether an attribute of a node can only be told once something is sealed.
+    pub fn must_seal_for(&self, node: NodeId, attribute: &[u8]) -> Result<bool, TreeError> {
+        if !matches!(attribute, b"ipfs.cid" | b"ipfs.path") {
+            return Ok(false);
+        }
+        let known = self.state.lock().sealed_now(node)?;
+        Ok(matches!(known, Known::Unsealed(_)))
     }
 
     /// CIDs that a collection must keep: the kept checkpoints, what the loaded
@@ -289,6 +291,23 @@ impl Mfs {
     /// Commit objects of the kept checkpoints: kept themselves, not what is before them.
     pub fn live_commits(&self) -> Vec<Cid> {
         self.kept.lock().iter().map(|one| one.commit).collect()
+    }
+}
+
+/// What is known of a node's CID.
+enum Known {
+    /// It has no content that could have one.
+    Nothing,
+    Sealed(Cid),
+    Unsealed(NodeKind),
+}
+
+/// A checkpoint is being made; ends with it, also where whoever waits for it goes.
+struct Making<'a>(&'a Mutex<State>);
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        self.0.lock().checkpointing = false;
     }
 }
 
@@ -371,6 +390,24 @@ impl State {
     /// Whether nothing changed since the last checkpoint.
     fn is_as_checkpointed(&self) -> bool {
         self.dirty.is_empty() && self.gone.is_empty() && self.epoch > 0
+    }
+
+    /// The CID of a node's content, if it is in blocks as it is now.
+    fn sealed_now(&self, node: NodeId) -> Result<Known, TreeError> {
+        let inode = self.node(node)?;
+        let sealed = match &inode.body {
+            Body::Special => return Ok(Known::Nothing),
+            Body::File(content) => content.sealed(),
+            Body::Symlink { sealed, .. } => sealed.as_ref(),
+            Body::Directory(directory) => {
+                let base = directory.base.as_ref();
+                let base = base.filter(|_| !self.is_changed_below(node));
+                base.map(|base| &base.sealed)
+            }
+        };
+        Ok(sealed.map_or(Known::Unsealed(inode.kind), |sealed| {
+            Known::Sealed(sealed.cid.get())
+        }))
     }
 
     /// Whether a node, or something below it, changed since the last checkpoint.

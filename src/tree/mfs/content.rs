@@ -277,15 +277,7 @@ impl Mfs {
     /// Finds data or a hole; `NoSuchPosition` behind the last data or the end.
     pub async fn seek(&self, node: NodeId, offset: u64, what: Seek) -> Result<u64, TreeError> {
         let state = self.state.lock();
-        let found = match content(state.node(node)?)? {
-            Content::Whole { size, .. } => match what {
-                _ if offset >= *size => None,
-                Seek::Data => Some(offset),
-                Seek::Hole => Some(*size),
-            },
-            Content::Ranges { extents, .. } => extents.seek(offset, what == Seek::Hole),
-        };
-        found.ok_or(TreeError::NoSuchPosition)
+        content(state.node(node)?)?.seek(offset, what)
     }
 
     /// Shares blocks instead of copying; gives how many bytes, fewer at the end
@@ -441,7 +433,7 @@ fn cut_to_an_append(ranges: &mut Vec<Extent>) {
 }
 
 /// Cuts ranges into groups that fit into a frame each.
-fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
+pub(super) fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
     let mut groups: Vec<Vec<Extent>> = Vec::new();
     let mut bytes = usize::MAX;
     for range in ranges {

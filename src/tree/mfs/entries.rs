@@ -141,6 +141,14 @@ impl Mfs {
             .await?
     }
 
+    /// Refuses hard links where they may not be.
+    pub(super) fn check_links(&self) -> Result<(), TreeError> {
+        match self.options.portable {
+            true => Err(TreeError::NotPermitted("hard links are not portable")),
+            false => Ok(()),
+        }
+    }
+
     /// Proves that a node may get one more name.
     pub(super) fn may_link(
         &self,
@@ -149,9 +157,7 @@ impl Mfs {
         parent: NodeId,
         name: &[u8],
     ) -> Step<()> {
-        if self.options.portable {
-            return Err(TreeError::NotPermitted("hard links are not portable").into());
-        }
+        self.check_links()?;
         let inode = state.node(node)?;
         free_name(state, parent, name)?;
         if inode.kind == NodeKind::Directory {

@@ -297,6 +297,31 @@ impl Extents {
         sealed
     }
 
+    /// A file that is wholly shared but for holes, which are in order; `None`
+    /// where they are not within it.
+    pub(super) fn with_holes(cid: &SmallCid, size: u64, holes: &[(u64, u64)]) -> Option<Self> {
+        let mut extents = Self::default();
+        let shared = |at| Data::Shared {
+            cid: cid.clone(),
+            offset: at,
+        };
+        for (start, len) in holes {
+            let at = extents.size;
+            extents.put(at, start.checked_sub(at)?, shared(at));
+            extents.put(*start, *len, Data::Hole);
+        }
+        let at = extents.size;
+        extents.put(at, size.checked_sub(at)?, shared(at));
+        Some(extents)
+    }
+
+    /// Begin and length of the holes, in order.
+    pub(super) fn holes(&self) -> Vec<(u64, u64)> {
+        let holes = self.map.iter();
+        let holes = holes.filter(|(_, extent)| extent.data == Data::Hole);
+        holes.map(|(at, extent)| (*at, extent.len)).collect()
+    }
+
     /// Extends the file with a hole up to `size`.
     fn fill_to(&mut self, size: u64) {
         if size > self.size {
@@ -438,6 +463,9 @@ mod tests {
                 Data::Shared { .. } => {}
             }
         }
+        let all = extents.holes();
+        let touch = |pair: &[(u64, u64)]| pair[0].0 + pair[0].1 == pair[1].0;
+        assert!(!all.windows(2).any(touch), "one hole is one range: {all:?}");
         assert_eq!(end, extents.size());
         assert_eq!(extents.data_bytes(), extents.size() - holes);
         assert_eq!(extents.unsealed_bytes(), bytes);
@@ -492,6 +520,18 @@ mod tests {
                 prop_assert_eq!(flat(&extents), plain.clone());
             }
         }
+    }
+
+    #[test]
+    fn a_file_is_made_again_of_its_holes() {
+        let cid = SmallCid::for_tests();
+        let holes = [(0, 5), (40, 24)];
+        let extents = Extents::with_holes(&cid, 64, &holes).unwrap();
+        sound(&extents);
+        assert_eq!(extents.holes(), holes);
+        assert_eq!(extents, extents.all_sealed(&cid));
+        assert_eq!((extents.size(), extents.data_bytes()), (64, 35));
+        assert_eq!(Extents::with_holes(&cid, 63, &holes), None, "past the end");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Mfs;
+use super::extents::Extents;
 use super::fault::Need;
 use super::node::{Base, Body, Content, Dentry, Directory, Inode, Key, Name, Sealed, To};
 use super::state::State;
@@ -38,6 +39,7 @@ impl Sealing {
 }
 
 /// A node that was read.
+#[derive(Debug)]
 pub(super) struct Loaded {
     pub(super) number: NodeId,
     pub(super) inode: Inode,
@@ -226,6 +228,7 @@ impl Mfs {
         }
         inode.home = Some((parent, name.clone()));
         if let Some(known) = known {
+            take_holes(&mut inode, &known.holes)?;
             take_record(&mut inode, known);
         }
         if let Some(links) = links {
@@ -437,6 +440,24 @@ fn special_inode(special: record::Special) -> Inode {
         record::Special::Block => NodeKind::BlockDevice,
     };
     plain_inode(kind, Body::Special)
+}
+
+/// Makes known where a sealed file has holes.
+fn take_holes(inode: &mut Inode, holes: &[(u64, u64)]) -> Result<(), TreeError> {
+    let Body::File(content) = &mut inode.body else {
+        return Ok(());
+    };
+    if let Content::Whole { sealed, size } = content
+        && !holes.is_empty()
+    {
+        let extents = Extents::with_holes(&sealed.cid, *size, holes)
+            .ok_or_else(|| TreeError::Unavailable("record with holes beyond the file".into()))?;
+        *content = Content::Ranges {
+            extents: Box::new(extents),
+            sealed: Some(sealed.clone()),
+        };
+    }
+    Ok(())
 }
 
 pub(super) fn take_record(inode: &mut Inode, known: record::Posix) {

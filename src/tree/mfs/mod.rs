@@ -25,6 +25,7 @@ mod extents;
 mod fault;
 mod figures;
 mod fsck;
+mod kept;
 mod load;
 pub mod log;
 mod meta;
@@ -47,9 +48,11 @@ mod xattr;
 pub use checkpoint::Checkpointed;
 pub use figures::Figures;
 pub use fsck::{FsckProgress, Inspection, OnFsck};
+pub use kept::KeptNode;
 pub use mounts::Content;
 pub use open::{Parts, Recovery};
 pub use options::MfsOptions;
+pub use restore::{Restore, Restored};
 pub use snapshots::{Difference, Differences};
 pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
 pub use types::*;
@@ -62,7 +65,6 @@ use parking_lot::{Mutex, RwLock};
 
 use super::error::TreeError;
 use super::posix::PosixMap;
-use crate::block::Cid;
 use crate::cache::Blocks;
 use crate::clock::Clock;
 use crate::config::PLAN_ROUNDS_MAX;
@@ -347,15 +349,6 @@ impl Mfs {
                 Err(TreeError::NotALink)
             }
         }
-    }
-
-    /// Kept checkpoints: sequence number and root, oldest first.
-    pub fn snapshots(&self) -> Vec<(u64, Cid)> {
-        self.kept
-            .lock()
-            .iter()
-            .map(|one| (one.sequence, one.root))
-            .collect()
     }
 }
 

@@ -470,9 +470,28 @@ fn kept_checkpoints(
             }
         }
     }
+    keep_older(&mut kept, wanted, blocks);
     kept.reverse();
     recovery.checkpoint = kept.last().map(|last| last.sequence);
     Ok(kept)
+}
+
+/// Adds the checkpoints before the oldest, whose entries the journal has no
+/// more: each commit object names the one before. They end where one was let go.
+fn keep_older(kept: &mut Vec<Checkpointed>, wanted: usize, blocks: &Blocks) {
+    while kept.len() < wanted
+        && let Some(oldest) = kept.last()
+        && let Ok((_, Some(parent))) = read_commit(&oldest.commit, blocks)
+    {
+        match read_commit(&parent, blocks) {
+            Ok((one, _)) if one.sequence < oldest.sequence => kept.push(one),
+            Ok(_) => return,
+            Err(why) => {
+                tracing::debug!(why, "no checkpoint before");
+                return;
+            }
+        }
+    }
 }
 
 /// The checkpoints before an entry that are in the newest segment with any, in
@@ -502,7 +521,14 @@ pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpoi
     else {
         return Err("not a checkpoint".to_owned());
     };
-    let block = blocks.get_local(&cid).map_err(|error| error.to_string())?;
+    let (mut one, _) = read_commit(&cid, blocks)?;
+    one.sequence = through;
+    Ok(one)
+}
+
+/// Reads a checkpoint by its commit object, and gives the one before it.
+fn read_commit(cid: &Cid, blocks: &Blocks) -> Result<(Checkpointed, Option<Cid>), String> {
+    let block = blocks.get_local(cid).map_err(|error| error.to_string())?;
     let block = block.ok_or_else(|| format!("commit object {cid} is lost"))?;
     let commit = Commit::decode(block.data()).map_err(|error| error.to_string())?;
     for root in [Some(commit.root), commit.posix].into_iter().flatten() {
@@ -512,11 +538,12 @@ pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpoi
             Err(error) => return Err(error.to_string()),
         }
     }
-    Ok(Checkpointed {
-        sequence: through,
+    let one = Checkpointed {
+        sequence: commit.sequence,
         time: commit.time,
-        commit: cid,
+        commit: *cid,
         root: commit.root,
         posix: commit.posix,
-    })
+    };
+    Ok((one, commit.parent))
 }

@@ -1,258 +1,287 @@
-//! What a kept checkpoint has is brought back.
+//! What a kept checkpoint has is brought back, of any size, all or nothing.
 //!
 //! With all that it has: everything is made anew, its content shared. Content
-//! alone: one change for each root, whatever its size.
+//! alone: one change for each root, whatever its size. Either is made beside
+//! the tree (`detached`) and becomes part of it at once.
 
-use std::collections::{BTreeMap, HashMap};
+mod detached;
 
-use bytes::Bytes;
+use std::collections::HashMap;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Mfs;
 use super::apply::MOUNTED;
 use super::checkpoint::Checkpointed;
-use super::checkpoint::records::ROOT_NAME;
-use super::load::{Loaded, plain_inode, take_record};
-use super::node::{Base, Body, Content, Directory, Inode, Name, Sealed};
+use super::content::framed;
+use super::kept::KeptNode;
+use super::node::{Body, Inode, Name};
+use super::op::{Attr, Logged, Make, Op, Stamp};
 use super::path::TreePath;
-use super::transaction::{Made, Staged};
-use super::types::{New, NodeId, NodeKind, SetAttr, SetTime};
+use super::types::{Caller, New, NodeId, NodeKind, Time};
 use crate::block::Cid;
-use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
+use crate::config::{FETCHES_PER_REQUEST_MAX, MFS_LIST_BATCH, TREE_DEPTH_MAX};
 use crate::tree::error::TreeError;
-use crate::tree::posix::{key, record};
+use detached::Detached;
+
+/// What was brought back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Restored {
+    /// The journal entry with which it is there.
+    pub last: u64,
+    /// How many names were made.
+    pub made: u64,
+}
+
+/// What is brought back, and to where.
+#[derive(Debug, Clone)]
+pub struct Restore {
+    /// A kept checkpoint.
+    pub snapshot: Checkpointed,
+    /// Path in it.
+    pub from: TreePath,
+    /// Path in the tree.
+    pub to: TreePath,
+    /// What is there goes.
+    pub replace: bool,
+    /// Only the content, without what UnixFS cannot say.
+    pub content_only: bool,
+}
 
 impl Mfs {
-    /// The changes that bring a path back with all that a checkpoint has of it.
-    pub async fn makings_of(
-        self: &std::sync::Arc<Self>,
-        snapshot: &Checkpointed,
-        from: &TreePath,
-        to: &TreePath,
-        replace: bool,
-    ) -> Result<Vec<Staged>, TreeError> {
-        let root = self.snapshot_node(snapshot, from).await?;
-        let mut staged = self.removals(to, replace).await?;
-        let (mut finished, mut links) = (Vec::new(), HashMap::new());
-        let mut open = vec![(root, to.clone())];
-        while let Some((loaded, path)) = open.pop() {
-            if staged.len() + open.len() > TRANSACTION_CHANGES_MAX {
-                let why =
-                    format!("{TRANSACTION_CHANGES_MAX} changes at once; content_only needs one");
-                return Err(TreeError::Limit(why));
-            }
-            if loaded
-                .inode
-                .links
-                .as_ref()
-                .is_some_and(|links| links.len() > 1)
-            {
-                if let Some(first) = links.get(&loaded.number) {
-                    staged.push(Staged::Link {
-                        from: TreePath::clone(first),
-                        to: path,
-                    });
-                    continue;
-                }
-                links.insert(loaded.number, path.clone());
-            }
-            if let Some(base) = below(&loaded.inode) {
-                finished.push(finish(&path, &loaded.inode));
-                for (name, child) in self
-                    .children(snapshot, loaded.number, base.as_ref())
-                    .await?
-                {
-                    open.push((child, path.join(&name)));
-                }
-            }
-            if path.names().is_empty() {
-                continue;
-            }
-            match mounted(&loaded.inode) {
-                Some(cid) => {
-                    let content = self.content(&cid).await?;
-                    staged.push(Staged::Mount {
-                        path: path.clone(),
-                        content,
-                        plain: false,
-                    });
-                    finished.push(finish(&path, &loaded.inode));
-                }
-                None => staged.push(Staged::Make(Box::new(made(path, loaded.inode)))),
-            }
-        }
-        // What comes into a directory changes its times: the lowest first.
-        finished.reverse();
-        staged.extend(finished);
-        Ok(staged)
-    }
-
-    /// The changes that bring the content of a path back as a whole.
-    pub async fn grafts_of(
-        self: &std::sync::Arc<Self>,
-        snapshot: &Checkpointed,
-        from: &TreePath,
-        to: &TreePath,
-        replace: bool,
-    ) -> Result<Vec<Staged>, TreeError> {
-        let root = self.snapshot_node(snapshot, from).await?;
-        let mut staged = self.removals(to, replace).await?;
-        let mut wanted = Vec::new();
-        match (
-            to.names(),
-            root.inode.directory().and_then(|dir| dir.base.clone()),
-        ) {
-            ([], Some(base)) => {
-                let entries = self.reader.entries(&base.sealed.cid.get()).await?;
-                wanted.extend(entries.into_iter().map(|e| (to.join(&e.name), e.cid)));
-            }
-            ([], None) => {}
-            ([_, ..], base) => {
-                let sealed = match &root.inode.body {
-                    Body::File(content) => content.sealed().cloned(),
-                    Body::Symlink { sealed, .. } => sealed.clone(),
-                    Body::Directory(_) | Body::Special => base.map(|base| base.sealed),
-                };
-                let sealed = sealed.ok_or(TreeError::Invalid("it has no content"))?;
-                wanted.push((to.clone(), sealed.cid.get()));
-            }
-        }
-        for (path, cid) in wanted {
-            let content = self.content(&cid).await?;
-            staged.push(Staged::Mount {
-                path,
-                content,
-                plain: true,
-            });
-        }
-        Ok(staged)
-    }
-
-    /// What must go before something can be made at a path.
-    async fn removals(
-        self: &std::sync::Arc<Self>,
-        to: &TreePath,
-        replace: bool,
-    ) -> Result<Vec<Staged>, TreeError> {
-        let there = match self.find(to).await {
-            Ok(there) => there,
-            Err(TreeError::NotFound) => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        if !to.names().is_empty() {
-            return match replace {
-                true => Ok(vec![Staged::Remove {
-                    path: to.clone(),
-                    recursive: true,
-                }]),
-                false => Err(TreeError::Exists),
-            };
-        }
-        let (mut gone, mut cookie) = (Vec::new(), 0);
-        loop {
-            let page = self.readdir(there.node(), cookie, LIST_BATCH).await?;
-            let Some(last) = page.last() else { break };
-            cookie = last.cookie;
-            let paths = page.iter().map(|entry| to.join(&entry.name));
-            gone.extend(paths.map(|path| Staged::Remove {
-                path,
-                recursive: true,
-            }));
-        }
-        match gone.is_empty() || replace {
-            true => Ok(gone),
-            false => Err(TreeError::NotEmpty),
-        }
-    }
-
-    /// Finds a node as a checkpoint has it.
-    async fn snapshot_node(
+    /// Brings a path back as a kept checkpoint has it; `each` is told of progress.
+    ///
+    /// No checkpoint is made meanwhile.
+    pub async fn restore(
         &self,
-        snapshot: &Checkpointed,
-        path: &TreePath,
-    ) -> Result<Loaded, TreeError> {
-        let sealed = Sealed {
-            cid: (&snapshot.root).into(),
-            tsize: 0,
+        caller: Caller,
+        what: &Restore,
+        each: &(dyn Fn(u64) + Sync),
+    ) -> Result<Restored, TreeError> {
+        // One would stand for entries whose transaction may come to nothing.
+        let _no_checkpoint = self.checkpointing.lock().await;
+        let mut top = KeptNode::root(what.snapshot);
+        for name in what.from.names() {
+            top = self.kept_find(&top, name).await?;
+        }
+        let loaded = self.load_kept(&top).await?;
+        if what.to.names().is_empty() {
+            loaded.inode.directory().ok_or(TreeError::NotADirectory)?;
+        }
+        let mut walk = Walk {
+            caller,
+            detached: Detached::begin(self, caller, &what.to, what.replace).await?,
+            links: HashMap::new(),
+            open: Vec::new(),
         };
-        let body = Body::Directory(Directory {
-            base: Some(Base {
-                sealed,
-                tally: None,
-            }),
-            ..Directory::default()
-        });
-        let mut inode = Inode {
-            mode: 0o755,
-            ..plain_inode(NodeKind::Directory, body)
+        let made = match what.content_only {
+            true => walk.content(top, &what.to).await,
+            false => walk.everything(top, &what.to, each).await,
         };
-        inode.uid = self.options.uid;
-        inode.gid = self.options.gid;
-        if let Some(posix) = &snapshot.posix
-            && let Some(value) = self.map.get(posix, &key::dentry(0, ROOT_NAME)).await?
-            && let record::DentryBody::Inline(known) = record::Dentry::decode(&value)?.body
-        {
-            take_record(&mut inode, known);
+        match made {
+            Ok(()) => walk.detached.commit().await,
+            Err(error) => Err(walk.detached.refuse(error)),
         }
-        let mut at = Loaded {
-            number: NodeId::ROOT,
-            inode,
-        };
-        for name in path.names() {
-            let base = match at.inode.directory() {
-                Some(directory) => directory.base.as_ref().map(|base| base.sealed.cid.get()),
-                None => return Err(TreeError::NotADirectory),
-            };
-            let entry = match &base {
-                Some(base) => self.reader.find(base, name).await?,
-                None => None,
-            };
-            let found = self
-                .read_node(at.number, name, entry, snapshot.posix.as_ref())
-                .await?;
-            at = found.ok_or(TreeError::NotFound)?;
-        }
-        Ok(at)
-    }
-
-    /// What is in a directory of a checkpoint.
-    async fn children(
-        &self,
-        snapshot: &Checkpointed,
-        number: NodeId,
-        base: Option<&Cid>,
-    ) -> Result<Vec<(Name, Loaded)>, TreeError> {
-        let mut entries: BTreeMap<Bytes, Option<crate::unixfs::node::DirEntry>> = BTreeMap::new();
-        if let Some(base) = base {
-            let all = self.reader.entries(base).await?;
-            entries.extend(
-                all.into_iter()
-                    .map(|entry| (entry.name.clone(), Some(entry))),
-            );
-        }
-        if let Some(posix) = &snapshot.posix {
-            let mut special = std::collections::BTreeSet::new();
-            self.special_names(posix, number, &mut special).await?;
-            for name in special {
-                entries.entry(name).or_insert(None);
-            }
-        }
-        let mut children = Vec::new();
-        for (name, entry) in entries {
-            let name = Name::from(&name[..]);
-            let found = self
-                .read_node(number, &name, entry, snapshot.posix.as_ref())
-                .await?;
-            children.extend(found.map(|found| (name, found)));
-        }
-        Ok(children)
     }
 }
 
-/// The content of a directory that is to be gone through; `None` for what is
-/// none or is there as a whole.
-fn below(inode: &Inode) -> Option<Option<Cid>> {
-    let directory = inode.directory().filter(|_| mounted(inode).is_none())?;
-    Some(directory.base.as_ref().map(|base| base.sealed.cid.get()))
+/// A walk through a checkpoint that makes what it meets.
+struct Walk<'m> {
+    caller: Caller,
+    detached: Detached<'m>,
+    /// Nodes with several names: what was made of each, and its first path.
+    links: HashMap<u64, (NodeId, TreePath)>,
+    /// Directories that were made and are to be filled.
+    open: Vec<(KeptNode, TreePath, NodeId)>,
+}
+
+impl Walk<'_> {
+    async fn everything(
+        &mut self,
+        top: KeptNode,
+        to: &TreePath,
+        each: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), TreeError> {
+        if to.names().is_empty() {
+            self.open.push((top, to.clone(), NodeId::ROOT));
+        } else {
+            let parent = self.detached.parent();
+            self.make(top, to.clone(), parent).await?;
+        }
+        while let Some((dir, path, node)) = self.open.pop() {
+            self.fill(&dir, &path, node).await?;
+            each(self.detached.made());
+        }
+        Ok(())
+    }
+
+    /// Makes what is in a directory, and then sets what that has changed of it.
+    async fn fill(
+        &mut self,
+        dir: &KeptNode,
+        path: &TreePath,
+        node: NodeId,
+    ) -> Result<(), TreeError> {
+        let mfs = self.detached.mfs();
+        let names = mfs.kept_names(dir).await?;
+        for names in names.chunks(MFS_LIST_BATCH) {
+            let load = |child: KeptNode| async move {
+                match mfs.load_kept(&child).await {
+                    Ok(_) => Ok(Some(child)),
+                    // A record without content: it is in no listing either.
+                    Err(TreeError::NotFound) => Ok(None),
+                    Err(error) => Err(error),
+                }
+            };
+            let children = stream::iter(dir.child(names)).map(load);
+            let children = children.buffered(FETCHES_PER_REQUEST_MAX);
+            let children: Vec<Option<KeptNode>> = children.try_collect().await?;
+            for child in children.into_iter().flatten() {
+                let here = path.join(child.name());
+                self.make(child, here, node).await?;
+            }
+        }
+        let inode = &mfs.load_kept(dir).await?.inode;
+        let time = self.detached.time();
+        self.detached.log(path, Op::Attr(all_of(inode, node, time)))
+    }
+
+    /// Makes a node; a directory is filled later.
+    async fn make(
+        &mut self,
+        kept: KeptNode,
+        path: TreePath,
+        parent: NodeId,
+    ) -> Result<(), TreeError> {
+        let (mfs, time) = (self.detached.mfs(), self.detached.time());
+        if path.names().len() > TREE_DEPTH_MAX {
+            return Err(TreeError::Limit(format!(
+                "directories deeper than {TREE_DEPTH_MAX}"
+            )));
+        }
+        let loaded = mfs.load_kept(&kept).await?;
+        let (number, inode) = (loaded.number.number(), &loaded.inode);
+        let name = path.names().last().cloned();
+        let name = name.ok_or(TreeError::Invalid("the root has no name"))?;
+        let several = inode.links.as_ref().is_some_and(|links| links.len() > 1);
+        if several && let Some((node, first)) = self.links.get(&number) {
+            mfs.check_links()?;
+            let linked = Logged {
+                path: first.bytes(),
+                to: path.bytes(),
+                op: Op::Link {
+                    node: *node,
+                    parent,
+                    name,
+                    time,
+                },
+            };
+            return self.detached.log_made(linked);
+        }
+        let node = self.detached.number();
+        if several {
+            self.links.insert(number, (node, path.clone()));
+        }
+        if let Some(cid) = mounted(inode) {
+            return self.mount(&path, inode, (parent, name, node), &cid).await;
+        }
+        let made = made(inode, (parent, name, node), time);
+        mfs.check_new(&made.new)?;
+        self.detached.log_made(logged(&path, Op::Make(made)))?;
+        self.share(&path, inode, node)?;
+        if inode.kind == NodeKind::Directory {
+            self.open.push((kept, path, node));
+            return Ok(());
+        }
+        self.detached
+            .log(&path, Op::Attr(times_of(inode, node, time)))
+    }
+
+    /// Puts the content of a file, with its holes, into the new one.
+    fn share(&mut self, path: &TreePath, inode: &Inode, node: NodeId) -> Result<(), TreeError> {
+        let Body::File(content) = &inode.body else {
+            return Ok(());
+        };
+        let time = self.detached.time();
+        let ranges = content.ranges();
+        let ranges: Vec<_> = ranges.iter().map(|(_, extent)| extent.clone()).collect();
+        let mut offset = 0;
+        for ranges in framed(&ranges) {
+            let len: u64 = ranges.iter().map(|range| range.len).sum();
+            let stamp = Stamp { time, mode: None };
+            let op = Op::Share {
+                node,
+                offset,
+                stamp,
+                ranges,
+            };
+            self.detached.log(path, op)?;
+            offset += len;
+        }
+        Ok(())
+    }
+
+    /// Mounts what was mounted and is still as it was then.
+    async fn mount(
+        &mut self,
+        path: &TreePath,
+        inode: &Inode,
+        (parent, name, node): (NodeId, Name, NodeId),
+        cid: &Cid,
+    ) -> Result<(), TreeError> {
+        let time = self.detached.time();
+        let content = self.detached.mfs().content(cid).await?;
+        let op = content.mount((parent, name), node, self.caller, time);
+        self.detached.log_made(logged(path, Op::Mount(op)))?;
+        for (name, value) in inode.xattrs.iter().flatten() {
+            let op = Op::SetXattr {
+                node,
+                name: name.clone(),
+                value: value.clone(),
+                mode: None,
+                time,
+            };
+            self.detached.log(path, op)?;
+        }
+        self.detached.log(path, Op::Attr(all_of(inode, node, time)))
+    }
+
+    /// Makes the content of a node part of the tree, whatever its size.
+    async fn content(&mut self, top: KeptNode, to: &TreePath) -> Result<(), TreeError> {
+        let mfs = self.detached.mfs();
+        let cid = mfs.kept_cid(&top).await?;
+        let cid = cid.ok_or(TreeError::Invalid("it has no content"))?;
+        let mut wanted = Vec::new();
+        if to.names().is_empty() {
+            let entries = mfs.reader.entries(&cid).await?;
+            wanted.extend(entries.into_iter().map(|e| (to.join(&e.name), e.cid)));
+        } else {
+            wanted.push((to.clone(), cid));
+        }
+        let (parent, time) = (self.detached.parent(), self.detached.time());
+        for (path, cid) in wanted {
+            let Some(name) = path.names().last().cloned() else {
+                continue;
+            };
+            let content = mfs.content(&cid).await?;
+            let node = self.detached.number();
+            let op = content.mount((parent, name), node, self.caller, time);
+            self.detached.log_made(logged(&path, Op::Mount(op)))?;
+            // It is part of the tree, not something mounted.
+            let name = MOUNTED.into();
+            self.detached
+                .log(&path, Op::RemoveXattr { node, name, time })?;
+        }
+        Ok(())
+    }
+}
+
+fn logged(path: &TreePath, op: Op) -> Logged {
+    Logged {
+        path: path.bytes(),
+        to: Vec::new(),
+        op,
+    }
 }
 
 /// The content that was mounted at a directory, while it was still that.
@@ -263,58 +292,49 @@ fn mounted(inode: &Inode) -> Option<Cid> {
     (base.sealed.cid.get() == cid).then_some(cid)
 }
 
-fn made(path: TreePath, inode: Inode) -> Made {
-    let times = times(&inode);
-    let xattrs = inode.xattrs.iter().flat_map(|all| all.iter());
-    let xattrs = xattrs.filter(|(name, _)| ***name != *MOUNTED);
-    let xattrs = xattrs
-        .map(|(name, value)| (Bytes::copy_from_slice(name), value.clone()))
-        .collect();
-    let mut content = None;
-    let new = match (inode.kind, inode.body) {
+fn made(inode: &Inode, (parent, name, node): (NodeId, Name, NodeId), time: Time) -> Make {
+    let new = match (inode.kind, &inode.body) {
         (NodeKind::Directory, _) => New::Directory,
         (NodeKind::Fifo, _) => New::Fifo,
         (NodeKind::Socket, _) => New::Socket,
         (NodeKind::CharDevice, _) => New::CharDevice(inode.rdev),
         (NodeKind::BlockDevice, _) => New::BlockDevice(inode.rdev),
-        (_, Body::Symlink { target, .. }) => New::Symlink(target),
-        (_, Body::File(Content::Whole { sealed, size })) => {
-            content = Some((sealed.cid.get(), size));
-            New::File
-        }
-        (_, Body::File(Content::Ranges { .. }) | Body::Directory(_) | Body::Special) => New::File,
+        (_, Body::Symlink { target, .. }) => New::Symlink(target.clone()),
+        (_, Body::File(_) | Body::Directory(_) | Body::Special) => New::File,
     };
-    let (mode, uid, gid) = (inode.mode, inode.uid, inode.gid);
-    Made {
-        path,
+    let xattrs = inode.xattrs.iter().flatten();
+    let xattrs = xattrs.filter(|(name, _)| ***name != *MOUNTED);
+    Make {
+        parent,
+        name,
+        node,
         new,
-        mode,
-        uid,
-        gid,
-        xattrs,
-        content,
-        times,
+        mode: inode.mode,
+        uid: inode.uid,
+        gid: inode.gid,
+        time,
+        xattrs: xattrs.map(|(n, v)| (n.clone(), v.clone())).collect(),
     }
 }
 
-fn times(inode: &Inode) -> SetAttr {
-    SetAttr {
-        atime: Some(SetTime::At(inode.atime)),
-        mtime: Some(SetTime::At(inode.mtime)),
-        ..SetAttr::default()
+fn times_of(inode: &Inode, node: NodeId, time: Time) -> Attr {
+    Attr {
+        node,
+        mode: None,
+        uid: None,
+        gid: None,
+        atime: Some(inode.atime),
+        mtime: Some(inode.mtime),
+        ctime: time,
+        acl: None,
     }
 }
 
-/// Sets a directory's attributes once all that is in it is there.
-fn finish(path: &TreePath, inode: &Inode) -> Staged {
-    let set = SetAttr {
+fn all_of(inode: &Inode, node: NodeId, time: Time) -> Attr {
+    Attr {
         mode: Some(inode.mode),
         uid: Some(inode.uid),
         gid: Some(inode.gid),
-        ..times(inode)
-    };
-    Staged::Metadata {
-        path: path.clone(),
-        set,
+        ..times_of(inode, node, time)
     }
 }

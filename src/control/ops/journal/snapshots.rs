@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::super::core::Nothing;
 use super::checkpoint_fields;
-use super::transactions::perform;
+use super::transactions::caller;
 use super::tree::parse;
 use crate::config::{DIFFERENCES_MAX, DIFFERENCES_PLAIN};
 use crate::control::registry::Io;
 use crate::control::{Context, Operation, OperationError, Output};
-use crate::tree::mfs::Checkpointed;
+use crate::tree::mfs::{Checkpointed, Restore};
 
 /// What to compare.
 #[derive(Deserialize, JsonSchema)]
@@ -35,7 +35,7 @@ struct Diff {
 /// What to take back.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Restore {
+struct Wanted {
     /// The sequence of a kept checkpoint, its commit or root CID.
     snapshot: String,
     /// Path in the snapshot; `/` is all of it.
@@ -127,28 +127,20 @@ async fn diff(context: Arc<Context>, what: Diff, _: Io) -> Result<Output, Operat
     })))
 }
 
-async fn restore(context: Arc<Context>, what: Restore, io: Io) -> Result<Output, OperationError> {
+async fn restore(context: Arc<Context>, what: Wanted, io: Io) -> Result<Output, OperationError> {
     let snapshot = named(&context, &what.snapshot)?;
     let from = parse(&what.path)?;
     let to = what.to.as_deref().map_or_else(|| Ok(from.clone()), parse)?;
-    io.progress.tick(|| json!({"read": 0}));
-    let changes = match what.content_only {
-        true => {
-            context
-                .mfs
-                .grafts_of(&snapshot, &from, &to, what.replace)
-                .await?
-        }
-        false => {
-            context
-                .mfs
-                .makings_of(&snapshot, &from, &to, what.replace)
-                .await?
-        }
+    let what = Restore {
+        snapshot,
+        from,
+        to,
+        replace: what.replace,
+        content_only: what.content_only,
     };
-    let count = changes.len();
-    let last = perform(&context, changes).await?;
+    let each = |made| io.progress.tick(|| json!({"made": made}));
+    let done = context.mfs.restore(caller(), &what, &each).await?;
     Ok(Output::Json(
-        json!({"entry_id": last, "changes": count, "snapshot": snapshot.sequence}),
+        json!({"entry_id": done.last, "changes": done.made, "snapshot": snapshot.sequence}),
     ))
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use crate::config::RECORDS_PAGE;
 use crate::tree::error::TreeError;
 use crate::tree::posix::key;
-use crate::tree::posix::record::{Dentry, DentryBody, Place};
+use crate::tree::posix::record::{Dentry, DentryBody, Holes, Place};
 use crate::unixfs::dir_build::DirTally;
 use crate::unixfs::layout::Metadata;
 
@@ -29,7 +29,7 @@ pub(super) struct Snapshot {
     /// The root as it was.
     pub(super) root: Option<Base>,
     /// Records to set, by node; records of directories get their tally later.
-    pub(super) records: Vec<(NodeId, Inode, Option<DirTally>)>,
+    pub(super) records: Vec<Recorded>,
     /// Names that lead nowhere now.
     pub(super) dropped: Vec<(NodeId, Name)>,
     /// Nodes that are gone with their records.
@@ -38,6 +38,17 @@ pub(super) struct Snapshot {
     pub(super) posix: Option<crate::block::Cid>,
     /// Number of the next node.
     pub(super) next: u64,
+}
+
+/// A node whose record is set.
+pub(super) struct Recorded {
+    pub(super) node: NodeId,
+    /// Without its content.
+    pub(super) inode: Inode,
+    /// Of a directory, as it was.
+    pub(super) tally: Option<DirTally>,
+    /// Of a file.
+    pub(super) holes: Holes,
 }
 
 /// Content that becomes blocks.
@@ -157,14 +168,26 @@ fn record_ways(state: &State, dirty: &[NodeId], recorded: &mut HashSet<NodeId>) 
     }
 }
 
-/// What is recorded of a node, and the tally of a directory as it was.
-fn record_of(state: &State, node: NodeId) -> Option<(NodeId, Inode, Option<DirTally>)> {
+/// What is recorded of a node.
+fn record_of(state: &State, node: NodeId) -> Option<Recorded> {
     let inode = state.nodes.get(&node)?;
     let base = inode
         .directory()
         .and_then(|directory| directory.base.as_ref());
     let tally = base.and_then(|base| base.tally);
-    Some((node, without_content(inode), tally))
+    let holes = match &inode.body {
+        Body::File(Content::Ranges { extents, .. }) => extents.holes(),
+        Body::File(Content::Whole { .. })
+        | Body::Directory(_)
+        | Body::Symlink { .. }
+        | Body::Special => Holes::new(),
+    };
+    Some(Recorded {
+        node,
+        inode: without_content(inode),
+        tally,
+        holes,
+    })
 }
 
 /// Notes a changed node in the directories above it, up to the root.

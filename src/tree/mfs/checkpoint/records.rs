@@ -16,12 +16,15 @@ use super::super::node::{Inode, Name};
 use super::super::seal::OwnBlocks;
 use super::super::types::{NodeId, NodeKind};
 use super::Built;
-use super::plan::Snapshot;
+use super::plan::{Recorded, Snapshot};
 
 /// Name of the record of the root, which no directory has.
 pub(in crate::tree::mfs) const ROOT_NAME: &[u8] = b"/";
 /// Name of the record with the count of nodes that were made.
 pub(in crate::tree::mfs) const NEXT: &str = "next";
+
+/// What a record holds of each name of a node beside its bytes, at most.
+const NAME_ITEM_BYTES: usize = 16;
 
 type Changes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
@@ -36,7 +39,7 @@ impl Mfs {
         for (parent, name) in &snapshot.dropped {
             changes.insert(key::dentry(parent.number(), name), None);
         }
-        let there = snapshot.records.iter().map(|(node, ..)| node.number());
+        let there = snapshot.records.iter().map(|one| one.node.number());
         let there: HashSet<u64> = there.collect();
         for node in &snapshot.gone {
             changes.insert(key::inode(node.number()), None);
@@ -44,18 +47,18 @@ impl Mfs {
             self.drop_records_below(posix, *node, &there, &mut changes)
                 .await?;
         }
-        for (node, inode, known) in &snapshot.records {
+        for one in &snapshot.records {
             let tally = built
                 .directories
-                .get(node)
+                .get(&one.node)
                 .map(|updated| updated.tally)
-                .or(*known);
+                .or(one.tally);
             let tally = tally.map(|tally| Tally {
                 entries: tally.entries,
                 links_bytes: tally.links_bytes,
                 names_bytes: tally.names_bytes,
             });
-            record_node(*node, inode, tally, &mut changes)?;
+            record_node(one, tally, &mut changes)?;
         }
         changes.insert(key::state(NEXT), Some(Number(snapshot.next).encode()));
         let sink = OwnBlocks(&self.blocks);
@@ -110,13 +113,18 @@ impl Mfs {
 
 /// Sets the records of one node.
 fn record_node(
-    node: NodeId,
-    inode: &Inode,
+    Recorded {
+        node, inode, holes, ..
+    }: &Recorded,
     tally: Option<Tally>,
     changes: &mut Changes,
 ) -> Result<(), RecordError> {
-    let posix = posix_of(inode);
+    let node = *node;
+    let mut posix = posix_of(inode);
     posix.check()?;
+    posix.holes.clone_from(holes);
+    let names = inode.links.iter().flat_map(|links| links.iter());
+    posix.fit_holes(names.map(|(_, name)| name.len() + NAME_ITEM_BYTES).sum());
     let number = node.number();
     let directories = inode
         .directory()
@@ -183,6 +191,7 @@ fn posix_of(inode: &Inode) -> Posix {
             NodeKind::BlockDevice => Some(Special::Block),
             NodeKind::File | NodeKind::Directory | NodeKind::Symlink => None,
         },
+        holes: Vec::new(),
     }
 }
 

@@ -8,10 +8,12 @@
 //! A change that the tree refuses by then takes all back, and is journaled as
 //! failed. A transaction that outlives its deadline is rolled back.
 
+mod own;
 mod plan;
 mod staged;
 
-pub(super) use staged::Made;
+pub(super) use own::OwnTransaction;
+pub(super) use plan::names_in;
 pub use staged::Staged;
 
 use std::collections::BTreeMap;

@@ -8,13 +8,13 @@ use super::super::fault::{Fault, Need, Step};
 use super::super::meta::attr_op;
 use super::super::mounts::Content;
 use super::super::node::{Inode, Name, To};
-use super::super::op::{Logged, Make, Op};
+use super::super::op::{Logged, Op};
 use super::super::path::TreePath;
 use super::super::rename::may_move;
 use super::super::state::State;
-use super::super::types::{Caller, New, NodeId, NodeKind, RenameMode, SetAttr, Time};
+use super::super::types::{Caller, New, NodeId, NodeKind, RenameMode, Time};
 use super::super::{Mfs, entries};
-use super::staged::{Made, Staged};
+use super::staged::Staged;
 use crate::block::Cid;
 use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
 use crate::tree::error::TreeError;
@@ -55,7 +55,6 @@ impl Mfs {
                 }
             }
             Staged::Symlink { target, .. } => self.check_new(&New::Symlink(target.clone()))?,
-            Staged::Make(made) => self.check_new(&made.new)?,
             Staged::Move { from, to, .. } | Staged::Link { from, to } => {
                 self.loaded(from).await?;
                 self.loaded(to).await?;
@@ -187,7 +186,6 @@ impl Mfs {
                     },
                 )])
             }
-            Staged::Make(made) => make(state, made, time),
         }
     }
 
@@ -391,7 +389,7 @@ fn remove(
 }
 
 /// The names in a directory, all of them loaded.
-fn names_in(state: &State, node: NodeId) -> Step<Vec<Name>> {
+pub(in super::super) fn names_in(state: &State, node: NodeId) -> Step<Vec<Name>> {
     let directory = state.directory(node)?;
     if directory.base.is_some() && !directory.complete {
         return Err(Fault::Need(Need::Listing(node)));
@@ -452,40 +450,6 @@ fn mount(
                 time,
             },
         ));
-    }
-    Ok(all)
-}
-
-/// Makes something as it once was.
-fn make(state: &State, made: &Made, time: Time) -> Step<Vec<Logged>> {
-    let (parent, name) = state.above(&made.path)?;
-    free_name(state, parent, name)?;
-    let node = state.fresh();
-    let xattrs = made
-        .xattrs
-        .iter()
-        .map(|(name, value)| (Name::from(&name[..]), value.clone()));
-    let op = Make {
-        parent,
-        name: name.clone(),
-        node,
-        new: made.new.clone(),
-        mode: made.mode,
-        uid: made.uid,
-        gid: made.gid,
-        time,
-        xattrs: xattrs.collect(),
-    };
-    let mut all = vec![logged(&made.path, Op::Make(op))];
-    if let Some(content) = made.content {
-        let mark = super::super::op::Stamp { time, mode: None };
-        all.extend(share(node, 0, content, mark).map(|op| logged(&made.path, op)));
-    }
-    if made.times != SetAttr::default() {
-        let plain =
-            super::super::load::plain_inode(NodeKind::Symlink, super::super::node::Body::Special);
-        let op = attr_op(&plain, node, &made.times, time)?;
-        all.push(logged(&made.path, Op::Attr(op)));
     }
     Ok(all)
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::super::mounts::Content;
 use super::super::path::TreePath;
-use super::super::types::{New, RenameMode, SetAttr};
+use super::super::types::{RenameMode, SetAttr};
 use crate::block::Cid;
 
 /// A change, by path.
@@ -91,23 +91,6 @@ pub enum Staged {
         /// From where.
         path: TreePath,
     },
-    /// Makes something as it once was.
-    Make(Box<Made>),
-}
-
-/// Something as it once was.
-#[derive(Debug, Clone)]
-pub struct Made {
-    pub(in super::super) path: TreePath,
-    pub(in super::super) new: New,
-    pub(in super::super) mode: u32,
-    pub(in super::super) uid: u32,
-    pub(in super::super) gid: u32,
-    pub(in super::super) xattrs: Vec<(Bytes, Bytes)>,
-    /// Content of a file, and its length.
-    pub(in super::super) content: Option<(Cid, u64)>,
-    /// Its times, set when it is made; a directory's change with what comes into it.
-    pub(in super::super) times: SetAttr,
 }
 
 impl Staged {
@@ -123,7 +106,6 @@ impl Staged {
             | Self::Mount { path, .. }
             | Self::Unmount { path } => path,
             Self::Move { from, .. } | Self::Link { from, .. } => from,
-            Self::Make(made) => &made.path,
         }
     }
 
@@ -145,12 +127,6 @@ impl Staged {
             Self::Metadata { .. } => "metadata",
             Self::Mount { .. } => "mount",
             Self::Unmount { .. } => "unmount",
-            Self::Make(made) => match made.new {
-                New::File => "create",
-                New::Directory => "mkdir",
-                New::Symlink(_) => "symlink",
-                New::Fifo | New::Socket | New::CharDevice(_) | New::BlockDevice(_) => "mknod",
-            },
         }
     }
 
@@ -159,7 +135,6 @@ impl Staged {
         match self {
             Self::Write { content, .. } => Some(*content),
             Self::Mount { content, .. } => Some(content.cid()),
-            Self::Make(made) => made.content.map(|(cid, _)| cid),
             Self::Mkdir { .. }
             | Self::Truncate { .. }
             | Self::Remove { .. }

@@ -2,13 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use super::holes::{self, Holes};
 use super::{Fields, ITEM_BYTES, RecordError, unknown};
-use crate::config::{NAME_BYTES_MAX, POSIX_XATTRS_BYTES_MAX};
+use crate::config::{NAME_BYTES_MAX, POSIX_VALUE_BYTES_MAX, POSIX_XATTRS_BYTES_MAX};
 use crate::tree::posix::cbor::{Reader, Writer};
 
 /// Permission bits with setuid, setgid and sticky.
 const MODE_MAX: u32 = 0o7777;
 const NSEC_MAX: u32 = 999_999_999;
+/// More than what a record holds beside attributes, names and holes.
+const OTHER_FIELDS_BYTES: usize = 512;
 
 /// A point in time, as the kernel gives it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -91,6 +94,8 @@ pub struct Posix {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// Set where the node is neither file, directory nor symbolic link.
     pub special: Option<Special>,
+    /// Of a file: its holes.
+    pub holes: Holes,
 }
 
 impl Posix {
@@ -98,6 +103,14 @@ impl Posix {
     pub fn xattrs_bytes(&self) -> usize {
         let bytes = |(name, value): (&Vec<u8>, &Vec<u8>)| name.len() + value.len() + ITEM_BYTES;
         self.xattrs.iter().map(bytes).sum()
+    }
+
+    /// Lets go of the shortest holes where a record has no room for all beside
+    /// the attributes and `names_bytes` of names: they count as data then.
+    pub fn fit_holes(&mut self, names_bytes: usize) {
+        let others = self.xattrs_bytes() + names_bytes + OTHER_FIELDS_BYTES;
+        let room = POSIX_VALUE_BYTES_MAX.saturating_sub(others);
+        self.holes = holes::within(std::mem::take(&mut self.holes), room);
     }
 
     /// Says whether it can be kept; what is changed must be asked before.
@@ -135,6 +148,9 @@ impl Posix {
         if self.gid != 0 {
             fields.field("g").uint(self.gid.into());
         }
+        if !self.holes.is_empty() {
+            holes::write(&self.holes, fields.field("h"));
+        }
         self.mtime.write(fields.field("m"));
         fields.field("p").uint(self.mode.into());
         if self.rdev != 0 {
@@ -169,6 +185,7 @@ impl Posix {
                 b"a" => atime = Some(Time::read(reader)?),
                 b"c" => ctime = Some(Time::read(reader)?),
                 b"g" => posix.gid = reader.uint32()?,
+                b"h" => posix.holes = holes::read(reader)?,
                 b"m" => mtime = Some(Time::read(reader)?),
                 b"p" => mode = Some(reader.uint32()?),
                 b"r" => posix.rdev = reader.uint()?,

@@ -6,11 +6,13 @@
 //! know: to overlook a field of a newer program would be to lose it.
 
 mod attributes;
+mod holes;
 mod names;
 #[cfg(test)]
 mod tests;
 
 pub use attributes::{Posix, Special, Time};
+pub use holes::Holes;
 pub use names::{Dentry, DentryBody, Inode, Number, Place, Tally};
 
 use super::cbor::{CborError, Reader, Writer};

@@ -28,9 +28,17 @@ prop_compose! {
         rdev in prop_oneof![Just(0), any::<u64>()],
         xattrs in btree_map(vec(any::<u8>(), 1..20), vec(any::<u8>(), 0..50), 0..4),
         special in option::of(special()),
+        holes in vec((1..1u64 << 40, 1..1u64 << 40), 0..4),
     ) -> Posix {
         let (atime, ctime) = others.unwrap_or((mtime, mtime));
-        Posix { mode, uid, gid, atime, mtime, ctime, rdev, xattrs, special }
+        let mut end = 0;
+        let holes = holes.into_iter().map(|(distance, len)| {
+            let start = end + distance;
+            end = start + len;
+            (start, len)
+        });
+        let holes = holes.collect();
+        Posix { mode, uid, gid, atime, mtime, ctime, rdev, xattrs, special, holes }
     }
 }
 
@@ -300,10 +308,14 @@ fn the_fullest_record_that_passes_its_check_fits_into_the_map() {
             rdev: u64::MAX,
             xattrs: (0..3413).map(xattr).collect(),
             special: Some(Special::Block),
+            holes: (0..20_000).map(|k| (k << 33, 1 << 32)).collect(),
         },
         links: (0..2275).map(link).collect(),
     };
     assert_eq!(inode.check(), Ok(()));
+    let names = inode.links_bytes();
+    inode.posix.fit_holes(names);
+    assert!(inode.posix.holes.len() > 400);
     let bytes = inode.encode();
     assert!(bytes.len() <= POSIX_VALUE_BYTES_MAX, "{}", bytes.len());
     assert_eq!(Inode::decode(&bytes), Ok(inode.clone()));
