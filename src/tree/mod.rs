@@ -13,6 +13,7 @@ pub mod mfs;
 mod names;
 mod node;
 pub mod posix;
+pub mod push;
 mod resolve;
 mod writable;
 
