@@ -38,6 +38,7 @@ mod names;
 mod posix_hostile;
 mod posix_map;
 mod push;
+mod push_cli;
 mod push_kubo;
 mod push_node;
 mod source_fixtures;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use cidfs::block::Cid;
 use cidfs::clock::SystemClock;
+use cidfs::control::{Call, Registry};
 use cidfs::disk::RealDisk;
 use cidfs::testing::dag::Dag;
 use cidfs::tree::mfs::{Checkpointed, NodeId, RenameMode};
@@ -12,6 +13,7 @@ use cidfs::tree::push::{
     Configured, Doing, NodeFigures, OnProgress, PushError, PushParts, Pushed, Pusher, Wanted,
 };
 
+use crate::control_world::context_over;
 use crate::mfs_support::{ME, World};
 use crate::push_node::{Fault, Shelf, shelf, until};
 
@@ -357,6 +359,46 @@ async fn a_node_that_hangs_holds_up_neither_changes_nor_checkpoints_and_its_root
     pusher.ended().await;
     assert_eq!(pusher.held(), []);
     assert_eq!(figures(&pusher).doing, Doing::Idle);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collection_keeps_a_root_that_is_on_its_way() {
+    let (world, node) = (World::new().await, shelf());
+    let pusher = pusher(&world, &node, false);
+    node.once("import", Fault::Hang);
+    pusher.start();
+    world.file(NodeId::ROOT, "only there", b"only there").await;
+    let root = world.mfs.checkpoint().await.unwrap().root;
+    until("it hangs", || node.asked.lock().contains(&"import")).await;
+    world
+        .mfs
+        .unlink(ME, NodeId::ROOT, b"only there")
+        .await
+        .unwrap();
+    // Until no kept checkpoint has it any more.
+    for at in 0..world.options.snapshots_kept + 1 {
+        world.file(NodeId::ROOT, &format!("{at}"), b"x").await;
+        world.mfs.checkpoint().await.unwrap();
+    }
+    let reader = cidfs::unixfs::Reader::new(Arc::clone(&world.blocks));
+    let (blocks, mfs) = (Arc::clone(&world.blocks), Arc::clone(&world.mfs));
+    let repo = world.place.path("");
+    let mut context = context_over(repo, blocks, mfs, reader, Arc::default());
+    Arc::get_mut(&mut context).unwrap().push = Arc::clone(&pusher);
+    let collect = || async {
+        let registry = Registry::standard();
+        let context = Arc::clone(&context);
+        drop(
+            registry
+                .call(context, "cache/gc", Call::default())
+                .await
+                .unwrap(),
+        );
+        world.blocks.has_own(&root)
+    };
+    assert!(collect().await, "it is on its way");
+    pusher.ended().await;
+    assert!(!collect().await, "it is not any more");
 }
 
 #[tokio::test(flavor = "multi_thread")]
