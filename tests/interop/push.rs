@@ -199,6 +199,12 @@ fn a_push_by_command_needs_neither_a_daemon_nor_a_configuration() {
     assert_eq!(read.expect_ok("ipfs cat"), "content");
     let listed = kubo.run(&["ls", "--offline", root]).expect_ok("ipfs ls");
     assert!(listed.ends_with("a/"), "{listed}");
+    // Another process, which knows it from the repository.
+    let told = node(&product);
+    assert_eq!(
+        (&told["root"], &told["current"]),
+        (&pushed["root"], &true.into())
+    );
     let again = product.json(&["tree", "push", "--to", &to, "--wait"]);
     assert_eq!(again["nodes"][0]["already"], true);
 }

@@ -116,9 +116,11 @@ impl Target {
                 self.node.pin(&root, &heard).await
             }
         };
-        pinned.map_err(|error| match error {
-            PushError::Lacking { why, .. } => PushError::Lacking { why, far: sent.far },
-            other => other,
+        pinned.map_err(|mut error| {
+            if let PushError::Lacking { far, .. } = &mut error {
+                *far = sent.far;
+            }
+            error
         })?;
         self.settle(wanted).await?;
         let node = self.name();

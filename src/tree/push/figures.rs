@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::kept::PinnedRoot;
 use crate::block::Cid;
 
 /// What is done for a node now.
@@ -80,7 +81,32 @@ pub(super) struct Counts {
 }
 
 impl Counts {
-    pub(super) fn doing(&self) -> Doing {
+    pub(super) fn figures(
+        &self,
+        name: &str,
+        configured: bool,
+        pinned: Option<PinnedRoot>,
+        newest: Option<Cid>,
+    ) -> NodeFigures {
+        NodeFigures {
+            name: name.to_owned(),
+            configured,
+            doing: self.doing(),
+            root: pinned.map(|pinned| pinned.root),
+            sequence: pinned.map_or(0, |pinned| pinned.sequence),
+            pushed_at: pinned.map_or(0, |pinned| pinned.at),
+            current: pinned.map(|pinned| pinned.root) == newest,
+            pushes: self.pushes,
+            blocks: self.blocks,
+            bytes: self.bytes,
+            far: self.far,
+            failures: self.failures,
+            failures_in_a_row: self.in_a_row,
+            last_error: self.last_error.clone(),
+        }
+    }
+
+    fn doing(&self) -> Doing {
         match (self.pushing, self.again_at) {
             (Some(root), _) => Doing::Pushing(root),
             (None, Some(at)) => Doing::Waiting(at.saturating_duration_since(Instant::now())),

@@ -94,6 +94,11 @@ impl KeptFile {
         self.nodes.lock().get(name).cloned().unwrap_or_default()
     }
 
+    /// What each node has.
+    pub(super) fn all(&self) -> BTreeMap<String, Kept> {
+        self.nodes.lock().clone()
+    }
+
     /// Changes what a node has, durably: in the file first, in memory then.
     /// Waits for the disk.
     pub(super) fn change(

@@ -46,6 +46,7 @@ use crate::cache::Blocks;
 use crate::clock::Clock;
 use crate::config::PUSH_NODES_MAX;
 use crate::disk::Disk;
+use figures::Counts;
 use kept::KeptFile;
 use target::Target;
 
@@ -273,11 +274,18 @@ impl Pusher {
         Ok(made)
     }
 
-    /// What is pushed to whom, and how that goes.
+    /// What is pushed to whom, and how that goes; last the nodes that got a root
+    /// in an earlier run.
     pub fn figures(&self) -> Vec<NodeFigures> {
         let newest = self.newest.borrow().map(|one| one.root);
         let targets = self.targets.lock();
-        targets.iter().map(|one| one.figures(newest)).collect()
+        let mut all: Vec<NodeFigures> = targets.iter().map(|one| one.figures(newest)).collect();
+        for (name, kept) in self.shared.kept.all() {
+            if !targets.iter().any(|one| one.name() == name) {
+                all.push(Counts::default().figures(&name, false, kept.pinned, newest));
+            }
+        }
+        all
     }
 
     /// Roots that a collection must keep, since they are on their way.

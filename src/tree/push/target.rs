@@ -95,23 +95,7 @@ impl Target {
     }
 
     pub(super) fn figures(&self, newest: Option<Cid>) -> NodeFigures {
-        let pinned = self.kept().pinned;
         let counts = self.counts.lock();
-        NodeFigures {
-            name: self.name().to_owned(),
-            configured: self.configured,
-            doing: counts.doing(),
-            root: pinned.map(|pinned| pinned.root),
-            sequence: pinned.map_or(0, |pinned| pinned.sequence),
-            pushed_at: pinned.map_or(0, |pinned| pinned.at),
-            current: pinned.map(|pinned| pinned.root) == newest,
-            pushes: counts.pushes,
-            blocks: counts.blocks,
-            bytes: counts.bytes,
-            far: counts.far,
-            failures: counts.failures,
-            failures_in_a_row: counts.in_a_row,
-            last_error: counts.last_error.clone(),
-        }
+        counts.figures(self.name(), self.configured, self.kept().pinned, newest)
     }
 }

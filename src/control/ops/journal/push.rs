@@ -74,9 +74,7 @@ async fn push(context: Arc<Context>, what: Push, io: Io) -> Result<Output, Opera
                 "far": done.far,
             }),
             // One node alone fails as the operation does.
-            Err(error) if nodes.len() == 1 => {
-                return Err(OperationError::from(error).context(node));
-            }
+            Err(error) if nodes.len() == 1 => return Err(error.into()),
             Err(error) => {
                 let error = OperationError::from(error);
                 json!({"name": node, "ok": false, "error": error})
