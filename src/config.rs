@@ -440,6 +440,9 @@ pub const PUSH_PIECE_BLOCKS: usize = 4096;
 pub const PUSH_MET_MAX: usize = 2 << 20;
 /// Roots that may be pinned at a node by us before the others are unpinned first.
 pub const PUSH_ROOTS_MAX: usize = 16;
+/// Nodes of which it is remembered what they have. Of more the one that got a root
+/// longest ago is forgotten, and sent everything when it is pushed to again.
+pub const PUSH_NODES_KEPT_MAX: usize = 64;
 /// Longest file of what was pushed, 1 MiB. A longer one is damaged.
 pub const PUSH_FILE_BYTES_MAX: usize = 1 << 20;
 /// Failures of a push in a row beyond which `fs-journal/monitor` warns, by default.

@@ -116,7 +116,7 @@ fn a_tree_reaches_a_node_that_comes_later_and_from_then_on_by_what_changed() {
     kubo.serve();
     let told = until_pushed(&product, &first);
     assert_has_tree(&kubo, &first, &mounted.path());
-    assert_eq!(pins(&kubo), [first.clone()]);
+    assert_eq!(pins(&kubo), std::slice::from_ref(&first));
     assert_eq!(
         (&told["pushes"], &told["failures_in_a_row"]),
         (&1.into(), &0.into())
@@ -161,7 +161,7 @@ fn after_a_restart_of_either_side_pushing_goes_on_where_it_was() {
     kubo.serve();
     let told = until_pushed(&product, &second);
     assert_eq!(told["blocks"], 2, "{told}");
-    assert_eq!(pins(&kubo), [second.clone()]);
+    assert_eq!(pins(&kubo), std::slice::from_ref(&second));
     assert_has_tree(&kubo, &second, &mounted.path());
 
     // Someone took the pin away, and all with it.

@@ -53,7 +53,8 @@ impl Shelf {
             .lock()
             .get_mut(what)
             .and_then(VecDeque::pop_front);
-        match scripted.or(*self.always.lock()) {
+        let fault = scripted.or(*self.always.lock());
+        match fault {
             Some(Fault::Away) => Err(PushError::Away("nobody answers".to_owned())),
             Some(Fault::Hang) => std::future::pending().await,
             other => Ok(other),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::PushError;
 use crate::block::Cid;
-use crate::config::PUSH_FILE_BYTES_MAX;
+use crate::config::{PUSH_FILE_BYTES_MAX, PUSH_NODES_KEPT_MAX};
 use crate::disk::{Disk, replace};
 
 /// Version of the file.
@@ -109,6 +109,14 @@ impl KeptFile {
         let mut nodes = self.nodes.lock();
         let mut changed = nodes.clone();
         change(changed.entry(name.to_owned()).or_default());
+        while changed.len() > PUSH_NODES_KEPT_MAX {
+            let others = changed.iter().filter(|(other, _)| *other != name);
+            let oldest = others.min_by_key(|(_, kept)| kept.pinned.map_or(0, |pinned| pinned.at));
+            let Some(oldest) = oldest.map(|(other, _)| other.clone()) else {
+                break;
+            };
+            changed.remove(&oldest);
+        }
         if changed == *nodes {
             return Ok(());
         }
@@ -220,6 +228,24 @@ mod tests {
             .change("one", |kept| kept.delivered = Some((cid("b"), 0)))
             .unwrap();
         assert_eq!(open().get("one").delivered, Some((cid("b"), 0)));
+    }
+
+    #[test]
+    fn of_too_many_nodes_the_one_that_got_a_root_longest_ago_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = KeptFile::open(Arc::new(RealDisk), dir.path().join("push.json"));
+        for at in 0..=PUSH_NODES_KEPT_MAX as u64 {
+            let pinned = PinnedRoot {
+                root: cid("a"),
+                sequence: 1,
+                at: at + 1,
+            };
+            file.change(&format!("node {at}"), |kept| kept.pinned = Some(pinned))
+                .unwrap();
+        }
+        assert_eq!(file.all().len(), PUSH_NODES_KEPT_MAX);
+        assert_eq!(file.get("node 0"), Kept::default());
+        assert!(file.get("node 1").pinned.is_some());
     }
 
     #[test]
