@@ -415,3 +415,39 @@ pub const FOLLOW_INTERVAL: Duration = Duration::from_millis(50);
 pub const DIFFERENCES_PLAIN: usize = 1000;
 /// Differences that may be asked for. More are cut off, and it says so.
 pub const DIFFERENCES_MAX: usize = 100_000;
+
+// Pushing the tree to nodes.
+
+/// Nodes that the tree is pushed to. More are refused.
+pub const PUSH_NODES_MAX: usize = 16;
+/// Wait before a push that failed is tried again; it doubles each time, with jitter.
+pub const PUSH_WAIT_MIN: Duration = Duration::from_secs(1);
+/// Longest wait before a push is tried again.
+pub const PUSH_WAIT_MAX: Duration = Duration::from_secs(300);
+/// How long a node may take nothing of what is sent, or not answer at its end.
+pub const PUSH_IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a node that pins may not get on. Then it lacks something.
+pub const PUSH_PIN_STALL: Duration = Duration::from_secs(60);
+/// How long a node may take to move a pin from one root to the next, of which it
+/// tells no progress.
+pub const PUSH_PIN_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a node has for a question about one CID.
+pub const PUSH_QUESTION_TIMEOUT: Duration = Duration::from_secs(30);
+/// After so many failures in a row what a node got without pinning it is sent anew.
+pub const PUSH_ANEW_EVERY: u32 = 8;
+/// Bytes of blocks that are read ahead of a node, 1 MiB.
+pub const PUSH_PIECE_BYTES: usize = 1 << 20;
+/// Blocks that are looked at in one go.
+pub const PUSH_PIECE_BLOCKS: usize = 4096;
+/// Blocks that a push remembers to have met, 2 Mi (about 70 MiB). Beyond it a
+/// block that appears twice is sent twice.
+pub const PUSH_MET_MAX: usize = 2 << 20;
+/// Roots that may be pinned at a node by us before the others are unpinned first.
+pub const PUSH_ROOTS_MAX: usize = 16;
+/// Nodes of which it is remembered what they have. Of more the one that got a root
+/// longest ago is forgotten, and sent everything when it is pushed to again.
+pub const PUSH_NODES_KEPT_MAX: usize = 64;
+/// Longest file of what was pushed, 1 MiB. A longer one is damaged.
+pub const PUSH_FILE_BYTES_MAX: usize = 1 << 20;
+/// Failures of a push in a row beyond which `fs-journal/monitor` warns, by default.
+pub const MONITOR_PUSH_FAILURES_MAX: u32 = 5;

@@ -268,6 +268,9 @@ fn status_lines(status: &Value) -> String {
         let (id, staged) = (number(one, "transaction"), number(one, "staged"));
         out.push_str(&format!("transaction {id}: {staged} changes staged\n"));
     }
+    for node in list(status, "push") {
+        out.push_str(&format!("push        {}\n", super::push::line(node)));
+    }
     let recovery = status.get("recovery").unwrap_or(&Value::Null);
     for error in list(recovery, "errors").iter().filter_map(Value::as_str) {
         out.push_str(&format!("damage      {}\n", safe(error)));

@@ -25,6 +25,7 @@ mod mounts;
 mod output;
 mod pin;
 mod progress;
+mod push;
 mod shutdown;
 mod snapshot;
 mod sources;

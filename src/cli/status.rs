@@ -43,6 +43,9 @@ fn show(status: &Value) -> String {
     for source in list(status, "sources") {
         out.push_str(&format!("source   {}\n", super::sources::line(source)));
     }
+    for node in list(status, "push") {
+        out.push_str(&format!("push     {}\n", super::push::line(node)));
+    }
     if let Some(store) = status.get("store").and_then(Value::as_object) {
         for (name, value) in store {
             out.push_str(&format!("store    {name} {value}\n"));

@@ -138,6 +138,8 @@ enum TreeCommand {
         #[arg(long)]
         now: bool,
     },
+    /// Push the tree to nodes, which pin its root
+    Push(super::push::Push),
     /// Begin a transaction in the daemon and print its number
     Begin {
         /// Seconds after which it is rolled back if it has not ended
@@ -203,6 +205,7 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
             show(common, &found, |found| fields(found, ""))
         }
         TreeCommand::Root { now } => root(common, now).await,
+        TreeCommand::Push(args) => super::push::run(common, args).await,
         TreeCommand::Begin { deadline } => {
             super::backend::need_daemon(common).await?;
             let params =
@@ -268,6 +271,7 @@ async fn change(
         | TreeCommand::Ls { .. }
         | TreeCommand::Stat { .. }
         | TreeCommand::Root { .. }
+        | TreeCommand::Push(_)
         | TreeCommand::Begin { .. } => {
             return Err(OperationError::internal("a command that is no change").into());
         }

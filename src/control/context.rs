@@ -13,6 +13,7 @@ use super::{ErrorKind, OperationError};
 use crate::cache::Blocks;
 use crate::tree::Tree;
 use crate::tree::mfs::Mfs;
+use crate::tree::push::Pusher;
 
 /// What to mount, and where.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -109,6 +110,8 @@ pub struct Context {
     pub mounts: Arc<dyn Mounts>,
     /// The sources.
     pub sources: Arc<dyn SourceAdmin>,
+    /// The nodes that get the tree's root.
+    pub push: Arc<Pusher>,
     /// The end.
     pub lifecycle: Arc<dyn Lifecycle>,
 }

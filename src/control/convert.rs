@@ -3,6 +3,7 @@
 use super::{ErrorKind, OperationError};
 use crate::cache::CacheError;
 use crate::tree::TreeError;
+use crate::tree::push::PushError;
 
 /// What to try when content cannot be had.
 const FETCH_HINT: &str = "`cidfs sources` shows where blocks come from and how that goes";
@@ -56,6 +57,26 @@ impl From<CacheError> for OperationError {
                 let kind = Self::from(std::io::Error::from(error.kind())).kind;
                 Self::new(kind, message)
             }
+        }
+    }
+}
+
+impl From<PushError> for OperationError {
+    fn from(error: PushError) -> Self {
+        let message = error.to_string();
+        match error {
+            PushError::Away(_) | PushError::Later { .. } | PushError::Lacking { .. } => {
+                Self::new(ErrorKind::Unavailable, message)
+            }
+            PushError::Refused(_) => Self::new(ErrorKind::Denied, message),
+            PushError::Unknown(_) => Self::invalid(message)
+                .hint("`cidfs tree push --status` lists the nodes; others are kubo:ADDRESS"),
+            PushError::TooMany => Self::new(ErrorKind::TooLarge, message),
+            PushError::Content(_) => Self::new(ErrorKind::Unavailable, message).hint(FETCH_HINT),
+            PushError::Kept { error, .. } => Self {
+                message,
+                ..Self::from(std::io::Error::from(error.kind()))
+            },
         }
     }
 }

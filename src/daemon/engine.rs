@@ -19,6 +19,7 @@ use crate::disk::RealDisk;
 use crate::repo::Repo;
 use crate::tree::Tree;
 use crate::tree::mfs::{Mfs, MfsOptions, Parts};
+use crate::tree::push::Pusher;
 use crate::unixfs::Reader;
 
 /// Directory of the journal in a repository.
@@ -31,6 +32,7 @@ pub struct Engine {
     blocks: Arc<Blocks>,
     tree: Arc<Tree>,
     mfs: Arc<Mfs>,
+    push: Arc<Pusher>,
     registry: Arc<Registry>,
     started: Instant,
 }
@@ -61,6 +63,7 @@ impl Engine {
         };
         let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::new(roots));
         drop(tree.attach(Arc::clone(&mfs)));
+        let push = super::push::pusher(&repo, &blocks, &mfs)?;
         let registry = Arc::new(Registry::standard());
         Ok(Self {
             repo,
@@ -68,6 +71,7 @@ impl Engine {
             blocks,
             tree,
             mfs,
+            push,
             registry,
             started,
         })
@@ -113,6 +117,7 @@ impl Engine {
             blocks: Arc::clone(&self.blocks),
             mounts,
             sources: Arc::clone(&self.sources) as _,
+            push: Arc::clone(&self.push),
             lifecycle,
         })
     }
@@ -122,13 +127,21 @@ impl Engine {
         self.context(Arc::new(NoMounts), Arc::new(AloneLifecycle), false)
     }
 
-    /// Says that the end is near: who follows the journal is let go.
+    /// From now on each new root of the tree is pushed to the configured nodes.
+    pub fn start_pushes(&self) {
+        self.push.start();
+    }
+
+    /// Says that the end is near: who follows the journal is let go, and pushes
+    /// are given up.
     pub fn begin_close(&self) {
+        self.push.stop();
         self.mfs.begin_close();
     }
 
     /// Makes what was written safe and lets the repository go.
     pub async fn close(self) -> Result<(), OperationError> {
+        self.push.ended().await;
         self.mfs.close().await;
         tokio::task::spawn_blocking(move || self.blocks.close())
             .await

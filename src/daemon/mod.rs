@@ -17,6 +17,7 @@ pub mod fsck;
 mod kernel;
 pub mod log;
 mod mounts;
+mod push;
 mod serve;
 mod sources;
 pub mod start;

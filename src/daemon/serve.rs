@@ -60,6 +60,7 @@ pub async fn serve(
     let (stop, stopping) = watch::channel(false);
     let router = http::router(engine.registry(), context);
     let server = tokio::spawn(socket.serve(router, stopping));
+    engine.start_pushes();
     let first = match options.mount {
         Some(request) => Some(table.add(request).await),
         None => None,

@@ -4,7 +4,7 @@ use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::cache::VerifyPolicy;
-use crate::source::{SourceSpec, Strategy};
+use crate::source::{PushSpec, SourceSpec, Strategy};
 use crate::unixfs::profile::Profile;
 
 /// The whole file. Every key has a default.
@@ -21,6 +21,8 @@ pub struct ConfigFile {
     pub tree: TreeConfig,
     /// `[[source]]`: where blocks come from, in the order of asking.
     pub source: Vec<SourceSpec>,
+    /// `[[push]]`: nodes that get the tree's root after each checkpoint.
+    pub push: Vec<PushSpec>,
 }
 
 /// `[store]`. Sizes are numbers of bytes or text such as `"10 GiB"`.
@@ -187,6 +189,11 @@ mod tests {
             [[source]]
             kind = "gateway"
             url = "https://example.net"
+            [[push]]
+            kind = "kubo"
+            url = "http://127.0.0.1:5001"
+            pin_name = "mine"
+            fetch = true
         "#;
         let config = ConfigFile::parse(text).unwrap();
         assert_eq!(config.store.memory_bytes_max, Some(1 << 20));
@@ -200,6 +207,8 @@ mod tests {
         assert_eq!(config.tree.checkpoint_bytes, Some(1 << 20));
         assert_eq!(config.tree.snapshots_kept, Some(3));
         assert_eq!(config.source.len(), 1);
+        assert_eq!(config.push.len(), 1);
+        assert!(config.push[0].fetch);
     }
 
     #[test]

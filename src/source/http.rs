@@ -22,12 +22,22 @@ use crate::config::{
 /// `http://` needs no certificates, so it works where none are installed.
 /// Where `ca` names a file of certificates, those are trusted and no others.
 pub(super) fn client(base: &Url, ca: Option<&Path>) -> Result<Client, String> {
+    let builder = builder(base, ca)?.read_timeout(READ_IDLE_TIMEOUT);
+    builder.build().map_err(|error| chain(&error))
+}
+
+/// Makes a client whose caller limits how long an answer takes: one that only
+/// comes when much was sent.
+pub(super) fn patient_client(base: &Url, ca: Option<&Path>) -> Result<Client, String> {
+    builder(base, ca)?.build().map_err(|error| chain(&error))
+}
+
+fn builder(base: &Url, ca: Option<&Path>) -> Result<ClientBuilder, String> {
     // Fails only where one is installed already, which serves as well.
     drop(rustls::crypto::ring::default_provider().install_default());
     let mut builder = Client::builder()
         .user_agent(concat!("cidfs/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_IDLE_TIMEOUT)
         .pool_max_idle_per_host(SOURCE_CONCURRENCY)
         .pool_idle_timeout(Duration::from_secs(60))
         .tcp_nodelay(true)
@@ -43,7 +53,7 @@ pub(super) fn client(base: &Url, ca: Option<&Path>) -> Result<Client, String> {
     if is_loopback(base) {
         builder = builder.no_proxy();
     }
-    builder.build().map_err(|error| chain(&error))
+    Ok(builder)
 }
 
 /// Reads a file of certificates in PEM.

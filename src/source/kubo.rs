@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::BodyExt;
 use multibase::Base;
-use reqwest::{Body, Client, Response, StatusCode, Url};
+use reqwest::{Body, Client, Response, StatusCode};
 use serde::Deserialize;
 
 use super::gateway_car::Filter;
@@ -44,8 +44,8 @@ pub struct Kubo {
 /// What the RPC answers when it fails.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Failure {
-    message: String,
+pub(super) struct Failure {
+    pub(super) message: String,
 }
 
 /// One line of what `routing/get` answers.
@@ -76,14 +76,7 @@ impl Kubo {
         ca: Option<&Path>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, String> {
-        let base = match &address {
-            KuboAddress::Url(url) => url.clone(),
-            // What a node writes into its repository is plain HTTP nearby.
-            KuboAddress::Repository(_) => {
-                Url::parse("http://127.0.0.1").map_err(|error| error.to_string())?
-            }
-        };
-        let client = client(&base, ca)?;
+        let client = client(&address.base()?, ca)?;
         Ok(Self {
             name,
             address,
@@ -108,13 +101,8 @@ impl Kubo {
         offline: bool,
         asking: Asking<'_>,
     ) -> Result<Response, SourceError> {
-        let mut url = self.address.url().map_err(|why| asking.failed(why))?;
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments
-                .pop_if_empty()
-                .extend(["api", "v0"])
-                .extend(command.split('/'));
-        }
+        let url = self.address.command(command);
+        let mut url = url.map_err(|why| asking.failed(why))?;
         url.query_pairs_mut().append_pair("arg", arg);
         if offline {
             url.query_pairs_mut().append_pair("offline", "true");
@@ -285,7 +273,7 @@ pub(super) fn failure(asking: Asking<'_>, body: &[u8]) -> SourceError {
 }
 
 /// Reads a body with its trailers, and gives each piece to `take`.
-async fn read_whole(
+pub(super) async fn read_whole(
     asking: Asking<'_>,
     response: Response,
     limit: u64,

@@ -46,6 +46,29 @@ impl KuboAddress {
     }
 }
 
+impl KuboAddress {
+    /// The URL of a command, without its parameters.
+    pub(super) fn command(&self, command: &str) -> Result<Url, String> {
+        let mut url = self.url()?;
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments
+                .pop_if_empty()
+                .extend(["api", "v0"])
+                .extend(command.split('/'));
+        }
+        Ok(url)
+    }
+
+    /// What a client is made for: the server, or where one of a repository would be.
+    pub(super) fn base(&self) -> Result<Url, String> {
+        match self {
+            Self::Url(url) => Ok(url.clone()),
+            // What a node writes into its repository is plain HTTP nearby.
+            Self::Repository(_) => Url::parse("http://127.0.0.1").map_err(|e| e.to_string()),
+        }
+    }
+}
+
 /// Reads a small text file of a Kubo repository.
 pub(super) fn read_small(path: &Path) -> std::io::Result<String> {
     let mut text = String::new();

@@ -14,6 +14,7 @@ pub mod mfs;
 mod names;
 mod node;
 pub mod posix;
+pub mod push;
 mod resolve;
 mod writable;
 

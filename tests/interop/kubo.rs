@@ -84,13 +84,19 @@ impl Kubo {
     /// A repository with its daemon, which answers when this returns.
     pub(crate) fn start(profile: Profile) -> Option<Self> {
         let mut kubo = Self::offline(profile)?;
+        kubo.serve();
+        Some(kubo)
+    }
+
+    /// Starts the daemon; it answers when this returns.
+    pub(crate) fn serve(&mut self) {
         let mut command = Command::new("sh");
-        command.arg("-c").arg(GUARDED_DAEMON).arg(&kubo.program);
-        kubo.settle(&mut command);
-        kubo.daemon = Some(command.stdin(Stdio::piped()).spawn().unwrap());
+        command.arg("-c").arg(GUARDED_DAEMON).arg(&self.program);
+        self.settle(&mut command);
+        self.daemon = Some(command.stdin(Stdio::piped()).spawn().unwrap());
         let end = Instant::now() + Duration::from_secs(90);
-        while !(kubo.file("api").exists() && kubo.file("gateway").exists()) {
-            let log = || fs::read_to_string(kubo.file("daemon.log")).unwrap_or_default();
+        while !(self.file("api").exists() && self.file("gateway").exists()) {
+            let log = || fs::read_to_string(self.file("daemon.log")).unwrap_or_default();
             assert!(
                 Instant::now() < end,
                 "Kubo's daemon did not start:\n{}",
@@ -98,8 +104,15 @@ impl Kubo {
             );
             thread::sleep(Duration::from_millis(50));
         }
-        kubo.run(&["id"]).expect_ok("ipfs id");
-        Some(kubo)
+        self.run(&["id"]).expect_ok("ipfs id");
+    }
+
+    /// Ends the daemon.
+    pub(crate) fn stop(&mut self) {
+        if let Some(mut daemon) = self.daemon.take() {
+            drop(daemon.stdin.take());
+            drop(daemon.wait());
+        }
     }
 
     fn settle(&self, command: &mut Command) {
@@ -152,10 +165,7 @@ impl Kubo {
 
 impl Drop for Kubo {
     fn drop(&mut self) {
-        if let Some(mut daemon) = self.daemon.take() {
-            drop(daemon.stdin.take());
-            drop(daemon.wait());
-        }
+        self.stop();
     }
 }
 

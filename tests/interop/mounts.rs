@@ -23,7 +23,7 @@ fn sources(kubo: &Kubo) -> [String; 3] {
     ]
 }
 
-fn is_mountable() -> bool {
+pub(crate) fn is_mountable() -> bool {
     let there = Path::new("/dev/fuse").exists();
     assert!(
         there || std::env::var_os("CI").is_none(),

@@ -46,6 +46,28 @@ impl Product {
         self.run_in(dir, &all, b"").cid()
     }
 
+    /// Writes the configuration; before the first command.
+    pub(crate) fn configure(&self, text: &str) {
+        let repo = self.repo.path().join("repo");
+        std::fs::create_dir_all(&repo).unwrap();
+        std::fs::write(repo.join("config.toml"), text).unwrap();
+    }
+
+    /// Mounts the writable tree.
+    pub(crate) fn mount_tree(&self) -> Mounted<'_> {
+        let dir = TempDir::new().unwrap();
+        let args = [OsStr::new("mount"), "/mfs".as_ref(), dir.path().as_ref()];
+        self.run(&args).expect_ok("cidfs mount");
+        Mounted { product: self, dir }
+    }
+
+    /// Runs a command with `--json` and gives what it printed.
+    pub(crate) fn json(&self, args: &[&str]) -> serde_json::Value {
+        let all = [args, &["--json"]].concat();
+        let said = self.run(&all).expect_ok(&args.join(" "));
+        serde_json::from_str(&said).unwrap()
+    }
+
     /// Mounts `what` with the blocks of `source`.
     pub(crate) fn mount(&self, source: &str, what: &str) -> Mounted<'_> {
         let dir = TempDir::new().unwrap();

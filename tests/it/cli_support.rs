@@ -28,7 +28,13 @@ impl Place {
 
     /// Starts a daemon and waits until it answers.
     pub(crate) fn with_daemon() -> Self {
+        Self::with_daemon_after(|_| ())
+    }
+
+    /// The same, once the repository was prepared.
+    pub(crate) fn with_daemon_after(prepare: impl FnOnce(&Self)) -> Self {
         let mut place = Self::new();
+        prepare(&place);
         let mut command = place.command();
         command
             .arg("daemon")

@@ -17,6 +17,7 @@ use cidfs::control::{
 use cidfs::disk::RealDisk;
 use cidfs::testing::dag::Dag;
 use cidfs::tree::mfs::{Mfs, MfsOptions, Parts};
+use cidfs::tree::push::{PushError, PushParts, Pusher};
 use cidfs::tree::{NameError, NameResolver, Resolved, RootLister, Tree};
 use cidfs::unixfs::Reader;
 use serde_json::{Value, json};
@@ -141,6 +142,7 @@ pub(crate) fn context_over(
     reader: Arc<Reader>,
     ended: Arc<Ended>,
 ) -> Arc<Context> {
+    let push = pusher(&repo, &blocks, &mfs);
     Arc::new(Context {
         info: Info {
             repo,
@@ -153,8 +155,22 @@ pub(crate) fn context_over(
         blocks,
         mounts: Arc::new(Remembered::default()),
         sources: Arc::new(NoSources),
+        push,
         lifecycle: ended,
     })
+}
+
+/// Pushes to nobody.
+fn pusher(repo: &Path, blocks: &Arc<Blocks>, mfs: &Arc<Mfs>) -> Arc<Pusher> {
+    let parts = PushParts {
+        blocks: Arc::clone(blocks),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock),
+        file: repo.join("push.json"),
+        newest: mfs.newest_checkpoint(),
+        open_node: Box::new(|text| Err(PushError::Unknown(text.to_owned()))),
+    };
+    Pusher::open(parts, Vec::new()).unwrap()
 }
 
 impl World {

@@ -58,10 +58,12 @@ async fn gc(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, Operati
     .await
 }
 
-/// What stays beside the pins: the writable tree, and what mounts show.
+/// What stays beside the pins: the writable tree, what mounts show, and what is
+/// being pushed.
 fn roots(context: &Context) -> std::io::Result<Vec<(Cid, PinMode)>> {
     let live = context.mfs.live_roots().map_err(std::io::Error::other)?;
     let all = live.into_iter().chain(mounted_roots(context));
+    let all = all.chain(context.push.held());
     let mut roots: Vec<_> = all.map(|cid| (cid, PinMode::Recursive)).collect();
     let commits = context.mfs.live_commits().into_iter();
     roots.extend(commits.map(|cid| (cid, PinMode::Direct)));

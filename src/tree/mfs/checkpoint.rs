@@ -135,6 +135,7 @@ impl Mfs {
         kept.drain(..excess);
         drop(kept);
         self.sync()?;
+        self.newest.send_replace(Some(made));
         self.journal.retire(Seq(before))?;
         Ok(())
     }

@@ -88,6 +88,8 @@ pub struct Mfs {
     checkpointing: tokio::sync::Mutex<()>,
     /// Kept checkpoints, oldest first.
     kept: Mutex<Vec<Checkpointed>>,
+    /// The newest of them, for who waits for one.
+    newest: tokio::sync::watch::Sender<Option<Checkpointed>>,
     recovery: Recovery,
     /// Whether blocks were sealed that no entry of the journal names, and that
     /// may not survive a power loss yet.
@@ -334,6 +336,11 @@ impl Mfs {
     /// Whether it is about to end.
     pub fn is_closing(&self) -> bool {
         self.closing.load(Ordering::Relaxed)
+    }
+
+    /// The newest checkpoint, as it changes.
+    pub fn newest_checkpoint(&self) -> tokio::sync::watch::Receiver<Option<Checkpointed>> {
+        self.newest.subscribe()
     }
 
     /// What opening found.

@@ -115,6 +115,7 @@ impl Mfs {
             options,
             watchers: RwLock::default(),
             checkpointing: tokio::sync::Mutex::default(),
+            newest: tokio::sync::watch::Sender::new(kept.last().copied()),
             kept: Mutex::new(kept),
             recovery: Recovery::default(),
             sealed_unsynced: AtomicBool::new(true),

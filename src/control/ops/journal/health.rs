@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{figures, millis};
 use crate::config::{
-    DISK_FREE_MIN, MONITOR_CHANGES_MAX, MONITOR_TRANSACTIONS_MAX, MONITOR_UNSYNCED_MAX,
+    DISK_FREE_MIN, MONITOR_CHANGES_MAX, MONITOR_PUSH_FAILURES_MAX, MONITOR_TRANSACTIONS_MAX,
+    MONITOR_UNSYNCED_MAX,
 };
 use crate::control::registry::Io;
 use crate::control::{Context, Operation, OperationError, Output};
@@ -25,6 +26,8 @@ struct Thresholds {
     disk_free_min: u64,
     /// Transactions of clients that are under way.
     transactions_max: usize,
+    /// Failures in a row of pushing the tree to a node.
+    push_failures_max: u32,
 }
 
 impl Default for Thresholds {
@@ -34,6 +37,7 @@ impl Default for Thresholds {
             unsynced_ms_max: millis(MONITOR_UNSYNCED_MAX),
             disk_free_min: DISK_FREE_MIN,
             transactions_max: MONITOR_TRANSACTIONS_MAX,
+            push_failures_max: MONITOR_PUSH_FAILURES_MAX,
         }
     }
 }
@@ -55,6 +59,9 @@ async fn monitor(
     let unsynced_ms = millis(figures.unsynced_for);
     let free = figures.disk_free_bytes;
     let damage = context.mfs.recovery().errors.len();
+    let nodes = context.push.figures();
+    let rows = nodes.iter().map(|node| node.failures_in_a_row);
+    let push_failures = rows.max().unwrap_or(0);
     let checks = [
         check(
             "writable",
@@ -86,6 +93,12 @@ async fn monitor(
             figures.transactions <= limits.transactions_max,
             figures.transactions.into(),
             limits.transactions_max.into(),
+        ),
+        check(
+            "push_failures",
+            push_failures <= limits.push_failures_max,
+            push_failures.into(),
+            limits.push_failures_max.into(),
         ),
     ];
     let healthy = checks

@@ -3,10 +3,12 @@
 mod entries;
 mod health;
 mod look;
+mod push;
 mod snapshots;
 mod transactions;
 mod tree;
 
+pub(super) use push::push_fields;
 pub(super) use tree::link_added;
 
 use std::sync::Arc;
@@ -71,6 +73,7 @@ pub(super) fn operations() -> Vec<Operation> {
     all.extend(transactions::operations());
     all.extend(tree::operations());
     all.extend(look::operations());
+    all.extend(push::operations());
     all.extend(snapshots::operations());
     all
 }
@@ -105,6 +108,7 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         "open_transactions": open_transactions(&context),
         "snapshots": context.mfs.checkpoints().len(),
         "recovery": context.mfs.recovery(),
+        "push": push_fields(&context),
         "disk_free_bytes": figures.disk_free_bytes,
     })))
 }
