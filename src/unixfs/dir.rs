@@ -1,10 +1,13 @@
 //! Looks up in directories and lists them, basic and HAMT.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::error::{Malformed, ReadError};
 use super::hamt::{self, Slot};
-use super::node::{Body, DirEntry};
+use super::node::{Body, DirEntry, Node};
 use super::nodes::Nodes;
 use crate::block::{Cid, DAG_PB};
 use crate::config::{DAG_DEPTH_MAX, FETCHES_PER_REQUEST_MAX, LISTING_ENTRIES_MAX};
@@ -15,6 +18,46 @@ pub(super) async fn find(
     cid: &Cid,
     name: &[u8],
 ) -> Result<Option<DirEntry>, ReadError> {
+    match place(nodes, cid, name).await? {
+        Placed::Basic(node) => match &node.body {
+            Body::Directory(dir) => Ok(dir.find(name).cloned()),
+            Body::Shard(_) | Body::File(_) | Body::Symlink(_) => Err(ReadError::NotADirectory),
+        },
+        Placed::Slot(Some(entry)) => Ok((entry.name == name).then_some(entry)),
+        Placed::Slot(None) => Ok(None),
+    }
+}
+
+/// Finds another name with the hash of `name`, as far as names are placed by it.
+pub(super) async fn twin(
+    nodes: &Nodes,
+    cid: &Cid,
+    name: &[u8],
+) -> Result<Option<Bytes>, ReadError> {
+    let place_of = |name: &[u8]| hamt::hash(name) >> 4;
+    let wanted = place_of(name);
+    let is_twin = |other: &DirEntry| other.name != name && place_of(&other.name) == wanted;
+    Ok(match place(nodes, cid, name).await? {
+        Placed::Basic(node) => match &node.body {
+            Body::Directory(dir) => {
+                let found = dir.entries.iter().find(|entry| is_twin(entry));
+                found.map(|entry| entry.name.clone())
+            }
+            Body::Shard(_) | Body::File(_) | Body::Symlink(_) => None,
+        },
+        Placed::Slot(entry) => entry.filter(is_twin).map(|entry| entry.name),
+    })
+}
+
+/// Where a name has its place in a directory.
+enum Placed {
+    /// Anywhere among the entries of this node.
+    Basic(Arc<Node>),
+    /// In a slot of a HAMT, which has this entry.
+    Slot(Option<DirEntry>),
+}
+
+async fn place(nodes: &Nodes, cid: &Cid, name: &[u8]) -> Result<Placed, ReadError> {
     if cid.codec() != DAG_PB {
         return Err(ReadError::NotADirectory);
     }
@@ -23,7 +66,7 @@ pub(super) async fn find(
     for depth in 0..DAG_DEPTH_MAX {
         let node = nodes.get(&at).await?;
         let shard = match &node.body {
-            Body::Directory(dir) if depth == 0 => return Ok(dir.find(name).cloned()),
+            Body::Directory(_) if depth == 0 => return Ok(Placed::Basic(Arc::clone(&node))),
             Body::Shard(shard) => shard,
             Body::Directory(_) | Body::File(_) | Body::Symlink(_) if depth > 0 => {
                 return Err(ReadError::malformed(
@@ -37,8 +80,8 @@ pub(super) async fn find(
         };
         match shard.find(hash, depth) {
             Some(Slot::Shard { cid, .. }) => at = *cid,
-            Some(Slot::Entry(entry)) => return Ok((entry.name == name).then(|| entry.clone())),
-            Some(Slot::Hidden(_)) | None => return Ok(None),
+            Some(Slot::Entry(entry)) => return Ok(Placed::Slot(Some(entry.clone()))),
+            Some(Slot::Hidden(_)) | None => return Ok(Placed::Slot(None)),
         }
     }
     Err(ReadError::malformed(&at, Malformed::TooDeep))

@@ -143,6 +143,12 @@ impl Reader {
         dir::find(&self.nodes, cid, name).await
     }
 
+    /// Finds another name of a directory that a HAMT could not tell from `name`,
+    /// which is not there: one with its hash, as far as names are placed by it.
+    pub async fn twin(&self, cid: &Cid, name: &[u8]) -> Result<Option<Bytes>, ReadError> {
+        dir::twin(&self.nodes, cid, name).await
+    }
+
     /// Lists a directory's entries in the order of its blocks.
     pub async fn entries(&self, cid: &Cid) -> Result<Vec<DirEntry>, ReadError> {
         dir::entries(&self.nodes, cid).await

@@ -37,6 +37,7 @@ mod mfs_restore;
 mod mfs_sim;
 mod mfs_support;
 mod mfs_tree;
+mod mfs_trouble;
 mod names;
 mod posix_hostile;
 mod posix_map;

@@ -1,9 +1,12 @@
 //! What happens by itself: the regular sync, and checkpoints when they are due.
+//!
+//! Each has a thread of its own: a checkpoint may wait for a source, and the
+//! sync may not wait for a checkpoint.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
@@ -12,11 +15,11 @@ use super::Mfs;
 use crate::config::CHECKPOINT_RETRY;
 use crate::tree::error::TreeError;
 
-/// The thread, and what it is told.
+/// The threads, and what they are told.
 #[derive(Default)]
 pub(super) struct Background {
     shared: Arc<Shared>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 #[derive(Default)]
@@ -39,21 +42,22 @@ impl Background {
         }
     }
 
-    /// Ends the thread and waits for it.
+    /// Ends the threads and waits for them.
     pub(super) fn end(&self) {
         self.shared.ending.store(true, Ordering::Relaxed);
         drop(self.shared.wake.lock());
         self.shared.bell.notify_all();
-        if let Some(thread) = self.thread.lock().take()
-            && thread.thread().id() != std::thread::current().id()
-        {
-            drop(thread.join());
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads {
+            if thread.thread().id() != std::thread::current().id() {
+                drop(thread.join());
+            }
         }
     }
 }
 
 impl Mfs {
-    /// Starts the thread. It ends with the tree, or by [`close`](Self::close).
+    /// Starts the threads. They end with the tree, or by [`close`](Self::close).
     pub(super) fn start(self: &Arc<Self>, runtime: Handle) -> std::io::Result<()> {
         let shared = Arc::clone(&self.background.shared);
         shared
@@ -64,10 +68,13 @@ impl Mfs {
             .store(self.options.checkpoint_changes, Ordering::Relaxed);
         // What was journaled before the limits were known was measured against none.
         shared.due.store(false, Ordering::Relaxed);
+        let mut threads = self.background.threads.lock();
+        let (me, told) = (Arc::downgrade(self), Arc::clone(&shared));
+        let thread = std::thread::Builder::new().name("tree-sync".into());
+        threads.push(thread.spawn(move || keep_synced(&me, &told))?);
         let me = Arc::downgrade(self);
-        let thread = std::thread::Builder::new().name("tree-background".into());
-        let thread = thread.spawn(move || run(&me, &shared, &runtime))?;
-        *self.background.thread.lock() = Some(thread);
+        let thread = std::thread::Builder::new().name("tree-checkpoint".into());
+        threads.push(thread.spawn(move || keep_checkpointed(&me, &shared, &runtime))?);
         Ok(())
     }
 
@@ -96,19 +103,27 @@ impl Mfs {
     }
 }
 
-fn run(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
-    let mut last = Instant::now();
-    let mut not_before = Instant::now();
-    loop {
-        let Some(interval) = me.upgrade().map(|mfs| mfs.options.commit_interval) else {
-            return;
-        };
-        let mut wake = shared.wake.lock();
-        if !shared.ending.load(Ordering::Relaxed) && !shared.due.load(Ordering::Relaxed) {
-            shared.bell.wait_for(&mut wake, interval);
+impl Shared {
+    /// Waits for a while, and until it ends; with `wanted` until a checkpoint
+    /// is due. False if it ends.
+    fn wait(&self, interval: Duration, wanted: bool) -> bool {
+        let mut wake = self.wake.lock();
+        let is_due = wanted && self.due.load(Ordering::Relaxed);
+        if !is_due && !self.ending.load(Ordering::Relaxed) {
+            self.bell.wait_for(&mut wake, interval);
         }
-        drop(wake);
-        if shared.ending.load(Ordering::Relaxed) {
+        !self.ending.load(Ordering::Relaxed)
+    }
+}
+
+/// How long a thread waits; `None` where the tree is gone.
+fn interval(me: &Weak<Mfs>) -> Option<Duration> {
+    me.upgrade().map(|mfs| mfs.options.commit_interval)
+}
+
+fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
+    while let Some(interval) = interval(me) {
+        if !shared.wait(interval, false) {
             return;
         }
         let Some(mfs) = me.upgrade() else { return };
@@ -117,6 +132,21 @@ fn run(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
             && let Err(error) = mfs.sync()
         {
             tracing::error!(%error, "the journal could not be synced");
+            return;
+        }
+    }
+}
+
+fn keep_checkpointed(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
+    let mut last = Instant::now();
+    let mut not_before = Instant::now();
+    while let Some(interval) = interval(me) {
+        let may = Instant::now() >= not_before;
+        if !shared.wait(interval, may) {
+            return;
+        }
+        let Some(mfs) = me.upgrade() else { return };
+        if mfs.journal.check().is_err() {
             return;
         }
         let changes = mfs.journaled_changes.load(Ordering::Relaxed);

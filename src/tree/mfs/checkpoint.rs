@@ -60,6 +60,12 @@ impl Mfs {
         &self,
         _only: tokio::sync::MutexGuard<'_, ()>,
     ) -> Result<Checkpointed, TreeError> {
+        let made = self.make_checkpoint().await;
+        *self.checkpoint_failed.lock() = made.as_ref().err().map(ToString::to_string);
+        made
+    }
+
+    async fn make_checkpoint(&self) -> Result<Checkpointed, TreeError> {
         self.journal.check()?;
         if let Some(last) = self.kept.lock().last()
             && self.state.lock().is_as_checkpointed()
@@ -154,13 +160,24 @@ impl Mfs {
         }
     }
 
-    /// Seals changed files while others go on.
+    /// Seals changed files while others go on; one that cannot be sealed does
+    /// not keep the others in memory.
     async fn seal_dirty_files(&self) -> Result<(), TreeError> {
         let dirty: Vec<NodeId> = self.state.lock().dirty.iter().copied().collect();
+        let mut failed = Ok(());
         for node in dirty {
-            self.seal_node(node).await?;
+            match self.seal_node(node).await {
+                Ok(()) => {}
+                Err(error @ TreeError::NoSpace(_)) => return Err(error),
+                Err(error) => {
+                    let path = self.state.lock().path(node, None);
+                    let path = path.escape_ascii();
+                    tracing::error!(%error, %path, "the file cannot be sealed");
+                    failed = failed.and(Err(error));
+                }
+            }
         }
-        Ok(())
+        failed
     }
 
     /// Makes the blocks of a snapshot, from the leaves up.

@@ -18,7 +18,7 @@ use crate::config::{INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MA
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::data::Kind;
-use crate::unixfs::file_update::{FileForm, way_to_leaf};
+use crate::unixfs::file_update::{FileForm, prove_leaf, way_to_leaf};
 use crate::unixfs::layout::{Metadata, leaf_node};
 use crate::unixfs::{MetaKind, UpdateError};
 
@@ -80,6 +80,7 @@ impl Mfs {
         let end = self.end_of(offset, data.len() as u64)?;
         if self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max {
             self.relieve().await?;
+            self.may_hold_more(node, data.len() as u64)?;
         }
         self.keep_cut_leaves(node, &[offset, end]).await?;
         // No collection begins between a chunk's way into a pack and the change
@@ -197,8 +198,9 @@ impl Mfs {
         Ok(())
     }
 
-    /// Sees that leaves that are cut at these offsets are here: what stays of
-    /// them must be had when the file is sealed.
+    /// Sees that leaves that are cut at these offsets are here and whole: what
+    /// stays of them must be had when the file is sealed. Who cuts one that
+    /// cannot be had is refused before anything is journaled.
     pub(super) async fn keep_cut_leaves(
         &self,
         node: NodeId,
@@ -221,6 +223,7 @@ impl Mfs {
     async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
         let (mut way, leaf) = way_to_leaf(&self.reader, cid, offset).await?;
         if leaf.start != offset {
+            prove_leaf(&self.reader, &leaf).await?;
             way.push(leaf.cid);
         }
         for cid in way.iter().filter(|cid| !self.blocks.has_own(cid)) {

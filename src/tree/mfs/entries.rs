@@ -13,6 +13,7 @@ use super::{Mfs, Plan};
 use crate::config::{NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
+use crate::tree::writable::SNAPSHOTS;
 
 const SETGID: u32 = 0o2000;
 
@@ -242,11 +243,51 @@ pub(super) fn check_name(name: &[u8]) -> Result<(), TreeError> {
 
 /// Proves that a name is free, and that something may be made there.
 pub(super) fn free_name(state: &State, parent: NodeId, name: &[u8]) -> Step<()> {
+    not_reserved(parent, name)?;
     if state.find(parent, name)?.is_some() {
         return Err(TreeError::Exists.into());
     }
+    fits_beside(state, parent, name, None)?;
     if state.depth(parent) >= TREE_DEPTH_MAX {
         return Err(TreeError::Limit(format!("directories deeper than {TREE_DEPTH_MAX}")).into());
+    }
+    Ok(())
+}
+
+/// Refuses the one name in the root that is not an entry's.
+pub(super) fn not_reserved(parent: NodeId, name: &[u8]) -> Result<(), TreeError> {
+    if parent == NodeId::ROOT && name == SNAPSHOTS {
+        return Err(TreeError::NotPermitted("the name is for snapshots"));
+    }
+    Ok(())
+}
+
+/// Refuses a name with the hash of another one in the directory: blocks find
+/// names by their hashes alone, so a large directory cannot hold both. `leaving`
+/// makes room. The name was looked for before, so of what is sealed a name with
+/// this hash is known too.
+pub(super) fn fits_beside(
+    state: &State,
+    parent: NodeId,
+    name: &[u8],
+    leaving: Option<&[u8]>,
+) -> Step<()> {
+    let from = Key {
+        name: Name::from([]),
+        ..Key::new(name)
+    };
+    let hash = from.hash;
+    let mut equal = state
+        .directory(parent)?
+        .entries
+        .range(from..)
+        .take_while(|(key, _)| key.hash == hash);
+    let taken = equal.any(|(key, dentry)| {
+        let other = &*key.name;
+        dentry.to != To::Absent && other != name && leaving != Some(other)
+    });
+    if taken {
+        return Err(TreeError::Invalid("another name here has the same hash").into());
     }
     Ok(())
 }
@@ -347,16 +388,17 @@ fn page(
         return Err(Fault::Need(super::fault::Need::Listing(dir)));
     }
     let (mut entries, mut unloaded) = (Vec::new(), Vec::new());
-    // Equal hashes stand side by side; the two lowest bits count them.
+    // A cookie is the hash; behind others of that hash, the next free number.
+    // Where that begins is at most as far back as there are entries, and what
+    // it depends on as far again.
+    let back = 2 * directory.entries.len() as u64;
     let from = Key {
-        hash: cookie & !3,
+        hash: cookie.saturating_sub(back),
         name: Name::from([]),
     };
-    let (mut hash, mut rank) = (0, 0);
+    let mut at = 0;
     for (key, dentry) in directory.entries.range(from..) {
-        rank = if key.hash == hash { rank + 1 } else { 0 };
-        hash = key.hash;
-        let at = hash | (rank & 3);
+        at = key.hash.max(at + 1);
         if at <= cookie || dentry.to == To::Absent {
             continue;
         }

@@ -16,6 +16,8 @@ pub struct Figures {
     pub stopped: Option<String>,
     /// The last checkpoint.
     pub checkpoint: Option<Checkpointed>,
+    /// Why the last try to make one failed, if it did.
+    pub checkpoint_failed: Option<String>,
     /// Changes journaled since then.
     pub changes: u64,
     /// Bytes journaled since then.
@@ -28,7 +30,7 @@ pub struct Figures {
     pub unsealed_bytes: u64,
     /// Transactions of clients that are under way.
     pub transactions: usize,
-    /// Age of the oldest change that a power loss would take.
+    /// Age of the oldest change that a power loss would take, in this run.
     pub unsynced_for: Duration,
     /// Free bytes of the journal's disk.
     pub disk_free_bytes: Option<u64>,
@@ -42,7 +44,7 @@ impl Mfs {
             true => self
                 .log
                 .get(journal.durable.next().0)?
-                .map(|entry| entry.time_ns),
+                .map(|entry| entry.time_ns.max(self.opened_ns)),
             false => None,
         };
         let now = self
@@ -59,6 +61,7 @@ impl Mfs {
             journal,
             stopped: self.journal.check().err().map(|error| error.to_string()),
             checkpoint: self.kept.lock().last().copied(),
+            checkpoint_failed: self.checkpoint_failed.lock().clone(),
             changes: self.journaled_changes.load(Ordering::Relaxed),
             changed_bytes: self.journaled_bytes.load(Ordering::Relaxed),
             nodes,

@@ -73,12 +73,19 @@ impl Mfs {
             Some(base) => self.reader.find(base, name).await?,
             None => None,
         };
+        let twin = match (&sealing.base, &entry) {
+            (Some(base), None) => self.reader.twin(base, name).await?,
+            (Some(_) | None, _) => None,
+        };
         let loaded = self
             .read_node(parent, name, entry, sealing.posix.as_ref())
             .await?;
         let mut state = self.state.lock();
         if sealing.holds(&state, parent) {
             install(&mut state, parent, name, loaded);
+            if let Some(twin) = twin {
+                note_name(&mut state, parent, &twin);
+            }
             self.trim(&mut state);
         }
         Ok(())
@@ -390,6 +397,20 @@ fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Option<Loaded
         && let Body::Directory(directory) = &mut parent.body
     {
         directory.entries.insert(key, Dentry { to, changed: 0 });
+    }
+}
+
+/// Notes that a directory has a name, without what it leads to.
+fn note_name(state: &mut State, parent: NodeId, name: &[u8]) {
+    if let Some(parent) = state.nodes.get_mut(&parent)
+        && let Body::Directory(directory) = &mut parent.body
+    {
+        let unloaded = || Dentry {
+            to: To::Unloaded,
+            changed: 0,
+        };
+        let entry = directory.entries.entry(Key::new(name));
+        entry.or_insert_with(unloaded);
     }
 }
 

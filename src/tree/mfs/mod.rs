@@ -57,8 +57,10 @@ pub use snapshots::{Difference, Differences};
 pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
 pub use types::*;
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
@@ -90,6 +92,12 @@ pub struct Mfs {
     kept: Mutex<Vec<Checkpointed>>,
     /// The newest of them, for who waits for one.
     newest: tokio::sync::watch::Sender<Option<Checkpointed>>,
+    /// Why the last try to make a checkpoint failed, if it did.
+    checkpoint_failed: Mutex<Option<String>>,
+    /// Files that could not be sealed, why, and until when they are let alone.
+    unsealable: Mutex<HashMap<NodeId, (Instant, TreeError)>>,
+    /// When it was opened: what was there then was not left unsynced by this run.
+    opened_ns: u64,
     recovery: Recovery,
     /// Whether blocks were sealed that no entry of the journal names, and that
     /// may not survive a power loss yet.

@@ -104,6 +104,8 @@ impl Mfs {
         let damage = found.history.iter().chain(&found.damage);
         recovery.errors.extend(damage.map(ToString::to_string));
         let open = Arc::new(Open::default());
+        let opened = crate::clock::since_epoch(clock.now()).as_nanos();
+        let opened_ns = u64::try_from(opened).unwrap_or(u64::MAX);
         let log = Log::new(journal.reader(), Some(Arc::clone(&open)));
         let mut mfs = Self {
             state: Mutex::default(),
@@ -117,6 +119,9 @@ impl Mfs {
             checkpointing: tokio::sync::Mutex::default(),
             newest: tokio::sync::watch::Sender::new(kept.last().copied()),
             kept: Mutex::new(kept),
+            checkpoint_failed: Mutex::default(),
+            unsealable: Mutex::default(),
+            opened_ns,
             recovery: Recovery::default(),
             sealed_unsynced: AtomicBool::new(true),
             open,
@@ -331,8 +336,11 @@ impl Mfs {
             match self.try_replay(seq, &logged.op) {
                 Ok(unsealed) => {
                     recovery.entries_applied += 1;
-                    if unsealed > self.options.unsealed_bytes_max {
-                        self.relieve().await?;
+                    if unsealed > self.options.unsealed_bytes_max
+                        && let Err(error) = self.relieve().await
+                    {
+                        // It needs more memory then, which is better than no tree.
+                        tracing::error!(%error, "what was replayed cannot be sealed yet");
                     }
                     return Ok(());
                 }

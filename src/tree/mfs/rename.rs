@@ -1,6 +1,6 @@
 //! RENAME, with NOREPLACE and EXCHANGE.
 
-use super::entries::{check_name, check_names};
+use super::entries::{check_name, check_names, fits_beside, not_reserved};
 use super::fault::Step;
 use super::node::Name;
 use super::op::{Logged, Op};
@@ -55,6 +55,7 @@ pub(super) fn may_move(
 ) -> Step<bool> {
     let node = state.find(from.0, from.1)?.ok_or(TreeError::NotFound)?;
     check_name(to.1)?;
+    not_reserved(to.0, to.1)?;
     let there = state.find(to.0, to.1)?;
     // In the order in which Linux looks.
     match (there, mode) {
@@ -62,6 +63,10 @@ pub(super) fn may_move(
         (None, RenameMode::Exchange) => return Err(TreeError::NotFound.into()),
         (Some(_), RenameMode::Replace | RenameMode::Exchange)
         | (None, RenameMode::Replace | RenameMode::NoReplace) => {}
+    }
+    if there.is_none() {
+        let leaving = (from.0 == to.0).then_some(from.1);
+        fits_beside(state, to.0, to.1, leaving)?;
     }
     let kind = state.node(node)?.kind;
     let into_itself = TreeError::Invalid("a directory cannot be moved into itself");

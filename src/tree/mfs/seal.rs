@@ -1,6 +1,7 @@
 //! Unsealed content becomes blocks.
 
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use bytes::Bytes;
 
@@ -11,6 +12,7 @@ use super::node::{Body, Content, Inode, Sealed};
 use super::types::NodeId;
 use crate::block::{Block, BlockSink};
 use crate::cache::{CacheError, Tier};
+use crate::config::CHECKPOINT_RETRY;
 use crate::tree::error::TreeError;
 use crate::unixfs::UpdateError;
 use crate::unixfs::file_update::{NewExtent, seal_file};
@@ -125,24 +127,54 @@ impl Mfs {
     }
 
     /// Seals the files with the most unsealed bytes until there is room again.
+    /// One that cannot be sealed is passed over, and tried again after a while:
+    /// it must not hold up the others.
     pub(super) async fn relieve(&self) -> Result<(), TreeError> {
-        loop {
-            let fullest = {
-                let state = self.state.lock();
-                if state.unsealed_bytes <= self.options.unsealed_bytes_max / 2 {
-                    return Ok(());
-                }
-                let unsealed = |inode: &Inode| match &inode.body {
-                    Body::File(content) => content.unsealed_bytes(),
-                    Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
-                };
-                let fullest = state.nodes.iter().max_by_key(|(_, inode)| unsealed(inode));
-                fullest
-                    .filter(|(_, inode)| unsealed(inode) > 0)
-                    .map(|(node, _)| *node)
+        while let Some(node) = self.fullest() {
+            let Err(error) = self.seal_node(node).await else {
+                continue;
             };
-            let Some(node) = fullest else { return Ok(()) };
-            self.seal_node(node).await?;
+            if matches!(error, TreeError::NoSpace(_)) {
+                return Err(error);
+            }
+            let path = self.state.lock().path(node, None);
+            let path = path.escape_ascii();
+            tracing::error!(%error, %path, "the file cannot be sealed: what is damaged must be written anew");
+            let until = Instant::now() + CHECKPOINT_RETRY;
+            self.unsealable.lock().insert(node, (until, error));
+        }
+        Ok(())
+    }
+
+    /// The file with the most unsealed bytes; `None` where there is room, or
+    /// none that can be sealed.
+    fn fullest(&self) -> Option<NodeId> {
+        let mut stuck = self.unsealable.lock();
+        stuck.retain(|_, (until, _)| Instant::now() < *until);
+        let state = self.state.lock();
+        let unsealed = |inode: &Inode| match &inode.body {
+            Body::File(content) => content.unsealed_bytes(),
+            Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
+        };
+        let inodes = stuck.keys().filter_map(|node| state.nodes.get(node));
+        let held_up: u64 = inodes.map(|inode| unsealed(inode)).sum();
+        if state.unsealed_bytes - held_up <= self.options.unsealed_bytes_max / 2 {
+            return None;
+        }
+        let others = state.nodes.iter().filter(|(n, _)| !stuck.contains_key(n));
+        let fullest = others.max_by_key(|(_, inode)| unsealed(inode));
+        fullest
+            .filter(|(_, inode)| unsealed(inode) > 0)
+            .map(|(node, _)| *node)
+    }
+
+    /// Refuses to hold more of a file that cannot be sealed while there is no
+    /// room. Whole chunks go to packs, and mend it.
+    pub(super) fn may_hold_more(&self, node: NodeId, bytes: u64) -> Result<(), TreeError> {
+        let full = self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max;
+        match self.unsealable.lock().get(&node) {
+            Some((_, error)) if full && bytes < self.options.chunk_bytes() => Err(error.clone()),
+            Some(_) | None => Ok(()),
         }
     }
 

@@ -83,3 +83,29 @@ pub async fn way_to_leaf(
     }
     Err(ReadError::malformed(cid, Malformed::TooDeep))
 }
+
+/// Proves that the bytes of a leaf can be had, and are as many as the nodes
+/// above it say. Fetches it where it is far or damaged.
+pub async fn prove_leaf(reader: &Reader, leaf: &LeafSpan) -> Result<(), ReadError> {
+    let cid = &leaf.cid;
+    if cid.codec() == DAG_PB {
+        // Its node was read and measured on the way to it.
+        return Ok(());
+    }
+    let blocks = reader.blocks();
+    // Reads nothing of a block that was proved before in this run.
+    let near = match blocks.read_local(cid, 0, &mut [])? {
+        true => blocks.len_local(cid)?,
+        false => None,
+    };
+    let found = match near {
+        Some(len) => len,
+        None => reader.block(cid).await?.data().len() as u64,
+    };
+    let declared = leaf.end - leaf.start;
+    if declared != found {
+        let why = Malformed::ChildSize { declared, found };
+        return Err(ReadError::malformed(cid, why));
+    }
+    Ok(())
+}

@@ -16,7 +16,7 @@ mod shared;
 
 pub use form::FileForm;
 pub use holes::Holes;
-pub use leaf::{LeafSpan, leaf_at, way_to_leaf};
+pub use leaf::{LeafSpan, leaf_at, prove_leaf, way_to_leaf};
 
 use bytes::Bytes;
 

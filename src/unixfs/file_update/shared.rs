@@ -93,7 +93,7 @@ pub(super) async fn take(
     while let Some(item) = open.pop() {
         match range.step(&item, sealing)? {
             Step::Reuse(level) => sealing.reuse(item.piece(), level)?,
-            Step::Read => range.read(&item, sealing).await?,
+            Step::Read => range.read_or_reuse(&item, sealing).await?,
             Step::Open => range.open(item, sealing, &mut open).await?,
             Step::Hole => sealing.hole(item.len())?,
         }
@@ -163,6 +163,28 @@ impl Range<'_> {
             Step::Reuse(0)
         } else {
             Step::Read
+        }
+    }
+
+    /// Reads a leaf; one that is wanted whole and cannot be had stays as it is,
+    /// so that what nobody has any more fails its own range only.
+    async fn read_or_reuse(
+        &self,
+        item: &Item,
+        sealing: &mut Sealing<'_>,
+    ) -> Result<(), UpdateError> {
+        let at = sealing.at();
+        match self.read(item, sealing).await {
+            Err(UpdateError::Read(error))
+                if sealing.at() == at
+                    && item.depth > 0
+                    && item.cid.codec() == RAW
+                    && self.covers(item) =>
+            {
+                tracing::warn!(%error, "a short leaf stays as it is");
+                sealing.reuse(item.piece(), 0)
+            }
+            read => read,
         }
     }
 

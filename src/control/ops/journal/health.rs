@@ -71,6 +71,12 @@ async fn monitor(
         ),
         check("recovery_errors", damage == 0, damage.into(), 0.into()),
         check(
+            "checkpoints",
+            figures.checkpoint_failed.is_none(),
+            json!(figures.checkpoint_failed),
+            Value::Null,
+        ),
+        check(
             "changes",
             figures.changes <= limits.changes_max,
             figures.changes.into(),

@@ -98,6 +98,7 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         },
         "stopped": figures.stopped,
         "checkpoint": figures.checkpoint.as_ref().map(checkpoint_fields),
+        "checkpoint_failed": figures.checkpoint_failed,
         "changes": figures.changes,
         "changed_bytes": figures.changed_bytes,
         "tree": {
