@@ -35,6 +35,10 @@ pub const LS_ENTRIES_MAX: usize = 10_000;
 pub const PROGRESS_EVENTS_MAX: usize = 1024;
 /// Longest wait for a repository that another process holds. Then: busy.
 pub const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long `cidfs doctor` waits for each answer. Then it says that none came.
+pub const DOCTOR_WAIT: Duration = Duration::from_secs(10);
+/// Open files below which `cidfs doctor` warns: packs, CAR files, connections.
+pub const FILES_OPEN_MIN: u64 = 1024;
 /// Longest wait for a daemon that starts in the background.
 pub const START_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest wait for mounts to end when the daemon stops. Then it leaves them detached.
@@ -238,6 +242,8 @@ pub const HAMT_THRESHOLD_BYTES: u64 = 256 << 10;
 pub const SMALL_FILE_BYTES_MAX: usize = 1 << 20;
 /// Files and directories that an import has under way; the walk waits for them.
 pub const IMPORTS_AHEAD_MAX: usize = 1024;
+/// Small files of one directory that one thread of an import takes at once.
+pub const IMPORTS_PER_JOB: usize = 32;
 /// Chunks of one file that an import has under way for each thread.
 pub const CHUNKS_AHEAD_PER_THREAD: usize = 2;
 

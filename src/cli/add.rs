@@ -203,6 +203,11 @@ impl Add {
         Ok(all)
     }
 
+    /// Whether nothing is said of entries below the roots.
+    fn says_nothing(&self) -> bool {
+        self.silent || self.quieter
+    }
+
     /// What to add: paths, or standard input.
     fn inputs(&self) -> Result<(Vec<PathBuf>, Option<Body>), Failure> {
         let is_stdin = |path: &PathBuf| path.as_path() == Path::new("-");
@@ -236,6 +241,7 @@ pub(super) async fn run(common: &Common, args: Add) -> Result<(), Failure> {
         "profile": args.profile,
         "options": args.options()?,
         "measure": bar.is_shown() && body.is_none(),
+        "terse": args.says_nothing(),
     });
     let closed = Arc::new(AtomicBool::new(false));
     let on_item = on_item(common, &args, Arc::clone(&closed));
@@ -274,7 +280,7 @@ pub(super) async fn run(common: &Common, args: Add) -> Result<(), Failure> {
 /// Prints what was added as it comes.
 fn on_item(common: &Common, args: &Add, closed: Arc<AtomicBool>) -> OnItem {
     let (json, quiet) = (common.json, args.quiet);
-    let nothing = args.silent || args.quieter;
+    let nothing = args.says_nothing();
     Box::new(move |bar, event| {
         let Some(added) = event.get("added").filter(|_| !nothing) else {
             return Ok(());

@@ -95,6 +95,8 @@ pub(super) enum Command {
     Tree(super::tree::Tree),
     /// Check the writable tree and its journal
     Fsck(super::fsck::Fsck),
+    /// Find what is wrong with FUSE, limits, disk, sources and mounts
+    Doctor(super::doctor::Doctor),
     /// List, test, add and remove sources of blocks
     Sources(super::sources::Sources),
     /// Print a completion script for a shell

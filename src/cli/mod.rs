@@ -11,6 +11,7 @@ mod backend;
 mod cat;
 mod completions;
 mod daemon;
+mod doctor;
 mod export;
 mod extract;
 mod failure;
@@ -106,6 +107,7 @@ async fn dispatch(common: args::Common, command: Command) -> Result<(), Failure>
         Command::Snapshot(args) => snapshot::run(&common, args).await,
         Command::Tree(args) => tree::run(&common, args).await,
         Command::Fsck(args) => fsck::run(&common, args).await,
+        Command::Doctor(args) => doctor::run(&common, args).await,
         Command::Sources(args) => sources::run(&common, args).await,
         Command::Completions(args) => completions::run(&args),
     }

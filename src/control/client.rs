@@ -197,6 +197,7 @@ async fn last_line(body: Incoming, progress: &Progress) -> Result<Value, Operati
     let mut result = None;
     while let Some(chunk) = body.next().await {
         let chunk = chunk.map_err(|error| broken(&error))?;
+        let mut events = Vec::new();
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
             rest.extend_from_slice(piece);
             if piece.ends_with(b"\n") {
@@ -204,22 +205,28 @@ async fn last_line(body: Incoming, progress: &Progress) -> Result<Value, Operati
                 rest.clear();
                 if value.get("success").is_some() {
                     result = Some(value);
-                } else {
-                    hear(progress, value).await?;
+                } else if progress.is_heard() {
+                    events.push(value);
                 }
             }
         }
+        hear(progress, events).await?;
     }
     result.ok_or_else(|| broken(&"no result"))
 }
 
-/// Hands an event on from where it may block.
-async fn hear(progress: &Progress, value: Value) -> Result<(), OperationError> {
-    if !progress.is_heard() {
+/// Hands events on from where it may block.
+async fn hear(progress: &Progress, events: Vec<Value>) -> Result<(), OperationError> {
+    if events.is_empty() {
         return Ok(());
     }
     let progress = progress.clone();
-    let heard = tokio::task::spawn_blocking(move || progress.item(value)).await;
+    let work = move || {
+        events
+            .into_iter()
+            .try_for_each(|event| progress.item(event))
+    };
+    let heard = tokio::task::spawn_blocking(work).await;
     match heard {
         Ok(Ok(())) => Ok(()),
         Ok(Err(gone)) => Err(OperationError::internal(gone.to_string())),

@@ -35,6 +35,9 @@ pub const CONTENT_LENGTH_HINT: &str = "x-content-length";
 /// Media type of one JSON value a line.
 pub const NDJSON: &str = "application/x-ndjson";
 
+/// Bytes of events that are written at once, where so many wait.
+const LINES_BYTES: usize = 16 << 10;
+
 /// What all requests share.
 struct Face {
     registry: Arc<Registry>,
@@ -345,6 +348,10 @@ impl Listener for ToChannel {
         // A full channel drops figures: newer ones follow.
         drop(self.0.try_send(event));
     }
+
+    fn is_gone(&self) -> bool {
+        self.0.is_closed()
+    }
 }
 
 /// Ends a task when nobody waits for it any more.
@@ -394,8 +401,16 @@ fn to_lines(
     work: EndOnDrop,
 ) -> impl Stream<Item = Result<Bytes, std::io::Error>> + Send {
     stream::unfold((receiver, work), |(mut receiver, work)| async move {
-        let mut event = receiver.recv().await?.to_string();
-        event.push('\n');
-        Some((Ok(Bytes::from(event)), (receiver, work)))
+        let mut text = String::new();
+        let mut next = Some(receiver.recv().await?);
+        // What waits already goes in one piece: an import has events faster
+        // than they are written one by one.
+        while let Some(event) = next {
+            text.push_str(&event.to_string());
+            text.push('\n');
+            let more = text.len() < LINES_BYTES;
+            next = more.then(|| receiver.try_recv().ok()).flatten();
+        }
+        Some((Ok(Bytes::from(text)), (receiver, work)))
     })
 }

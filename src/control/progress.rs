@@ -22,6 +22,11 @@ pub trait Listener: Send + Sync {
 
     /// Takes figures that a later call replaces. Never blocks; may be dropped.
     fn tick(&self, event: Value);
+
+    /// Tells whether nobody listens any more. Never blocks.
+    fn is_gone(&self) -> bool {
+        false
+    }
 }
 
 /// Where an operation reports to. Cheap to clone; reports nowhere by default.
@@ -49,6 +54,15 @@ impl Progress {
     /// Tells whether anyone listens.
     pub fn is_heard(&self) -> bool {
         self.0.is_some()
+    }
+
+    /// An error where someone listened and has gone: for work that has nothing
+    /// to say on the way. Never blocks.
+    pub fn heard(&self) -> Result<(), Gone> {
+        match &self.0 {
+            Some(heard) if heard.listener.is_gone() => Err(Gone),
+            Some(_) | None => Ok(()),
+        }
     }
 
     /// Reports something that must not be lost. May block.

@@ -152,11 +152,9 @@ fn lock(dir: &Path) -> Result<File, RepoError> {
         Ok(()) => {}
         Err(TryLockError::Error(error)) => return Err(at(error)),
         Err(TryLockError::WouldBlock) => {
-            let mut pid = String::new();
-            (&file).take(20).read_to_string(&mut pid).map_err(at)?;
             return Err(RepoError::Locked {
                 dir: dir.to_owned(),
-                pid: pid.trim().to_owned(),
+                pid: pid_in(&file).map_err(at)?,
             });
         }
     }
@@ -166,15 +164,36 @@ fn lock(dir: &Path) -> Result<File, RepoError> {
     Ok(file)
 }
 
-/// Checks the version file; a directory without one is new.
-fn check_version(dir: &Path) -> Result<(), RepoError> {
-    let path = dir.join("version");
+/// Says which process has the repository open, without opening it.
+pub fn holder(dir: &Path) -> Result<Option<String>, RepoError> {
+    let path = dir.join("lock");
     let at = |error| RepoError::Io {
         path: path.clone(),
         error,
     };
+    let file = match File::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.map_err(at)?,
+    };
+    match file.try_lock_shared() {
+        Ok(()) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(at(error)),
+        Err(TryLockError::WouldBlock) => pid_in(&file).map(Some).map_err(at),
+    }
+}
+
+fn pid_in(lock: &File) -> io::Result<String> {
+    let mut pid = String::new();
+    lock.take(20).read_to_string(&mut pid)?;
+    Ok(pid.trim().to_owned())
+}
+
+/// The version of a repository; `None` where it has none yet, and an error
+/// where it is not one that this program knows.
+pub fn known_version(dir: &Path) -> Result<Option<&'static str>, RepoError> {
+    let path = dir.join("version");
     match read_limited(&path) {
-        Ok(text) if text.trim() == VERSION => Ok(()),
+        Ok(text) if text.trim() == VERSION => Ok(Some(VERSION)),
         Ok(text) => {
             let found = text.trim().chars().take(20).collect();
             Err(RepoError::Version {
@@ -182,14 +201,22 @@ fn check_version(dir: &Path) -> Result<(), RepoError> {
                 found,
             })
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            // By rename, so that a crash leaves no half of it.
-            let fresh = dir.join("version.new");
-            std::fs::write(&fresh, format!("{VERSION}\n")).map_err(at)?;
-            std::fs::rename(&fresh, &path).map_err(at)
-        }
-        Err(error) => Err(at(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(RepoError::Io { path, error }),
     }
+}
+
+/// Checks the version file; a directory without one is new.
+fn check_version(dir: &Path) -> Result<(), RepoError> {
+    if known_version(dir)?.is_some() {
+        return Ok(());
+    }
+    let path = dir.join("version");
+    // By rename, so that a crash leaves no half of it.
+    let fresh = dir.join("version.new");
+    std::fs::write(&fresh, format!("{VERSION}\n"))
+        .and_then(|()| std::fs::rename(&fresh, &path))
+        .map_err(|error| RepoError::Io { path, error })
 }
 
 /// Reads the configuration; none is the defaults.

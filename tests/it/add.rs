@@ -532,3 +532,49 @@ fn what_there_is_to_add_is_measured_by_the_same_rules() {
     let measure = adder.measure(&[&root]);
     assert_eq!((measure.files, measure.bytes), (2, 1005));
 }
+
+/// Files of a directory are built some at a time; what they are told of, and
+/// their CIDs, are as if each was added alone.
+#[test]
+fn many_files_beside_large_ones_come_in_order_and_as_if_each_was_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("root");
+    fs::create_dir_all(root.join("n40")).unwrap();
+    let mut lens = std::collections::BTreeMap::new();
+    for number in 10..90 {
+        let len = match number {
+            30 => 3 << 20,
+            50 => 100_000,
+            number => number * number,
+        };
+        fs::write(root.join(format!("n{number}x")), noise(len, number as u64)).unwrap();
+        lens.insert(format!("n{number}x"), len as u64);
+    }
+    for number in 10..50 {
+        fs::write(root.join(format!("n40/{number}")), number.to_string()).unwrap();
+        lens.insert(format!("n40/{number}"), 2);
+    }
+    let told = Mutex::new(Vec::new());
+    let adder = Adder::new(options("unixfs-v1-2025 -r"), Arc::new(Kept::default())).unwrap();
+    let progress = |event| {
+        if let AddEvent::Entry(added) = event {
+            told.lock().unwrap().push(*added);
+        }
+    };
+    adder.add_path(&root, Some(b""), &progress).unwrap();
+    let told = told.into_inner().unwrap();
+    let files: Vec<_> = told.iter().filter(|a| a.kind == AddedKind::File).collect();
+    let names: Vec<_> = files
+        .iter()
+        .map(|a| String::from_utf8(a.name.clone()).unwrap())
+        .collect();
+    let mut wanted: Vec<_> = lens.keys().cloned().collect();
+    // A directory stands where its own name does.
+    wanted.sort_by_key(|name| name.split('/').map(str::to_owned).collect::<Vec<_>>());
+    assert_eq!(names, wanted);
+    for (added, name) in files.iter().zip(&names) {
+        assert_eq!(added.size, lens[name], "{name}");
+        let alone = adder.add_path(&root.join(name), None, &|_| {}).unwrap();
+        assert_eq!(alone.cid, added.cid, "{name}");
+    }
+}

@@ -13,7 +13,7 @@ use super::pins::{pins_of, run_blocking};
 use crate::cache::{Blocks, PinMode};
 use crate::config::ADD_PATHS_MAX;
 use crate::control::registry::Io;
-use crate::control::{Body, Context, ErrorKind, Operation, OperationError, Output, Progress};
+use crate::control::{Body, Context, ErrorKind, Gone, Operation, OperationError, Output, Progress};
 use crate::unixfs::builder::{AddError, AddEvent, AddOptions, Added, AddedKind, Adder, Input};
 use crate::unixfs::profile::Profile;
 
@@ -34,6 +34,9 @@ struct Add {
     /// Walks first to know how much there is, for progress.
     #[serde(default)]
     measure: bool,
+    /// Says nothing of each entry as it is added; figures of progress still come.
+    #[serde(default)]
+    terse: bool,
 }
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -58,6 +61,7 @@ async fn add(context: Arc<Context>, what: Add, io: Io) -> Result<Output, Operati
             blocks,
             options,
             progress: io.progress,
+            terse: what.terse,
         };
         job.run(&what.paths, reader, what.measure)
     })
@@ -113,6 +117,7 @@ struct Job {
     blocks: Arc<Blocks>,
     options: AddOptions,
     progress: Progress,
+    terse: bool,
 }
 
 impl Job {
@@ -156,6 +161,14 @@ impl Job {
         }))
     }
 
+    /// Reports an entry; an error where nobody waits for the import any more.
+    fn tell(&self, added: &Added) -> Result<(), Gone> {
+        if self.terse || !self.progress.is_heard() {
+            return self.progress.heard();
+        }
+        self.progress.item(json!({"added": describe(added)}))
+    }
+
     fn report(&self, adder: &Adder, counts: &Counts, event: AddEvent) {
         match event {
             AddEvent::Progress { bytes, .. } => counts.open.set(bytes),
@@ -165,11 +178,7 @@ impl Job {
                     counts.done.set(counts.done.get() + added.size);
                     counts.open.set(0);
                 }
-                if self
-                    .progress
-                    .item(json!({"added": describe(&added)}))
-                    .is_err()
-                {
+                if self.tell(&added).is_err() {
                     adder.cancel();
                 }
             }

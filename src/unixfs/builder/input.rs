@@ -114,9 +114,12 @@ pub(super) fn measure(inputs: Vec<Input<'_>>, options: &AddOptions, recipe: &Rec
             continue;
         };
         while let Ok(Some(step)) = walk.advance() {
-            if let Step::File { size, .. } = step {
+            if let Step::File { path, .. } = step {
+                let stat = fs::metadata(&path);
                 found.files += 1;
-                found.bytes = found.bytes.saturating_add(size);
+                found.bytes = found
+                    .bytes
+                    .saturating_add(stat.map_or(0, |stat| stat.len()));
             }
         }
     }

@@ -11,6 +11,7 @@ mod engine;
 mod input;
 mod large;
 mod options;
+mod pages;
 mod pool;
 mod recipe;
 mod refused;

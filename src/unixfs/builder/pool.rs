@@ -9,6 +9,7 @@ use std::thread::{self, JoinHandle};
 use bytes::BytesMut;
 use parking_lot::{Condvar, Mutex};
 
+use super::pages::Pages;
 use super::refused::AddError;
 
 /// What a worker keeps from job to job.
@@ -16,6 +17,8 @@ use super::refused::AddError;
 pub(super) struct Scratch {
     /// A buffer to read into, with its pages in memory already.
     pub(super) spare: BytesMut,
+    /// What small files are read into.
+    pub(super) pages: Pages,
 }
 
 type Job = Box<dyn FnOnce(&mut Scratch) + Send>;

@@ -1,7 +1,8 @@
 //! One import: walks ahead, builds on the workers, assembles in order.
 //!
-//! What the walk meets goes into a bounded queue, small files with a ticket of
-//! the worker that builds them. The front of the queue is assembled, so a
+//! What the walk meets goes into a bounded queue, the files of a directory some
+//! at a time, with a ticket of the worker that builds them: to hand over each
+//! alone would cost as much as to build it. The front of the queue is assembled, so a
 //! directory is built when all its entries are, while the workers are at the
 //! next one already.
 
@@ -16,9 +17,9 @@ use super::input::Source;
 use super::large::Large;
 use super::pool::{Pool, Ticket};
 use super::refused::AddError;
-use super::small::{self, Small};
+use super::small::{self, FileToAdd, Small};
 use super::{AddEvent, Added, AddedKind};
-use crate::config::IMPORTS_AHEAD_MAX;
+use crate::config::{IMPORTS_AHEAD_MAX, IMPORTS_PER_JOB};
 use crate::unixfs::dir_build::NewEntry;
 use crate::unixfs::layout::{Metadata, Piece};
 use crate::unixfs::walk::{Step, WalkError};
@@ -26,16 +27,35 @@ use crate::unixfs::walk::{Step, WalkError};
 /// What waits to be assembled.
 enum Item<'r> {
     Enter(Vec<u8>, Metadata),
-    Leave { skip: bool },
-    File(Vec<u8>, PathBuf, Ticket<Small>),
+    Leave {
+        skip: bool,
+    },
+    /// Files that follow each other in one directory.
+    Files(Arc<[FileToAdd]>, Ticket<Vec<Result<Small, AddError>>>),
     Symlink(Vec<u8>, Vec<u8>, Metadata),
     Reader(Vec<u8>, Box<dyn Read + 'r>),
     Pipe(Vec<u8>, PathBuf),
 }
 
+impl Item<'_> {
+    /// What it counts for in the queue.
+    fn weight(&self) -> usize {
+        match self {
+            Self::Files(files, _) => files.len(),
+            Self::Enter(..)
+            | Self::Leave { .. }
+            | Self::Symlink(..)
+            | Self::Reader(..)
+            | Self::Pipe(..) => 1,
+        }
+    }
+}
+
 /// A directory whose entries are coming in.
 struct Open {
     name: Vec<u8>,
+    /// Its path with a slash behind it; nothing where it has no name.
+    prefix: Vec<u8>,
     meta: Metadata,
     entries: Vec<NewEntry>,
     size: u64,
@@ -47,6 +67,10 @@ pub(super) struct Run<'a> {
     progress: &'a dyn Fn(AddEvent),
     open: Vec<Open>,
     roots: Vec<Added>,
+    /// Files that the walk met and nobody was given yet.
+    gathered: Vec<FileToAdd>,
+    /// What it met behind them.
+    held: Option<Step>,
 }
 
 impl<'a> Run<'a> {
@@ -61,6 +85,8 @@ impl<'a> Run<'a> {
             progress,
             open: Vec::new(),
             roots: Vec::new(),
+            gathered: Vec::new(),
+            held: None,
         }
     }
 
@@ -73,18 +99,19 @@ impl<'a> Run<'a> {
             self.enter(Vec::new(), self.engine.recipe.stats.fixed());
         }
         let mut queue = VecDeque::new();
+        let mut ahead = 0;
         loop {
             self.engine.check()?;
-            while queue.len() < IMPORTS_AHEAD_MAX {
-                match self.next_item(&mut sources)? {
-                    Some(item) => queue.push_back(item),
-                    None => break,
-                }
+            while ahead < IMPORTS_AHEAD_MAX {
+                let Some(item) = self.next_item(&mut sources)? else {
+                    break;
+                };
+                ahead += item.weight();
+                queue.push_back(item);
             }
-            match queue.pop_front() {
-                Some(item) => self.assemble(item)?,
-                None => break,
-            }
+            let Some(item) = queue.pop_front() else { break };
+            ahead -= item.weight();
+            self.assemble(item)?;
         }
         if wrap {
             self.leave(false)?;
@@ -94,24 +121,51 @@ impl<'a> Run<'a> {
 
     /// Takes the next step of the first source that has one, and starts it.
     fn next_item<'r>(
-        &self,
+        &mut self,
         sources: &mut VecDeque<Source<'r>>,
     ) -> Result<Option<Item<'r>>, AddError> {
         loop {
-            match sources.pop_front() {
-                None => return Ok(None),
-                Some(Source::Reader(name, reader)) => return Ok(Some(Item::Reader(name, reader))),
-                Some(Source::Walk(mut walk)) => {
-                    if let Some(step) = walk.advance()? {
-                        sources.push_front(Source::Walk(walk));
-                        return Ok(Some(self.start(step)));
+            if let Some(step) = self.held.take() {
+                return Ok(Some(self.start(step)));
+            }
+            let step = match sources.front_mut() {
+                Some(Source::Walk(walk)) => walk.advance()?,
+                Some(Source::Reader(..)) | None => None,
+            };
+            match step {
+                Some(Step::File { name, path }) => {
+                    self.gathered.push(FileToAdd { name, path });
+                    if self.gathered.len() < IMPORTS_PER_JOB {
+                        continue;
                     }
                 }
+                other => self.held = other,
+            }
+            if !self.gathered.is_empty() {
+                return Ok(Some(self.submit()));
+            }
+            if self.held.is_some() {
+                continue;
+            }
+            match sources.pop_front() {
+                Some(Source::Walk(_)) => {}
+                Some(Source::Reader(name, reader)) => return Ok(Some(Item::Reader(name, reader))),
+                None => return Ok(None),
             }
         }
     }
 
-    fn start<'r>(&self, step: Step) -> Item<'r> {
+    /// Gives what was gathered to a worker.
+    fn submit<'r>(&mut self) -> Item<'r> {
+        let files: Arc<[FileToAdd]> = std::mem::take(&mut self.gathered).into();
+        let (engine, work) = (Arc::clone(self.engine), Arc::clone(&files));
+        let ticket = self
+            .pool
+            .submit(move |scratch| Ok(small::build_all(&engine, &work, scratch)));
+        Item::Files(files, ticket)
+    }
+
+    fn start<'r>(&mut self, step: Step) -> Item<'r> {
         let stats = &self.engine.recipe.stats;
         match step {
             Step::Enter { name, stat } => Item::Enter(name, stats.directory(&stat)),
@@ -124,12 +178,9 @@ impl<'a> Run<'a> {
                 };
                 Item::Symlink(name, target, meta)
             }
-            Step::File { name, path, .. } => {
-                let (engine, at) = (self.engine.clone(), path.clone());
-                let ticket = self
-                    .pool
-                    .submit(move |scratch| small::build(&engine, &at, scratch));
-                Item::File(name, path, ticket)
+            Step::File { name, path } => {
+                self.gathered.push(FileToAdd { name, path });
+                self.submit()
             }
         }
     }
@@ -140,20 +191,12 @@ impl<'a> Run<'a> {
             Item::Leave { skip } => self.leave(skip)?,
             Item::Symlink(name, target, meta) => {
                 let piece = self.engine.symlink(&target, meta.mtime)?;
-                self.finish(name, AddedKind::Symlink, piece, meta);
+                self.finish(&name, AddedKind::Symlink, piece, meta);
             }
-            Item::File(name, path, ticket) => {
-                let (piece, meta) = match ticket.wait()? {
-                    Small::Built(built) => {
-                        self.report(&name, built.0.size);
-                        *built
-                    }
-                    Small::Large => {
-                        let report = |bytes| self.report(&name, bytes);
-                        Large::new(self.pool, self.engine, &report).file(&path)?
-                    }
-                };
-                self.finish(name, AddedKind::File, piece, meta);
+            Item::Files(files, ticket) => {
+                for (file, built) in files.iter().zip(ticket.wait()?) {
+                    self.file(file, built?)?;
+                }
             }
             Item::Reader(name, mut reader) => self.stream(name, &mut reader)?,
             Item::Pipe(name, path) => {
@@ -162,6 +205,21 @@ impl<'a> Run<'a> {
                 self.stream(name, &mut opened?)?;
             }
         }
+        Ok(())
+    }
+
+    fn file(&mut self, file: &FileToAdd, built: Small) -> Result<(), AddError> {
+        let (piece, meta) = match built {
+            Small::Built(piece, meta) => {
+                self.report(&file.name, piece.size);
+                (piece, meta)
+            }
+            Small::Large => {
+                let report = |bytes| self.report(&file.name, bytes);
+                Large::new(self.pool, self.engine, &report).file(&file.path)?
+            }
+        };
+        self.finish(&file.name, AddedKind::File, piece, meta);
         Ok(())
     }
 
@@ -175,13 +233,18 @@ impl<'a> Run<'a> {
         } else {
             name
         };
-        self.finish(name, AddedKind::File, piece, meta);
+        self.finish(&name, AddedKind::File, piece, meta);
         Ok(())
     }
 
     fn enter(&mut self, name: Vec<u8>, meta: Metadata) {
+        let mut prefix = self.path(&name);
+        if !prefix.is_empty() {
+            prefix.push(b'/');
+        }
         self.open.push(Open {
             name,
+            prefix,
             meta,
             entries: Vec::new(),
             size: 0,
@@ -201,14 +264,14 @@ impl<'a> Run<'a> {
             size: done.size,
             tsize: built.tsize,
         };
-        self.finish(done.name, AddedKind::Directory, piece, done.meta);
+        self.finish(&done.name, AddedKind::Directory, piece, done.meta);
         Ok(())
     }
 
     /// Hands what is built to its directory, or out.
-    fn finish(&mut self, name: Vec<u8>, kind: AddedKind, piece: Piece, meta: Metadata) {
+    fn finish(&mut self, name: &[u8], kind: AddedKind, piece: Piece, meta: Metadata) {
         let added = Added {
-            name: self.path(&name),
+            name: self.path(name),
             cid: piece.cid,
             kind,
             size: piece.size,
@@ -220,7 +283,7 @@ impl<'a> Run<'a> {
                 parent.size = parent.size.saturating_add(piece.size);
                 parent
                     .entries
-                    .push(NewEntry::new(&name, &piece.cid, piece.tsize));
+                    .push(NewEntry::new(name, &piece.cid, piece.tsize));
             }
             None => self.roots.push(added.clone()),
         }
@@ -236,11 +299,10 @@ impl<'a> Run<'a> {
 
     /// The path of `name` in the open directories; a wrapping one has no name.
     fn path(&self, name: &[u8]) -> Vec<u8> {
-        let above = self.open.iter().map(|dir| dir.name.as_slice());
-        let parts: Vec<&[u8]> = above
-            .chain([name])
-            .filter(|part| !part.is_empty())
-            .collect();
-        parts.join(&b'/')
+        let above = self.open.last().map_or(&[][..], |dir| &dir.prefix);
+        if name.is_empty() {
+            return above.strip_suffix(b"/").unwrap_or(above).to_owned();
+        }
+        [above, name].concat()
     }
 }

@@ -63,8 +63,6 @@ pub enum Step {
         name: Vec<u8>,
         /// Where it is.
         path: PathBuf,
-        /// Its size when it was met.
-        size: u64,
     },
     /// A symbolic link.
     Symlink {
@@ -108,6 +106,9 @@ pub enum WalkError {
     Loop(PathBuf),
 }
 
+/// A name, and the type that the listing gave with it.
+type Named = (OsString, Option<FileType>);
+
 /// A walk over one named path.
 #[derive(Debug)]
 pub struct Walk {
@@ -124,8 +125,8 @@ struct Listing {
     path: PathBuf,
     /// Device and inode, to notice loops.
     id: (u64, u64),
-    /// Names still to come, the next one last.
-    names: Vec<OsString>,
+    /// Names still to come, the next one last, with what the listing says of them.
+    names: Vec<Named>,
     skip: bool,
 }
 
@@ -152,12 +153,17 @@ impl Walk {
         let Some(listing) = self.open.last_mut() else {
             return Ok(None);
         };
-        let Some(name) = listing.names.pop() else {
+        let Some((name, kind)) = listing.names.pop() else {
             let skip = listing.skip;
             self.open.pop();
             return Ok(Some(Step::Leave { skip }));
         };
         let path = listing.path.join(&name);
+        if kind.is_some_and(|kind| kind.is_file()) {
+            // Who opens it sees for himself what it is by then.
+            let name = name.into_vec();
+            return Ok(Some(Step::File { name, path }));
+        }
         let stat = look(&path, self.rules.follow)?;
         self.step(path, name.into_vec(), &stat).map(Some)
     }
@@ -165,8 +171,7 @@ impl Walk {
     fn step(&mut self, path: PathBuf, name: Vec<u8>, stat: &Metadata) -> Result<Step, WalkError> {
         let kind = stat.file_type();
         if kind.is_file() {
-            let size = stat.len();
-            return Ok(Step::File { name, path, size });
+            return Ok(Step::File { name, path });
         }
         if kind.is_symlink() {
             let target = fs::read_link(&path).map_err(|source| WalkError::io(&path, source))?;
@@ -208,15 +213,16 @@ impl Walk {
     }
 
     /// Names of a directory, the last one first.
-    fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
+    fn names(&self, path: &Path) -> io::Result<Vec<Named>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(path)? {
-            let name = entry?.file_name();
+            let entry = entry?;
+            let name = entry.file_name();
             if self.rules.filter.takes(name.as_bytes()) {
-                names.push(name);
+                names.push((name, entry.file_type().ok()));
             }
         }
-        names.sort_unstable_by(|a, b| b.as_bytes().cmp(a.as_bytes()));
+        names.sort_unstable_by(|(a, _), (b, _)| b.as_bytes().cmp(a.as_bytes()));
         Ok(names)
     }
 }
