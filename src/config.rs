@@ -118,6 +118,9 @@ pub const APPEND_BATCH_BYTES: usize = 1 << 20;
 pub const APPEND_WAITING_BYTES_MAX: usize = 16 << 20;
 /// Blocks up to this length are copied together before they are appended.
 pub const APPEND_COPY_BYTES_MAX: usize = 16 << 10;
+/// Bytes appended to own packs after which the disk is told to begin with them,
+/// 8 MiB: else all of a long stream would be left to the sync at its end.
+pub const APPEND_STARTED_BYTES: u64 = 8 << 20;
 /// How long a fetch or a put waits for the index to open before it goes on without.
 pub const INDEX_WAIT: Duration = Duration::from_secs(10);
 /// Page cache of the index, 4 MiB.

@@ -243,4 +243,8 @@ impl DiskFile for FaultFile {
         self.disk.meet(Op::Sync, &self.path)?;
         self.inner.sync()
     }
+
+    fn start_writing(&self, from: u64, len: u64) {
+        self.inner.start_writing(from, len);
+    }
 }
