@@ -1,6 +1,7 @@
 //! The disk as the repository sees it: the seam where tests inject faults.
 //!
-//! Files are appended to and read at offsets; nothing is ever overwritten.
+//! Files are appended to and read at offsets; nothing is ever overwritten,
+//! except in a [`Ring`], which is never synced.
 //! What was appended survives a power loss once [`DiskFile::sync`] returned,
 //! a new or renamed name once [`Disk::sync_dir`] did.
 
@@ -51,6 +52,25 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Bytes that this user may still write to the disk of `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+
+    /// Opens a ring of at least `len` bytes, or makes one of zeros, with its
+    /// space set aside. `None` where that cannot be had.
+    fn ring(&self, _path: &Path, _len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
+        Ok(None)
+    }
+}
+
+/// A file of one length that is written over in place. What is in it outlives
+/// the process, and is not to be believed once the machine was off.
+pub trait Ring: Send + Sync {
+    /// Names the time since the machine was started.
+    fn boot(&self) -> [u8; 16];
+
+    /// Writes all of `bytes` at an offset.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Fills `out` from an offset.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 /// An open file. Shared by threads.
@@ -227,6 +247,51 @@ impl Disk for RealDisk {
         // SAFETY: statvfs said that it filled it.
         let stat = unsafe { stat.assume_init() };
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    fn ring(&self, path: &Path, len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
+        let ring = RealRing::open(path, len)?;
+        Ok(ring.map(|ring| Arc::new(ring) as Arc<dyn Ring>))
+    }
+}
+
+/// Where Linux names the time since it was started: a UUID in text.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+struct RealRing {
+    file: File,
+    boot: [u8; 16],
+}
+
+impl RealRing {
+    fn open(path: &Path, len: u64) -> io::Result<Option<Self>> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let Ok(boot) = u128::from_str_radix(&digits, 16) else {
+            return Ok(None);
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).open(path)?;
+        // Not a hole: a full disk is found now, and not by a write.
+        rustix::io::retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, len))?;
+        let boot = boot.to_be_bytes();
+        Ok(Some(Self { file, boot }))
+    }
+}
+
+impl Ring for RealRing {
+    fn boot(&self) -> [u8; 16] {
+        self.boot
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
     }
 }
 

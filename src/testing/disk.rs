@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, DiskEntry, DiskFile, RealDisk};
+use crate::disk::{Disk, DiskEntry, DiskFile, RealDisk, Ring};
 
 /// What is done to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -187,6 +187,11 @@ impl Disk for FaultDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         self.meet(Op::Name, dir)?;
         RealDisk.sync_dir(dir)
+    }
+
+    fn ring(&self, path: &Path, len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
+        self.meet(Op::Open, path)?;
+        RealDisk.ring(path, len)
     }
 
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {

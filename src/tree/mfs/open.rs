@@ -106,7 +106,7 @@ impl Mfs {
         let open = Arc::new(Open::default());
         let log = Log::new(journal.reader(), Some(Arc::clone(&open)));
         let mut mfs = Self {
-            state: Mutex::default(),
+            state: super::ahead::Gate::default(),
             journal,
             blocks,
             reader,
@@ -132,8 +132,11 @@ impl Mfs {
         if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
             mfs.found(mfs.now())?;
         }
+        mfs.take_up(&mut recovery).await;
         mfs.recovery = recovery;
         let mfs = Arc::new(mfs);
+        let hashing = mfs.start_hashing();
+        hashing.map_err(|error| TreeError::Failed(error.to_string()))?;
         let started = mfs.start(tokio::runtime::Handle::current());
         started.map_err(|error| TreeError::Failed(error.to_string()))?;
         Ok(mfs)
@@ -352,7 +355,7 @@ impl Mfs {
     }
 
     /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
-    async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
+    pub(super) async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
         let mut at = NodeId::ROOT;
         for name in path
             .split(|byte| *byte == b'/')
@@ -396,7 +399,7 @@ fn needs_blocks(number: u8) -> bool {
     )
 }
 
-fn note(recovery: &mut Recovery, error: String) {
+pub(super) fn note(recovery: &mut Recovery, error: String) {
     tracing::error!(error, "recovery");
     if recovery.errors.len() < RECOVERY_ERRORS_MAX {
         recovery.errors.push(error);
