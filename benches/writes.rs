@@ -418,9 +418,12 @@ fn remove(job: &Job) -> Done {
     job.done(before - left, whole)
 }
 
-/// A mebibyte that no chunk repeats: the number is written into every page of it.
+/// A mebibyte that no chunk repeats, nor another round, since what a repository has is not stored again:
+/// the number is written into every page of it, and which process it is.
 fn mebibyte(number: u64, buffer: &mut [u8]) {
+    let round = u64::from(std::process::id());
     for (page, bytes) in buffer.chunks_mut(4096).enumerate() {
+        bytes[16..24].copy_from_slice(&round.to_le_bytes());
         bytes[..8].copy_from_slice(&number.to_le_bytes());
         bytes[8..16].copy_from_slice(&(page as u64).to_le_bytes());
     }

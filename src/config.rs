@@ -122,6 +122,9 @@ pub const APPEND_BATCH_BYTES: usize = 1 << 20;
 pub const APPEND_WAITING_BYTES_MAX: usize = 16 << 20;
 /// Blocks up to this length are copied together before they are appended.
 pub const APPEND_COPY_BYTES_MAX: usize = 16 << 10;
+/// Bytes appended to own packs after which the disk is told to begin with them,
+/// 8 MiB: else all of a long stream would be left to the sync at its end.
+pub const APPEND_STARTED_BYTES: u64 = 8 << 20;
 /// How long a fetch or a put waits for the index to open before it goes on without.
 pub const INDEX_WAIT: Duration = Duration::from_secs(10);
 /// Page cache of the index, 4 MiB.
@@ -318,6 +321,21 @@ pub const TREE_DEPTH_MAX: usize = 4096;
 pub const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a write that one journal entry holds; more are several entries.
 pub const INLINE_BYTES_MAX: usize = 512 << 10;
+/// Chunks that are acknowledged and not hashed yet, 4: so many chunks of the
+/// ring's file and of memory. Over it a write waits.
+pub const AHEAD_CHUNKS_MAX: usize = 4;
+/// Threads that hash them.
+pub const AHEAD_THREADS: usize = 2;
+/// Chunks of a file, one after the other, before the next are acknowledged so.
+pub const AHEAD_RUN_MIN: u64 = 2;
+/// Chunks after which a stream pauses: a collection waits for who adds.
+pub const AHEAD_RUN_MAX: u64 = 256;
+/// Longest time between two chunks of a stream. What comes slower waits for
+/// nothing, and the system would write the ring to the disk as often as the chunks.
+pub const AHEAD_GAP_MAX: Duration = Duration::from_millis(500);
+/// Free space below which no chunk is acknowledged before it is in its pack,
+/// 256 MiB, so that a full disk is told to who writes.
+pub const AHEAD_FREE_BYTES_MIN: u64 = 256 << 20;
 /// Ranges that one entry of a copy names; more are several entries.
 pub const SHARED_RANGES_MAX: usize = 4096;
 /// Bytes of files that wait in memory for their chunks to fill, 256 MiB by

@@ -1,6 +1,7 @@
 //! The disk as the repository sees it: the seam where tests inject faults.
 //!
-//! Files are appended to and read at offsets; nothing is ever overwritten.
+//! Files are appended to and read at offsets; nothing is ever overwritten,
+//! except in a [`Ring`], which is never synced.
 //! What was appended survives a power loss once [`DiskFile::sync`] returned,
 //! a new or renamed name once [`Disk::sync_dir`] did.
 
@@ -54,6 +55,25 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Bytes that this user may still write to the disk of `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
+
+    /// Opens a ring of at least `len` bytes, or makes one of zeros, with its
+    /// space set aside. `None` where that cannot be had.
+    fn ring(&self, _path: &Path, _len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
+        Ok(None)
+    }
+}
+
+/// A file of one length that is written over in place. What is in it outlives
+/// the process, and is not to be believed once the machine was off.
+pub trait Ring: Send + Sync {
+    /// Names the time since the machine was started.
+    fn boot(&self) -> [u8; 16];
+
+    /// Writes all of `bytes` at an offset.
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Fills `out` from an offset.
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()>;
 }
 
 /// An open file. Shared by threads.
@@ -85,6 +105,10 @@ pub trait DiskFile: Send + Sync {
 
     /// Makes what was appended survive a power loss.
     fn sync(&self) -> io::Result<()>;
+
+    /// Has the disk begin with `len` bytes from `from`, so that a sync finds
+    /// less to do. Advice: nothing is promised and nothing is waited for.
+    fn start_writing(&self, _from: u64, _len: u64) {}
 }
 
 /// Fills `out` from `offset`; an earlier end of the file is an error.
@@ -231,6 +255,51 @@ impl Disk for RealDisk {
         let stat = unsafe { stat.assume_init() };
         Ok(stat.f_bavail.saturating_mul(stat.f_frsize))
     }
+
+    fn ring(&self, path: &Path, len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
+        let ring = RealRing::open(path, len)?;
+        Ok(ring.map(|ring| Arc::new(ring) as Arc<dyn Ring>))
+    }
+}
+
+/// Where Linux names the time since it was started: a UUID in text.
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+struct RealRing {
+    file: File,
+    boot: [u8; 16],
+}
+
+impl RealRing {
+    fn open(path: &Path, len: u64) -> io::Result<Option<Self>> {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let text = std::fs::read_to_string(BOOT_ID).unwrap_or_default();
+        let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+        let Ok(boot) = u128::from_str_radix(&digits, 16) else {
+            return Ok(None);
+        };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.mode(0o600).open(path)?;
+        // Not a hole: a full disk is found now, and not by a write.
+        rustix::io::retry_on_intr(|| fallocate(&file, FallocateFlags::empty(), 0, len))?;
+        let boot = boot.to_be_bytes();
+        Ok(Some(Self { file, boot }))
+    }
+}
+
+impl Ring for RealRing {
+    fn boot(&self) -> [u8; 16] {
+        self.boot
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(out, offset)
+    }
 }
 
 struct RealFile(File);
@@ -270,5 +339,19 @@ impl DiskFile for RealFile {
 
     fn sync(&self) -> io::Result<()> {
         self.0.sync_data()
+    }
+
+    #[expect(unsafe_code, reason = "sync_file_range has no safe face")]
+    fn start_writing(&self, from: u64, len: u64) {
+        let (Ok(from), Ok(len)) = (i64::try_from(from), i64::try_from(len)) else {
+            return;
+        };
+        let file = std::os::fd::AsRawFd::as_raw_fd(&self.0);
+        // SAFETY: takes a descriptor that is open and numbers; touches no memory.
+        let said = unsafe { libc::sync_file_range(file, from, len, libc::SYNC_FILE_RANGE_WRITE) };
+        if said != 0 {
+            // What the disk could not take is the sync's to tell.
+            tracing::debug!("not begun: {}", io::Error::last_os_error());
+        }
     }
 }

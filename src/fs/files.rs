@@ -7,13 +7,13 @@ use std::time::{Duration, SystemTime};
 use parking_lot::Mutex;
 
 use super::attr::Stat;
-use super::buffers::Buffers;
 use super::inodes::{Inodes, ROOT};
 use super::nodes::Nodes;
 use super::notices::Notices;
 use super::options::MountOptions;
 use super::watch::{self, Watch};
 use crate::config::NAME_BYTES_MAX;
+use crate::sync::BufferPool;
 use crate::tree::mfs::{Mfs, NodeAttr, NodeId, Origin, Watcher};
 use crate::tree::{Attr, Node, Tree, TreeError};
 
@@ -28,7 +28,7 @@ pub(super) struct Shared {
     pub(super) tree: Arc<Tree>,
     pub(super) inodes: Inodes,
     pub(super) options: MountOptions,
-    pub(super) buffers: Buffers,
+    pub(super) buffers: Arc<BufferPool>,
     /// The writable tree, where the mount shows it.
     nodes: Option<Nodes>,
     pub(super) notices: Arc<Notices>,
@@ -79,7 +79,7 @@ impl Files {
             watch
         });
         let inodes = Inodes::new(root);
-        let buffers = Buffers::default();
+        let buffers = BufferPool::new();
         let changed = Mutex::default();
         Ok(Self {
             shared: Arc::new(Shared {

@@ -10,7 +10,6 @@
 //! tree it keeps until it is given notice. Keeps nothing that a crash could lose.
 
 mod attr;
-mod buffers;
 mod decode;
 mod errno;
 mod files;

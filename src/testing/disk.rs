@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::disk::{Disk, DiskEntry, DiskFile, RealDisk};
+use crate::disk::{Disk, DiskEntry, DiskFile, RealDisk, Ring};
 
 /// What is done to the disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -194,6 +194,11 @@ impl Disk for FaultDisk {
         RealDisk.sync_dir(dir)
     }
 
+    fn ring(&self, path: &Path, len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
+        self.meet(Op::Open, path)?;
+        RealDisk.ring(path, len)
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         let said = self.state.lock().free_bytes;
         said.map_or_else(|| RealDisk.free_bytes(dir), Ok)
@@ -247,5 +252,9 @@ impl DiskFile for FaultFile {
     fn sync(&self) -> io::Result<()> {
         self.disk.meet(Op::Sync, &self.path)?;
         self.inner.sync()
+    }
+
+    fn start_writing(&self, from: u64, len: u64) {
+        self.inner.start_writing(from, len);
     }
 }

@@ -4,19 +4,20 @@
 //! part may: of a file's bytes each sector by itself, behind a length that may
 //! be any length that the file has had since; of names each creation, renaming
 //! and removal by itself. Directories are there once they were made. After a
-//! [`kill`](SimDisk::kill) all of it is there.
+//! [`kill`](SimDisk::kill) all of it is there. Rings, which are had on demand, are
+//! there after both, and after a power loss say that it is another boot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
-use crate::disk::{Disk, DiskEntry, DiskFile};
+use crate::disk::{Disk, DiskEntry, DiskFile, Ring};
 
 /// What a disk writes as a whole.
 const SECTOR_BYTES: usize = 512;
@@ -25,6 +26,7 @@ const SECTOR_BYTES: usize = 512;
 #[derive(Clone, Default)]
 pub struct SimDisk {
     state: Arc<Mutex<State>>,
+    let_go: Arc<Condvar>,
 }
 
 /// How often something was done.
@@ -53,6 +55,11 @@ struct State {
     counts: SimCounts,
     stop_at: Option<u64>,
     bytes_max: Option<u64>,
+    /// None where there are no rings.
+    rings: Option<BTreeMap<PathBuf, Vec<u8>>>,
+    boot: u64,
+    /// Whether appends wait.
+    held: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,6 +154,18 @@ impl SimDisk {
         Self::default()
     }
 
+    /// Gives it rings. What is done with them counts as a change.
+    pub fn with_rings(self) -> Self {
+        self.state.lock().rings.get_or_insert_default();
+        self
+    }
+
+    /// Makes appends wait, or lets them go.
+    pub fn hold(&self, held: bool) {
+        self.state.lock().held = held;
+        self.let_go.notify_all();
+    }
+
     /// How often something was done so far.
     pub fn counts(&self) -> SimCounts {
         self.state.lock().counts
@@ -181,6 +200,7 @@ impl SimDisk {
     pub fn kill(&self) -> Self {
         let mut state = self.state.lock();
         state.stop_at = Some(0);
+        self.let_go.notify_all();
         let next = State {
             names: state.names.clone(),
             dirs: state.dirs.clone(),
@@ -188,10 +208,13 @@ impl SimDisk {
             unsynced_names: state.unsynced_names.clone(),
             synced_names: state.synced_names.clone(),
             bytes_max: state.bytes_max,
+            rings: state.rings.clone(),
+            boot: state.boot,
             ..State::default()
         };
         Self {
             state: Arc::new(Mutex::new(next)),
+            let_go: Arc::default(),
         }
     }
 
@@ -200,6 +223,7 @@ impl SimDisk {
         let mut rng = StdRng::seed_from_u64(seed);
         let mut state = self.state.lock();
         state.stop_at = Some(0);
+        self.let_go.notify_all();
         let mut names = state.synced_names.clone();
         // Some crashes keep all names and some none, so that neither is rare.
         let odds = one_of([0.0, 0.5, 0.5, 1.0], &mut rng);
@@ -220,10 +244,13 @@ impl SimDisk {
             dirs: state.dirs.clone(),
             files,
             bytes_max: state.bytes_max,
+            rings: state.rings.clone(),
+            boot: state.boot + 1,
             ..State::default()
         };
         Self {
             state: Arc::new(Mutex::new(next)),
+            let_go: Arc::default(),
         }
     }
 
@@ -390,6 +417,56 @@ impl Disk for SimDisk {
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
         Ok(self.state.lock().free())
     }
+
+    fn ring(&self, path: &Path, len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
+        let mut state = self.state.lock();
+        let boot = u128::from(state.boot).to_be_bytes();
+        let Some(rings) = &mut state.rings else {
+            return Ok(None);
+        };
+        let ring = rings.entry(path.to_owned()).or_default();
+        ring.resize(ring.len().max(len as usize), 0);
+        Ok(Some(Arc::new(SimRing {
+            disk: self.clone(),
+            path: path.to_owned(),
+            boot,
+        })))
+    }
+}
+
+struct SimRing {
+    disk: SimDisk,
+    path: PathBuf,
+    boot: [u8; 16],
+}
+
+impl SimRing {
+    fn part<'a>(&self, state: &'a mut State, offset: u64, len: usize) -> Option<&'a mut [u8]> {
+        let ring = state.rings.as_mut()?.get_mut(&self.path)?;
+        ring.get_mut(offset as usize..offset as usize + len)
+    }
+}
+
+impl Ring for SimRing {
+    fn boot(&self) -> [u8; 16] {
+        self.boot
+    }
+
+    fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        state.change()?;
+        let part = self.part(&mut state, offset, bytes.len());
+        part.ok_or(io::ErrorKind::UnexpectedEof)?
+            .copy_from_slice(bytes);
+        Ok(())
+    }
+
+    fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<()> {
+        let mut state = self.disk.state.lock();
+        let part = self.part(&mut state, offset, out.len());
+        out.copy_from_slice(part.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
 }
 
 struct SimFile {
@@ -400,6 +477,9 @@ struct SimFile {
 impl DiskFile for SimFile {
     fn append(&self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut state = self.disk.state.lock();
+        while state.held && state.stop_at != Some(0) {
+            self.disk.let_go.wait(&mut state);
+        }
         state.change()?;
         state.counts.appends += 1;
         let free = state.free();

@@ -24,6 +24,7 @@ mod journal_group;
 mod journal_reader;
 mod journal_space;
 mod journal_support;
+mod mfs_ahead;
 mod mfs_bulk;
 mod mfs_crash;
 mod mfs_faults;

@@ -91,6 +91,14 @@ impl Sim {
         Self::on(place, SimDisk::new(), Arc::default(), options).await
     }
 
+    /// One whose disk has rings, so that streams are acknowledged before they are hashed.
+    pub(crate) async fn with_rings(options: MfsOptions) -> Self {
+        let place = Arc::new(Place::new());
+        std::fs::write(place.path("index"), "").unwrap();
+        let disk = SimDisk::new().with_rings();
+        Self::on(place, disk, Arc::default(), options).await
+    }
+
     pub(crate) async fn on(
         place: Arc<Place>,
         disk: SimDisk,

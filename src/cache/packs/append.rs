@@ -8,7 +8,7 @@ use super::{Location, Pack, PackId, Packs};
 use crate::block::Block;
 use crate::cache::options::Tier;
 use crate::car::encode_section_head;
-use crate::config::APPEND_COPY_BYTES_MAX;
+use crate::config::{APPEND_COPY_BYTES_MAX, APPEND_STARTED_BYTES};
 use crate::disk::{DiskFile, append_all};
 
 /// The one appender of a tier.
@@ -28,6 +28,19 @@ struct Current {
     pack: Arc<Pack>,
     file: Arc<dyn DiskFile>,
     dirty: bool,
+    /// Up to where the disk was told to begin.
+    started: u64,
+}
+
+impl Current {
+    /// Has the disk begin with what was appended, once it is much.
+    fn start_writing(&mut self, end: u64) {
+        let bytes = end.saturating_sub(self.started);
+        if bytes >= APPEND_STARTED_BYTES {
+            self.file.start_writing(self.started, bytes);
+            self.started = end;
+        }
+    }
 }
 
 /// What goes to the file in one piece: heads and small data, or a block's data.
@@ -61,6 +74,7 @@ impl Appender {
                 pack,
                 file,
                 dirty: false,
+                started: len,
             });
         }
         Ok(())
@@ -114,6 +128,7 @@ impl Appender {
                     pack,
                     file,
                     dirty: true,
+                    started: 0,
                 })
             }
         };
@@ -128,6 +143,9 @@ impl Appender {
                     .pack
                     .count
                     .store(first.saturating_add(count), Ordering::Release);
+                if self.tier == Tier::Own {
+                    current.start_writing(end);
+                }
                 Ok(locations)
             }
             Err(error) => {
@@ -172,6 +190,7 @@ impl Appender {
         {
             current.file.sync()?;
             current.dirty = false;
+            current.started = current.pack.len.load(Ordering::Acquire);
         }
         if self.names_unsynced {
             packs.sync_names(self.tier)?;

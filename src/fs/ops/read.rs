@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 
-use super::super::buffers::Buffer;
 use super::super::files::Files;
+use crate::sync::PooledBuffer;
 use crate::tree::TreeError;
 
 impl Files {
@@ -13,10 +13,10 @@ impl Files {
         ino: u64,
         offset: u64,
         size: u32,
-    ) -> Result<Buffer, TreeError> {
+    ) -> Result<PooledBuffer, TreeError> {
         let shared = self.shared;
         let node = shared.node(ino)?;
-        let mut out = shared.buffers.lend(size as usize);
+        let mut out = shared.buffers.take_huge(size as usize);
         let len = shared.tree.read(&node, offset, &mut out).await?;
         out.truncate(len);
         Ok(out)

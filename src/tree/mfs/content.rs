@@ -74,9 +74,23 @@ impl Mfs {
         data: &[u8],
         kill_privileges: bool,
     ) -> Result<usize, TreeError> {
-        if data.is_empty() {
-            return Ok(0);
+        let place = (node, offset);
+        if data.is_empty() || self.write_ahead(caller, place, data, kill_privileges) {
+            return Ok(data.len());
         }
+        self.write_through(caller, place, data, kill_privileges, None)
+            .await
+    }
+
+    /// Writes all of `data`, at a time that was or now, to packs and the journal.
+    pub(super) async fn write_through(
+        &self,
+        caller: Caller,
+        (node, offset): (NodeId, u64),
+        data: &[u8],
+        kill_privileges: bool,
+        at: Option<Time>,
+    ) -> Result<usize, TreeError> {
         let end = self.end_of(offset, data.len() as u64)?;
         if self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max {
             self.relieve().await?;
@@ -91,7 +105,7 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             content(inode)?;
-            let stamp = stamp(inode, time, kill_privileges);
+            let stamp = stamp(inode, at.unwrap_or(time), kill_privileges);
             let path = state.path(node, None);
             let logged = |piece: &Piece| {
                 let op = match piece {
@@ -120,11 +134,17 @@ impl Mfs {
             })
         };
         let chunk = self.options.chunk_bytes();
-        let done =
-            |state: &mut State, ()| [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
-        let full = self
+        let done = |state: &mut State, ()| {
+            let changed = state.node(node).map_or(0, |inode| inode.content_changed);
+            let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
+            (full, changed)
+        };
+        let (full, changed) = self
             .change(caller.origin, Class::Normal, plan, done)
             .await?;
+        if data.len() as u64 == chunk && offset.is_multiple_of(chunk) {
+            self.state.lane.ran(node, offset, chunk, changed);
+        }
         for (start, bytes) in full.into_iter().flatten() {
             if let Err(error) = self.seal_chunk(node, start, bytes) {
                 // The journal has its bytes: it is sealed with the next checkpoint.
@@ -151,7 +171,9 @@ impl Mfs {
             let room = (chunk - at % chunk).min(rest.len() as u64) as usize;
             if room as u64 == chunk {
                 let (whole, more) = rest.split_at(room);
-                let cid = self.put_chunk(Bytes::copy_from_slice(whole))?;
+                let mut copy = self.state.lane.pool.take(room);
+                copy.copy_from_slice(whole);
+                let cid = self.put_chunk(copy.freeze())?;
                 packed = true;
                 match pieces.last_mut() {
                     Some(Piece::Blocks(_, blocks)) => blocks.push((cid, room as u32)),
@@ -397,7 +419,7 @@ impl Mfs {
 }
 
 /// Makes a chunk a block of its own.
-fn leaf_block(form: &FileForm, bytes: Bytes) -> Result<Block, UpdateError> {
+pub(super) fn leaf_block(form: &FileForm, bytes: Bytes) -> Result<Block, UpdateError> {
     if form.raw_leaves {
         return Ok(Block::seal(RAW, form.hash, bytes)?);
     }

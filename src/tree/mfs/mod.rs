@@ -9,12 +9,15 @@
 //! What survives: a kill of this process, everything acknowledged; a power
 //! loss, everything up to the last [`Mfs::sync`] and of what came later a
 //! prefix of the order in which it was acknowledged. Bulk data goes into own
-//! packs once, in whole chunks; only partial chunks are in the journal.
+//! packs once, in whole chunks; only partial chunks are in the journal. Of a
+//! stream of whole chunks the last few are acknowledged when they are in the
+//! [ring](ring), before they are hashed and journaled.
 //!
 //! It never checks permissions (the kernel does), never knows the kernel's
 //! protocol or a source, and never waits for the network to write, except for
 //! the part of a foreign chunk that is kept when the rest is overwritten.
 
+mod ahead;
 mod apply;
 mod background;
 mod checkpoint;
@@ -37,6 +40,7 @@ mod options;
 pub mod path;
 mod rename;
 mod restore;
+mod ring;
 mod seal;
 mod small_cid;
 mod snapshots;
@@ -78,7 +82,7 @@ use state::State;
 
 /// The writable tree.
 pub struct Mfs {
-    state: Mutex<State>,
+    state: ahead::Gate,
     journal: Journal,
     blocks: Arc<Blocks>,
     reader: Arc<Reader>,
@@ -231,6 +235,7 @@ impl Mfs {
 
     /// Journals changes: once this returns they survive a kill.
     fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
+        self.state.lane.check()?;
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
         let records: Vec<Record<'_>> = logged
             .iter()
@@ -311,6 +316,9 @@ impl Mfs {
     ///
     /// Blocks. Once it failed it keeps failing until the repository is opened anew.
     pub fn sync(&self) -> Result<(), TreeError> {
+        // What is acknowledged gets into the journal first.
+        drop(self.state.lock());
+        self.state.lane.check()?;
         Ok(self.journal.sync(self.journal.last())?)
     }
 

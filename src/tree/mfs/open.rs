@@ -108,7 +108,7 @@ impl Mfs {
         let opened_ns = u64::try_from(opened).unwrap_or(u64::MAX);
         let log = Log::new(journal.reader(), Some(Arc::clone(&open)));
         let mut mfs = Self {
-            state: Mutex::default(),
+            state: super::ahead::Gate::default(),
             journal,
             blocks,
             reader,
@@ -138,8 +138,11 @@ impl Mfs {
         if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
             mfs.found(mfs.now())?;
         }
+        mfs.take_up(&mut recovery).await;
         mfs.recovery = recovery;
         let mfs = Arc::new(mfs);
+        let hashing = mfs.start_hashing();
+        hashing.map_err(|error| TreeError::Failed(error.to_string()))?;
         let started = mfs.start(tokio::runtime::Handle::current());
         started.map_err(|error| TreeError::Failed(error.to_string()))?;
         Ok(mfs)
@@ -361,7 +364,7 @@ impl Mfs {
     }
 
     /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
-    async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
+    pub(super) async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
         let mut at = NodeId::ROOT;
         for name in path
             .split(|byte| *byte == b'/')
@@ -405,7 +408,7 @@ fn needs_blocks(number: u8) -> bool {
     )
 }
 
-fn note(recovery: &mut Recovery, error: String) {
+pub(super) fn note(recovery: &mut Recovery, error: String) {
     tracing::error!(error, "recovery");
     if recovery.errors.len() < RECOVERY_ERRORS_MAX {
         recovery.errors.push(error);
