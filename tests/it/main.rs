@@ -32,6 +32,7 @@ mod mfs_model_runs;
 mod mfs_posix;
 mod mfs_regress;
 mod mfs_sim;
+mod mfs_staged;
 mod mfs_support;
 mod mfs_tree;
 mod names;

@@ -87,9 +87,8 @@ pub struct Mfs {
     /// Kept checkpoints, oldest first.
     kept: Mutex<Vec<Checkpointed>>,
     recovery: Recovery,
-    /// Whether blocks were sealed that no entry of the journal names, and that
-    /// may not survive a power loss yet.
-    sealed_unsynced: AtomicBool,
+    /// Blocks that were sealed and that no entry of the journal names.
+    sealed: seal::Unsynced,
     /// Transactions of clients that are under way.
     open: Arc<transaction::Open>,
     log: log::Log,

@@ -117,7 +117,7 @@ impl Mfs {
             checkpointing: tokio::sync::Mutex::default(),
             kept: Mutex::new(kept),
             recovery: Recovery::default(),
-            sealed_unsynced: AtomicBool::new(true),
+            sealed: super::seal::Unsynced::default(),
             open,
             log,
             disk,
