@@ -38,6 +38,8 @@ pub enum Effect {
     Short(usize, i32),
     /// A read gives bytes of which the first is changed.
     Flip,
+    /// It takes so long, and then goes well.
+    Slow(std::time::Duration),
 }
 
 struct Rule {
@@ -107,6 +109,15 @@ impl FaultDisk {
     }
 
     fn meet(&self, op: Op, path: &Path) -> io::Result<Option<Effect>> {
+        let effect = self.effect(op, path)?;
+        if let Some(Effect::Slow(time)) = effect {
+            std::thread::sleep(time);
+            return Ok(None);
+        }
+        Ok(effect)
+    }
+
+    fn effect(&self, op: Op, path: &Path) -> io::Result<Option<Effect>> {
         let mut state = self.state.lock();
         if !matches!(op, Op::Open | Op::Read) {
             state.changes += 1;
@@ -130,7 +141,7 @@ impl FaultDisk {
             rule.times -= 1;
             return match rule.effect {
                 Effect::Errno(code) => Err(io::Error::from_raw_os_error(code)),
-                effect @ (Effect::Short(..) | Effect::Flip) => Ok(Some(effect)),
+                effect @ (Effect::Short(..) | Effect::Flip | Effect::Slow(_)) => Ok(Some(effect)),
             };
         }
         Ok(None)

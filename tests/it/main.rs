@@ -38,6 +38,7 @@ mod mfs_posix;
 mod mfs_regress;
 mod mfs_restore;
 mod mfs_sim;
+mod mfs_staged;
 mod mfs_support;
 mod mfs_tree;
 mod mfs_trouble;

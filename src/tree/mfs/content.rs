@@ -1,7 +1,6 @@
 //! A file's bytes: read, written, cut, punched, shared.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
@@ -206,7 +205,7 @@ impl Mfs {
     fn seal_chunk(&self, node: NodeId, start: u64, bytes: Arc<Vec<u8>>) -> Result<(), TreeError> {
         let _adding = self.blocks.own_sink();
         let cid = self.put_chunk(Bytes::from_owner(Shared(Arc::clone(&bytes))))?;
-        self.sealed_unsynced.store(true, Ordering::Release);
+        self.sealed.note();
         let mut state = self.state.lock();
         let Some(inode) = state.nodes.get_mut(&node) else {
             return Ok(());
@@ -325,7 +324,7 @@ impl Mfs {
         let end = self.end_of(to_offset, len)?;
         self.keep_cut_leaves(to, &[to_offset, end]).await?;
         self.keep_cut_ends(&ranges).await?;
-        self.sync_sealed()?;
+        self.sealed.sync(&self.blocks)?;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(to)?;
             content(inode)?;
@@ -364,18 +363,6 @@ impl Mfs {
             {
                 self.keep_cut_leaf(&cid.get(), offset + at).await?;
             }
-        }
-        Ok(())
-    }
-
-    /// Makes blocks that were sealed behind the journal's back survive a power
-    /// loss, before an entry refers to them: those of whole writes are looked
-    /// for by recovery, and these are not.
-    pub(super) fn sync_sealed(&self) -> Result<(), TreeError> {
-        if self.sealed_unsynced.swap(false, Ordering::AcqRel) {
-            super::seal::sync_blocks(&self.blocks).inspect_err(|_| {
-                self.sealed_unsynced.store(true, Ordering::Release);
-            })?;
         }
         Ok(())
     }

@@ -103,9 +103,8 @@ pub struct Mfs {
     /// When it was opened: what was there then was not left unsynced by this run.
     opened_ns: u64,
     recovery: Recovery,
-    /// Whether blocks were sealed that no entry of the journal names, and that
-    /// may not survive a power loss yet.
-    sealed_unsynced: AtomicBool,
+    /// Blocks that were sealed and that no entry of the journal names.
+    sealed: seal::Unsynced,
     /// Transactions of clients that are under way.
     open: Arc<transaction::Open>,
     log: log::Log,

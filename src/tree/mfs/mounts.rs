@@ -41,7 +41,7 @@ impl Mfs {
     ) -> Result<NodeAttr, TreeError> {
         check_name(name)?;
         let content = self.content(cid).await?;
-        self.sync_sealed()?;
+        self.sealed.sync(&self.blocks)?;
         let plan = |state: &mut State, time: Time| {
             free_name(state, parent, name)?;
             let node = state.fresh();
@@ -65,7 +65,7 @@ impl Mfs {
         let cid = Cid::try_from(text.trim().trim_start_matches("/ipfs/"))
             .map_err(|_| TreeError::Invalid("the value of cidfs.mount is not a CID"))?;
         let content = self.content(&cid).await?;
-        self.sync_sealed()?;
+        self.sealed.sync(&self.blocks)?;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             check_room(inode, MOUNTED, cid.to_string().as_bytes())?;

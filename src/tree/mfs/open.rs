@@ -123,7 +123,7 @@ impl Mfs {
             unsealable: Mutex::default(),
             opened_ns,
             recovery: Recovery::default(),
-            sealed_unsynced: AtomicBool::new(true),
+            sealed: super::seal::Unsynced::default(),
             open,
             log,
             disk,

@@ -1,9 +1,10 @@
 //! Unsealed content becomes blocks.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::Mfs;
 use super::content::store_failed;
@@ -34,6 +35,46 @@ impl BlockSink for OwnBlocks<'_> {
             | CacheError::Timeout { .. }
             | CacheError::Refused(_) => error.into(),
         })
+    }
+}
+
+/// Blocks that were sealed behind the journal's back, and may not survive a
+/// power loss yet. Those of whole writes are looked for by recovery; these are
+/// not, so they must be safe before an entry refers to them.
+#[derive(Debug)]
+pub(super) struct Unsynced {
+    /// Counts sealings.
+    sealed: AtomicU64,
+    /// How many of them are safe. Whoever asks waits for a sync that is under
+    /// way: what it makes safe is not safe before it has ended.
+    synced: Mutex<u64>,
+}
+
+impl Default for Unsynced {
+    /// What was before is not known to be safe.
+    fn default() -> Self {
+        Self {
+            sealed: AtomicU64::new(1),
+            synced: Mutex::new(0),
+        }
+    }
+}
+
+impl Unsynced {
+    /// Notes that blocks were put; a node or an entry may name them only then.
+    pub(super) fn note(&self) {
+        self.sealed.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Makes all that was noted survive a power loss.
+    pub(super) fn sync(&self, blocks: &crate::cache::Blocks) -> Result<(), TreeError> {
+        let mut synced = self.synced.lock();
+        let sealed = self.sealed.load(Ordering::Acquire);
+        if *synced < sealed {
+            sync_blocks(blocks)?;
+            *synced = sealed;
+        }
+        Ok(())
     }
 }
 
@@ -114,7 +155,7 @@ impl Mfs {
         }
         let _adding = self.blocks.own_sink();
         let sealed = self.seal_content(&content, &meta).await?;
-        self.sealed_unsynced.store(true, Ordering::Release);
+        self.sealed.note();
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(inode) = state.nodes.get_mut(&node) else {

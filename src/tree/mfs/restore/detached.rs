@@ -68,7 +68,7 @@ impl<'m> Detached<'m> {
         for node in place.taken.values() {
             mfs.load_linked_below(*node).await?;
         }
-        mfs.sync_sealed()?;
+        mfs.sealed.sync(&mfs.blocks)?;
         let mut detached = Self {
             mfs,
             caller,

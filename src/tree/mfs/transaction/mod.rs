@@ -239,6 +239,12 @@ impl Mfs {
             },
             None => Refused::Whole(error),
         };
+        if staged.iter().any(|one| one.content().is_some()) {
+            // Recovery does not look for what such entries refer to. Who staged
+            // it has put the blocks, or was told of the CID of a file here.
+            self.sealed.note();
+            self.sealed.sync(&self.blocks)?;
+        }
         for (index, one) in staged.iter().enumerate() {
             self.prepare(one)
                 .await
