@@ -14,6 +14,7 @@ mod buffers;
 mod decode;
 mod errno;
 mod files;
+mod forgets;
 mod fuse;
 mod inodes;
 mod mountinfo;

@@ -237,7 +237,7 @@ impl Mfs {
                 match &inode.body {
                     Body::Special => return Ok(None),
                     Body::File(content) => content.sealed().cloned(),
-                    Body::Symlink { sealed, .. } => sealed.clone(),
+                    Body::Symlink(link) => link.sealed.clone(),
                     Body::Directory(directory) => directory
                         .base
                         .as_ref()
@@ -313,12 +313,12 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         let Some(inode) = state.nodes.get_mut(node) else {
             continue;
         };
-        if inode.content_changed <= through {
+        if inode.content_changed() <= through {
             match &mut inode.body {
                 Body::File(content) if content.sealed() != Some(sealed) => {
                     state.unsealed_bytes -= put_sealed(inode, sealed);
                 }
-                Body::Symlink { sealed: known, .. } => *known = Some(sealed.clone()),
+                Body::Symlink(link) => link.sealed = Some(sealed.clone()),
                 Body::File(_) | Body::Directory(_) | Body::Special => {}
             }
         }
@@ -327,7 +327,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         let Some(inode) = state.nodes.get_mut(node) else {
             continue;
         };
-        if let Body::Directory(directory) = &mut inode.body {
+        if let Some(directory) = inode.directory_mut() {
             if directory.mounted > through {
                 // It has other content by now.
                 continue;
@@ -348,18 +348,18 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
             }
             directory
                 .entries
-                .retain(|_, d| d.to != To::Absent || d.changed > 0);
+                .retain(|_, d| d.to() != To::Absent || d.changed > 0);
         }
     }
     for node in &snapshot.nodes {
         let Some(inode) = state.nodes.get_mut(node) else {
             continue;
         };
-        if inode.content_changed <= through {
-            inode.content_changed = 0;
+        if inode.content_changed() <= through {
+            inode.set_content_changed(0);
         }
-        if inode.meta_changed <= through {
-            inode.meta_changed = 0;
+        if inode.meta_changed() <= through {
+            inode.set_meta_changed(0);
         }
         if inode.is_clean() {
             state.dirty.remove(node);
@@ -397,8 +397,8 @@ impl State {
                 Body::Directory(directory) => {
                     roots.extend(directory.base.as_ref().map(|base| base.sealed.cid.get()));
                 }
-                Body::Symlink { sealed, .. } => {
-                    roots.extend(sealed.as_ref().map(|sealed| sealed.cid.get()));
+                Body::Symlink(link) => {
+                    roots.extend(link.sealed.as_ref().map(|sealed| sealed.cid.get()));
                 }
                 Body::Special => {}
             }

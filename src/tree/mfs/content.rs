@@ -188,7 +188,8 @@ impl Mfs {
         let Some(inode) = state.nodes.get_mut(&node) else {
             return Ok(());
         };
-        if let Body::File(Content::Ranges { extents, .. }) = &mut inode.body {
+        if let Body::File(Content::Ranges(ranges)) = &mut inode.body {
+            let extents = &mut ranges.extents;
             let before = extents.unsealed_bytes();
             extents.sealed(start, &bytes, (&cid).into());
             let after = extents.unsealed_bytes();
@@ -283,7 +284,7 @@ impl Mfs {
                 Seek::Data => Some(offset),
                 Seek::Hole => Some(*size),
             },
-            Content::Ranges { extents, .. } => extents.seek(offset, what == Seek::Hole),
+            Content::Ranges(ranges) => ranges.extents.seek(offset, what == Seek::Hole),
         };
         found.ok_or(TreeError::NoSuchPosition)
     }
@@ -490,7 +491,7 @@ pub(super) fn content(inode: &Inode) -> Result<&Content, TreeError> {
     match &inode.body {
         Body::File(content) => Ok(content),
         Body::Directory(_) => Err(TreeError::IsADirectory),
-        Body::Symlink { .. } | Body::Special => Err(TreeError::Invalid("not a regular file")),
+        Body::Symlink(_) | Body::Special => Err(TreeError::Invalid("not a regular file")),
     }
 }
 
@@ -557,8 +558,8 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     if at >= size {
         return match content {
             Content::Whole { sealed, .. } => Some((sealed.cid.get(), size)),
-            Content::Ranges { extents, .. } => {
-                let (start, extent) = extents.at(size - 1)?;
+            Content::Ranges(ranges) => {
+                let (start, extent) = ranges.extents.at(size - 1)?;
                 match &extent.data {
                     Data::Shared { cid, offset } => Some((cid.get(), offset + (size - start))),
                     Data::Hole | Data::Bytes(_) => None,
@@ -568,8 +569,8 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     }
     match content {
         Content::Whole { sealed, .. } => Some((sealed.cid.get(), at)),
-        Content::Ranges { extents, .. } => {
-            let (start, extent) = extents.at(at)?;
+        Content::Ranges(ranges) => {
+            let (start, extent) = ranges.extents.at(at)?;
             match &extent.data {
                 Data::Shared { cid, offset } if start < at => {
                     Some((cid.get(), offset + (at - start)))
@@ -582,10 +583,10 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
 
 fn whole_chunk(state: &State, node: NodeId, at: u64, chunk: u64) -> Option<(u64, Arc<Vec<u8>>)> {
     match &state.nodes.get(&node)?.body {
-        Body::File(Content::Ranges { extents, .. }) => extents.whole_chunk(at, chunk),
+        Body::File(Content::Ranges(ranges)) => ranges.extents.whole_chunk(at, chunk),
         Body::File(Content::Whole { .. })
         | Body::Directory(_)
-        | Body::Symlink { .. }
+        | Body::Symlink(_)
         | Body::Special => None,
     }
 }

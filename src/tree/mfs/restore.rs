@@ -11,7 +11,7 @@ use super::Mfs;
 use super::apply::MOUNTED;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::ROOT_NAME;
-use super::load::{Loaded, plain_inode, take_record};
+use super::load::{Loaded, take_record};
 use super::node::{Base, Body, Content, Directory, Inode, Name, Sealed};
 use super::path::TreePath;
 use super::transaction::{Made, Staged};
@@ -40,12 +40,7 @@ impl Mfs {
                     format!("{TRANSACTION_CHANGES_MAX} changes at once; content_only needs one");
                 return Err(TreeError::Limit(why));
             }
-            if loaded
-                .inode
-                .links
-                .as_ref()
-                .is_some_and(|links| links.len() > 1)
-            {
+            if loaded.inode.links().is_some_and(|links| links.len() > 1) {
                 if let Some(first) = links.get(&loaded.number) {
                     staged.push(Staged::Link {
                         from: TreePath::clone(first),
@@ -109,7 +104,7 @@ impl Mfs {
             ([_, ..], base) => {
                 let sealed = match &root.inode.body {
                     Body::File(content) => content.sealed().cloned(),
-                    Body::Symlink { sealed, .. } => sealed.clone(),
+                    Body::Symlink(link) => link.sealed.clone(),
                     Body::Directory(_) | Body::Special => base.map(|base| base.sealed),
                 };
                 let sealed = sealed.ok_or(TreeError::Invalid("it has no content"))?;
@@ -174,16 +169,16 @@ impl Mfs {
             cid: (&snapshot.root).into(),
             tsize: 0,
         };
-        let body = Body::Directory(Directory {
+        let body = Body::Directory(Box::new(Directory {
             base: Some(Base {
                 sealed,
                 tally: None,
             }),
             ..Directory::default()
-        });
+        }));
         let mut inode = Inode {
             mode: 0o755,
-            ..plain_inode(NodeKind::Directory, body)
+            ..Inode::plain(NodeKind::Directory, body)
         };
         inode.uid = self.options.uid;
         inode.gid = self.options.gid;
@@ -265,24 +260,24 @@ fn mounted(inode: &Inode) -> Option<Cid> {
 
 fn made(path: TreePath, inode: Inode) -> Made {
     let times = times(&inode);
-    let xattrs = inode.xattrs.iter().flat_map(|all| all.iter());
-    let xattrs = xattrs.filter(|(name, _)| ***name != *MOUNTED);
+    let xattrs = inode.xattrs().filter(|(name, _)| ***name != *MOUNTED);
     let xattrs = xattrs
         .map(|(name, value)| (Bytes::copy_from_slice(name), value.clone()))
         .collect();
     let mut content = None;
+    let rdev = inode.rdev();
     let new = match (inode.kind, inode.body) {
         (NodeKind::Directory, _) => New::Directory,
         (NodeKind::Fifo, _) => New::Fifo,
         (NodeKind::Socket, _) => New::Socket,
-        (NodeKind::CharDevice, _) => New::CharDevice(inode.rdev),
-        (NodeKind::BlockDevice, _) => New::BlockDevice(inode.rdev),
-        (_, Body::Symlink { target, .. }) => New::Symlink(target),
+        (NodeKind::CharDevice, _) => New::CharDevice(rdev),
+        (NodeKind::BlockDevice, _) => New::BlockDevice(rdev),
+        (_, Body::Symlink(link)) => New::Symlink(link.target),
         (_, Body::File(Content::Whole { sealed, size })) => {
             content = Some((sealed.cid.get(), size));
             New::File
         }
-        (_, Body::File(Content::Ranges { .. }) | Body::Directory(_) | Body::Special) => New::File,
+        (_, Body::File(Content::Ranges(_)) | Body::Directory(_) | Body::Special) => New::File,
     };
     let (mode, uid, gid) = (inode.mode, inode.uid, inode.gid);
     Made {
@@ -299,8 +294,8 @@ fn made(path: TreePath, inode: Inode) -> Made {
 
 fn times(inode: &Inode) -> SetAttr {
     SetAttr {
-        atime: Some(SetTime::At(inode.atime)),
-        mtime: Some(SetTime::At(inode.mtime)),
+        atime: Some(SetTime::At(inode.atime.into())),
+        mtime: Some(SetTime::At(inode.mtime.into())),
         ..SetAttr::default()
     }
 }

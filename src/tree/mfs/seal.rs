@@ -8,7 +8,7 @@ use super::Mfs;
 use super::content::store_failed;
 use super::extents::{Data, Extents};
 use super::node::{Body, Content, Inode, Sealed};
-use super::types::NodeId;
+use super::types::{NodeId, Time};
 use crate::block::{Block, BlockSink};
 use crate::cache::{CacheError, Tier};
 use crate::tree::error::TreeError;
@@ -105,7 +105,11 @@ impl Mfs {
             let Body::File(content) = &inode.body else {
                 return Ok(());
             };
-            (content.clone(), inode.content_changed, self.metadata(inode))
+            (
+                content.clone(),
+                inode.content_changed(),
+                self.metadata(inode),
+            )
         };
         if content.sealed().is_some() {
             return Ok(());
@@ -118,7 +122,7 @@ impl Mfs {
         let Some(inode) = state.nodes.get_mut(&node) else {
             return Ok(());
         };
-        if inode.content_changed == changed {
+        if inode.content_changed() == changed {
             state.unsealed_bytes -= put_sealed(inode, &sealed);
         }
         Ok(())
@@ -134,12 +138,12 @@ impl Mfs {
                 }
                 let unsealed = |inode: &Inode| match &inode.body {
                     Body::File(content) => content.unsealed_bytes(),
-                    Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
+                    Body::Directory(_) | Body::Symlink(_) | Body::Special => 0,
                 };
                 let fullest = state.nodes.iter().max_by_key(|(_, inode)| unsealed(inode));
                 fullest
                     .filter(|(_, inode)| unsealed(inode) > 0)
-                    .map(|(node, _)| *node)
+                    .map(|(node, _)| node)
             };
             let Some(node) = fullest else { return Ok(()) };
             self.seal_node(node).await?;
@@ -151,11 +155,12 @@ impl Mfs {
         if !self.options.store_metadata {
             return Metadata::default();
         }
+        let mtime = Time::from(inode.mtime);
         Metadata {
             mode: Some(inode.mode),
             mtime: Some(crate::unixfs::data::Mtime {
-                seconds: inode.mtime.sec,
-                nanoseconds: inode.mtime.nsec,
+                seconds: mtime.sec,
+                nanoseconds: mtime.nsec,
             }),
         }
     }
@@ -169,10 +174,8 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
     let before = content.unsealed_bytes();
     match content {
         Content::Whole { sealed: known, .. } => *known = sealed.clone(),
-        Content::Ranges {
-            extents,
-            sealed: known,
-        } => {
+        Content::Ranges(ranges) => {
+            let extents = &mut ranges.extents;
             if extents.data_bytes() == extents.size() {
                 let size = extents.size();
                 *content = Content::Whole {
@@ -180,8 +183,8 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
                     size,
                 };
             } else {
-                **extents = extents.all_sealed(&sealed.cid);
-                *known = Some(sealed.clone());
+                *extents = extents.all_sealed(&sealed.cid);
+                ranges.sealed = Some(sealed.clone());
             }
         }
     }

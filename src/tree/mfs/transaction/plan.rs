@@ -7,7 +7,7 @@ use super::super::extents::{Data, Extent};
 use super::super::fault::{Fault, Need, Step};
 use super::super::meta::attr_op;
 use super::super::mounts::Content;
-use super::super::node::{Inode, Name, To};
+use super::super::node::{Body, Inode, Name, To};
 use super::super::op::{Logged, Make, Op};
 use super::super::path::TreePath;
 use super::super::rename::may_move;
@@ -274,15 +274,13 @@ fn mkdir(
             (mode, UMASK),
             time,
         )?;
-        above = Some(Inode {
+        let mut inode = Inode {
             mode: made.mode,
             gid: made.gid,
-            xattrs: (!made.xattrs.is_empty()).then(|| made.xattrs.iter().cloned().collect()),
-            ..super::super::load::plain_inode(
-                NodeKind::Directory,
-                super::super::node::Body::Special,
-            )
-        });
+            ..Inode::plain(NodeKind::Directory, Body::Special)
+        };
+        inode.set_xattrs(made.xattrs.iter().cloned().collect());
+        above = Some(inode);
         all.push(logged(&here, Op::Make(made)));
         at = node;
     }
@@ -398,7 +396,7 @@ fn names_in(state: &State, node: NodeId) -> Step<Vec<Name>> {
     }
     let mut names = Vec::new();
     for (key, dentry) in &directory.entries {
-        match dentry.to {
+        match dentry.to() {
             To::Node(_) => names.push(key.name.clone()),
             To::Unloaded => return Err(Fault::Need(Need::Entry(node, key.name.clone()))),
             To::Absent => {}
@@ -482,8 +480,7 @@ fn make(state: &State, made: &Made, time: Time) -> Step<Vec<Logged>> {
         all.extend(share(node, 0, content, mark).map(|op| logged(&made.path, op)));
     }
     if made.times != SetAttr::default() {
-        let plain =
-            super::super::load::plain_inode(NodeKind::Symlink, super::super::node::Body::Special);
+        let plain = Inode::plain(NodeKind::Symlink, Body::Special);
         let op = attr_op(&plain, node, &made.times, time)?;
         all.push(logged(&made.path, Op::Attr(op)));
     }
