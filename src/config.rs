@@ -84,6 +84,10 @@ pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 4..=8;
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.
 pub const LISTING_BATCH: usize = 256;
+/// Nodes that are let go under one lock, so that nothing else waits long for it.
+pub const FORGETS_AT_ONCE: usize = 256;
+/// How long what the kernel forgot may wait for more of it.
+pub const FORGET_AFTER: Duration = Duration::from_millis(20);
 /// Readahead of a mount where this process may set it, 4 MiB.
 pub const READAHEAD_BYTES: u64 = 4 << 20;
 /// What a request may take beyond the deadline of the fetch that it waits for.

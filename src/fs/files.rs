@@ -124,10 +124,18 @@ impl Files {
     }
 
     /// Takes back what the kernel no longer refers to.
-    pub fn forget(&self, ino: u64, lookups: u64) {
-        match (NodeId::from_number(ino), &self.shared.nodes) {
-            (Some(node), Some(nodes)) => nodes.forget(node, lookups),
-            _ => self.shared.inodes.forget(ino, lookups),
+    ///
+    /// Each is an inode number and how many lookups of it are taken back.
+    pub fn forget(&self, forgotten: &[(u64, u64)]) {
+        let mut writable = Vec::new();
+        for (ino, lookups) in forgotten {
+            match (NodeId::from_number(*ino), &self.shared.nodes) {
+                (Some(node), Some(_)) => writable.push((node, *lookups)),
+                _ => self.shared.inodes.forget(*ino, *lookups),
+            }
+        }
+        if let Some(nodes) = &self.shared.nodes {
+            nodes.forget(writable);
         }
     }
 

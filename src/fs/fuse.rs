@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 
 use super::errno::report;
 use super::files::Files;
+use super::forgets::Forgets;
 use super::ops::statfs;
 use super::wait::{self, Terms, serve};
 use super::{decode, reply, time};
@@ -28,11 +29,17 @@ use crate::tree::mfs::{Caller, New, SetAttr, SetTime};
 pub(super) struct Adapter {
     files: Files,
     runtime: Handle,
+    forgets: Forgets,
 }
 
 impl Adapter {
     pub(super) fn new(files: Files, runtime: Handle) -> Self {
-        Self { files, runtime }
+        let forgets = Forgets::default();
+        Self {
+            files,
+            runtime,
+            forgets,
+        }
     }
 
     fn terms(&self, doing: &'static str, req: &Request) -> Terms {
@@ -134,7 +141,8 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.files.forget(ino.0, nlookup);
+        let one = (ino.0, nlookup);
+        self.forgets.forget(&self.runtime, &self.files, one);
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {

@@ -13,6 +13,7 @@ mod attr;
 mod decode;
 mod errno;
 mod files;
+mod forgets;
 mod fuse;
 mod inodes;
 mod mountinfo;

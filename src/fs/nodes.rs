@@ -6,9 +6,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use hashbrown::HashSet;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::inodes::ROOT;
+use crate::config::FORGETS_AT_ONCE;
 use crate::tree::mfs::{Mfs, NodeId};
 use crate::tree::{Node, TreeError};
 
@@ -84,11 +86,11 @@ impl Nodes {
     }
 
     /// Takes back references of the kernel.
-    pub(super) fn forget(&self, node: NodeId, lookups: u64) {
-        let taken = self.known.counts.take(node.number(), lookups);
-        if taken > 0 {
-            self.mfs.release(node, taken);
+    pub(super) fn forget(&self, mut forgotten: Vec<(NodeId, u64)>) {
+        for (node, lookups) in &mut forgotten {
+            *lookups = self.known.counts.take(node.number(), *lookups);
         }
+        self.mfs.release_all(&forgotten);
     }
 
     /// How many nodes the kernel refers to, the root aside.
@@ -118,10 +120,13 @@ impl Known {
 
 impl Drop for Nodes {
     fn drop(&mut self) {
-        for (number, lookups) in self.known.counts.drain() {
-            if let Some(node) = NodeId::from_number(number) {
-                self.mfs.release(node, lookups);
-            }
+        let all = self.known.counts.drain();
+        for some in all.chunks(FORGETS_AT_ONCE) {
+            let some = some.iter().filter_map(|(number, lookups)| {
+                let node = NodeId::from_number(*number)?;
+                Some((node, *lookups))
+            });
+            self.mfs.release_all(&some.collect::<Vec<_>>());
         }
         if let Some(root) = self.known.root {
             self.mfs.release(root, 1);
@@ -145,45 +150,100 @@ fn number(root: Option<NodeId>, node: NodeId) -> u64 {
     }
 }
 
-/// Number to count of lookups.
-#[derive(Debug, Default)]
+/// Number to count of lookups, in parts that are locked and grow by themselves.
+///
+/// Most nodes are told of once, so that is a set: nine bytes each.
+#[derive(Debug)]
 struct Counts {
-    by_number: Mutex<HashMap<u64, u64>>,
+    parts: [Mutex<Part>; PARTS],
+}
+
+/// Parts of the counts.
+const PARTS: usize = 64;
+
+#[derive(Debug, Default)]
+struct Part {
+    known: HashSet<u64>,
+    /// Lookups beyond the first.
+    more: HashMap<u64, u64>,
+}
+
+impl Default for Counts {
+    fn default() -> Self {
+        Self {
+            parts: std::array::from_fn(|_| Mutex::default()),
+        }
+    }
 }
 
 impl Counts {
+    fn part(&self, number: u64) -> MutexGuard<'_, Part> {
+        let index = number as usize % PARTS;
+        #[expect(clippy::expect_used, reason = "a remainder is below the divisor")]
+        self.parts.get(index).expect("there are as many").lock()
+    }
+
     fn add(&self, number: u64, lookups: u64) {
-        *self.by_number.lock().entry(number).or_default() += lookups;
+        let mut part = self.part(number);
+        let more = lookups - u64::from(part.known.insert(number));
+        if more > 0 {
+            *part.more.entry(number).or_default() += more;
+        }
     }
 
     /// Takes `lookups` away; gives how many there were of them.
     fn take(&self, number: u64, lookups: u64) -> u64 {
-        let mut counts = self.by_number.lock();
-        let Some(count) = counts.get_mut(&number) else {
+        let mut part = self.part(number);
+        if !part.known.contains(&number) {
             return 0;
-        };
-        let taken = lookups.min(*count);
-        *count -= taken;
-        if *count == 0 {
-            counts.remove(&number);
         }
-        taken
+        let more = part.more.get(&number).copied().unwrap_or(0);
+        if lookups > more {
+            part.more.remove(&number);
+            part.known.remove(&number);
+            part.tidy();
+            return more + 1;
+        }
+        if lookups == more {
+            part.more.remove(&number);
+        } else if let Some(more) = part.more.get_mut(&number) {
+            *more -= lookups;
+        }
+        lookups
     }
 
     fn has(&self, number: u64) -> bool {
-        self.by_number.lock().contains_key(&number)
+        self.part(number).known.contains(&number)
     }
 
     fn all(&self) -> Vec<u64> {
-        self.by_number.lock().keys().copied().collect()
+        let parts = self.parts.iter().map(|part| part.lock());
+        parts
+            .flat_map(|part| part.known.iter().copied().collect::<Vec<_>>())
+            .collect()
     }
 
     fn len(&self) -> usize {
-        self.by_number.lock().len()
+        self.parts.iter().map(|part| part.lock().known.len()).sum()
     }
 
-    fn drain(&self) -> HashMap<u64, u64> {
-        std::mem::take(&mut *self.by_number.lock())
+    fn drain(&self) -> Vec<(u64, u64)> {
+        let mut all = Vec::new();
+        for part in &self.parts {
+            let Part { known, more } = std::mem::take(&mut *part.lock());
+            let count = |number| 1 + more.get(&number).copied().unwrap_or(0);
+            all.extend(known.into_iter().map(|number| (number, count(number))));
+        }
+        all
+    }
+}
+
+impl Part {
+    /// Gives memory back once most of what was known is forgotten.
+    fn tidy(&mut self) {
+        if self.known.len() < self.known.capacity() / 8 {
+            self.known.shrink_to(self.known.len() * 2);
+        }
     }
 }
 
@@ -210,8 +270,37 @@ mod tests {
         counts.add(7, 1);
         assert_eq!(counts.take(7, 5), 1);
         counts.add(8, 3);
-        assert_eq!(counts.drain().into_iter().collect::<Vec<_>>(), [(8, 3)]);
+        assert_eq!(counts.drain(), [(8, 3)]);
         assert_eq!(counts.len(), 0);
+    }
+
+    #[test]
+    fn counts_are_as_one_map_would_have_them() {
+        let (counts, mut model) = (Counts::default(), HashMap::<u64, u64>::new());
+        for step in 0..200_000u64 {
+            let number = (step * 7919) % 1009;
+            let lookups = step % 4;
+            if step % 3 == 0 {
+                let known = model.remove(&number).unwrap_or(0);
+                let taken = lookups.min(known);
+                assert_eq!(counts.take(number, lookups), taken);
+                if known > taken {
+                    model.insert(number, known - taken);
+                }
+            } else {
+                counts.add(number, 1 + lookups);
+                *model.entry(number).or_default() += 1 + lookups;
+            }
+            assert_eq!(counts.has(number), model.contains_key(&number));
+        }
+        assert_eq!(counts.len(), model.len());
+        let mut all = counts.all();
+        all.sort_unstable();
+        let mut known: Vec<_> = model.keys().copied().collect();
+        known.sort_unstable();
+        assert_eq!(all, known);
+        let all: HashMap<_, _> = counts.drain().into_iter().collect();
+        assert_eq!(all, model);
     }
 
     #[test]

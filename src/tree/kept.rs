@@ -7,12 +7,12 @@ use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::error::TreeError;
-use super::mfs::KeptNode;
+use super::mfs::{KeptNode, Name};
 use super::node::{Attr, Entry, Listing, Node};
 use super::{Kind, Tree};
 use crate::config::LISTINGS_BYTES_MAX;
 
-type Names = Arc<Vec<Arc<[u8]>>>;
+type Names = Arc<Vec<Name>>;
 
 /// Names of directories that were listed, within a byte limit; one more than
 /// that is kept if it alone is over it.

@@ -287,7 +287,7 @@ impl Mfs {
         let behind = queue.jobs.len() as u64;
         let stream = queue.stream.as_mut()?;
         let fits = (stream.node, stream.next) == (node, offset)
-            && stream.changed == inode.content_changed
+            && stream.changed == inode.content_changed()
             && content(inode).ok()?.size() + behind * len == offset
             && stamp(inode, time, kill_privileges).mode.is_none()
             && state.unsealed_bytes <= self.options.unsealed_bytes_max
@@ -350,7 +350,7 @@ impl Mfs {
             let inode = state.node(slot.node);
             self.state
                 .lane
-                .landed(inode.map_or(0, |inode| inode.content_changed));
+                .landed(inode.map_or(0, |inode| inode.content_changed()));
             changes
         };
         self.tell(job.origin, &changes);

@@ -3,12 +3,10 @@
 //! The change was validated, so it cannot fail; what a damaged journal might
 //! name and is not there is passed over.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use bytes::Bytes;
 
 use super::extents::{Data, Extents};
-use super::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
+use super::node::{Base, Body, Content, Directory, Inode, Links, Name, Sealed, Symlink, To};
 use super::op::{Attr, Make, Mount, Op, Stamp};
 use super::state::State;
 use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
@@ -61,18 +59,12 @@ pub(super) fn apply(state: &mut State, op: &Op, seq: u64, chunk: u64) {
         } => {
             change_meta(state, *node, *time, seq, |inode| {
                 inode.mode = mode.unwrap_or(inode.mode);
-                inode
-                    .xattrs
-                    .get_or_insert_default()
-                    .insert(name.clone(), value.clone());
+                inode.set_xattr(name.clone(), value.clone());
             });
         }
         Op::RemoveXattr { node, name, time } => {
             change_meta(state, *node, *time, seq, |inode| {
-                if let Some(xattrs) = &mut inode.xattrs {
-                    xattrs.remove(name);
-                }
-                inode.xattrs.take_if(|xattrs| xattrs.is_empty());
+                inode.remove_xattr(name);
             });
         }
         Op::Mount(one) => mount(state, one, seq),
@@ -146,14 +138,14 @@ fn make(state: &mut State, one: &Make, seq: u64) {
                 directories: Some(0),
                 ..Directory::default()
             };
-            (NodeKind::Directory, Body::Directory(directory), 0)
+            (NodeKind::Directory, Body::Directory(directory.into()), 0)
         }
         New::Symlink(target) => (
             NodeKind::Symlink,
-            Body::Symlink {
+            Body::Symlink(Box::new(Symlink {
                 target: target.clone(),
                 sealed: None,
-            },
+            })),
             0,
         ),
         New::Fifo => (NodeKind::Fifo, Body::Special, 0),
@@ -161,25 +153,21 @@ fn make(state: &mut State, one: &Make, seq: u64) {
         New::CharDevice(rdev) => (NodeKind::CharDevice, Body::Special, *rdev),
         New::BlockDevice(rdev) => (NodeKind::BlockDevice, Body::Special, *rdev),
     };
-    let xattrs: BTreeMap<Name, Bytes> = one.xattrs.iter().cloned().collect();
-    let inode = Inode {
-        kind,
+    let time = one.time.into();
+    let mut inode = Inode {
         mode: one.mode,
         uid: one.uid,
         gid: one.gid,
-        nlink: 1,
-        rdev,
-        atime: one.time,
-        mtime: one.time,
-        ctime: one.time,
-        xattrs: (!xattrs.is_empty()).then_some(xattrs),
+        atime: time,
+        mtime: time,
+        ctime: time,
         home: Some((one.parent, one.name.clone())),
-        links: None,
-        held: 0,
-        meta_changed: seq,
-        content_changed: seq,
-        body,
+        ..Inode::plain(kind, body)
     };
+    inode.set_rdev(rdev);
+    inode.set_xattrs(one.xattrs.iter().cloned().collect());
+    inode.set_meta_changed(seq);
+    inode.set_content_changed(seq);
     add(
         state,
         one.node,
@@ -243,16 +231,16 @@ fn mounted_body(one: &Mount, seq: u64) -> Body {
                 sealed,
                 tally: None,
             });
-            Body::Directory(Directory {
+            Body::Directory(Box::new(Directory {
                 base,
                 mounted: seq,
                 ..Directory::default()
-            })
+            }))
         }
-        NodeKind::Symlink => Body::Symlink {
+        NodeKind::Symlink => Body::Symlink(Box::new(Symlink {
             target: one.target.clone(),
             sealed: Some(sealed),
-        },
+        })),
         NodeKind::File
         | NodeKind::Fifo
         | NodeKind::Socket
@@ -276,32 +264,24 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
         }
         change_meta(state, one.node, one.time, seq, |inode| {
             inode.body = body;
-            inode.content_changed = seq;
-            inode
-                .xattrs
-                .get_or_insert_default()
-                .insert(MOUNTED.into(), mounted);
+            inode.set_content_changed(seq);
+            inode.set_xattr(MOUNTED.into(), mounted);
         });
         return;
     }
-    let inode = Inode {
-        kind: one.kind,
+    let mut inode = Inode {
         mode: one.mode,
         uid: one.uid,
         gid: one.gid,
-        nlink: 1,
-        rdev: 0,
-        atime: one.mtime,
-        mtime: one.mtime,
-        ctime: one.time,
-        xattrs: Some(BTreeMap::from([(MOUNTED.into(), mounted)])),
+        atime: one.mtime.into(),
+        mtime: one.mtime.into(),
+        ctime: one.time.into(),
         home: Some((one.parent, one.name.clone())),
-        links: None,
-        held: 0,
-        meta_changed: seq,
-        content_changed: seq,
-        body,
+        ..Inode::plain(one.kind, body)
     };
+    inode.set_xattr(MOUNTED.into(), mounted);
+    inode.set_meta_changed(seq);
+    inode.set_content_changed(seq);
     add(
         state,
         one.node,
@@ -315,10 +295,9 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
 fn link(state: &mut State, node: NodeId, at: (NodeId, &Name), time: Time, seq: u64) {
     change_meta(state, node, time, seq, |inode| {
         inode.nlink += 1;
-        let home = inode.home.clone();
-        let links = inode.links.get_or_insert_default();
-        links.extend(home);
+        let mut links = links_of(inode);
         links.insert((at.0, at.1.clone()));
+        inode.set_links(links);
         inode.home.get_or_insert_with(|| (at.0, at.1.clone()));
     });
     state.set_entry(at.0, at.1, To::Node(node), seq);
@@ -376,7 +355,7 @@ fn lose_name(
     if inode.nlink > 0 {
         return;
     }
-    let is_linked = inode.links.is_some();
+    let is_linked = inode.links().is_some();
     if let Some(directory) = inode.directory() {
         let loaded = loaded_below(directory).into_iter();
         below.extend(loaded.map(|(child, name)| (child, node, name)));
@@ -385,7 +364,11 @@ fn lose_name(
         // Its record goes by its number.
         state.gone.insert(node);
     }
-    if state.nodes.get(&node).is_some_and(|inode| inode.held == 0) {
+    if state
+        .nodes
+        .get(&node)
+        .is_some_and(|inode| inode.held() == 0)
+    {
         state.remove(node);
     } else {
         // Open somewhere: it lives until it is let go, and is in no checkpoint.
@@ -397,7 +380,7 @@ fn loaded_below(directory: &Directory) -> Vec<(NodeId, Name)> {
     let loaded = directory
         .entries
         .iter()
-        .filter_map(|(key, dentry)| match dentry.to {
+        .filter_map(|(key, dentry)| match dentry.to() {
             To::Node(node) => Some((node, key.name.clone())),
             To::Unloaded | To::Absent => None,
         });
@@ -407,14 +390,11 @@ fn loaded_below(directory: &Directory) -> Vec<(NodeId, Name)> {
 /// Forgets a name that led to a node.
 fn leave_home(inode: &mut Inode, at: (NodeId, &Name)) {
     let gone = (at.0, at.1.clone());
-    if let Some(links) = &mut inode.links {
+    if let Some(links) = inode.links_mut() {
         links.remove(&gone);
     }
     if inode.home.as_ref() == Some(&gone) {
-        inode.home = inode
-            .links
-            .as_ref()
-            .and_then(|links| links.first().cloned());
+        inode.home = inode.links().and_then(|links| links.first().cloned());
     }
 }
 
@@ -463,7 +443,7 @@ fn move_home(
         if inode.home.as_ref() == Some(from) {
             inode.home = Some(to.clone());
         }
-        if let Some(links) = &mut inode.links {
+        if let Some(links) = inode.links_mut() {
             links.remove(from);
             links.insert(to.clone());
         }
@@ -475,13 +455,10 @@ fn set_attr(state: &mut State, attr: &Attr, seq: u64) {
         inode.mode = attr.mode.unwrap_or(inode.mode);
         inode.uid = attr.uid.unwrap_or(inode.uid);
         inode.gid = attr.gid.unwrap_or(inode.gid);
-        inode.atime = attr.atime.unwrap_or(inode.atime);
-        inode.mtime = attr.mtime.unwrap_or(inode.mtime);
+        inode.atime = attr.atime.map_or(inode.atime, Into::into);
+        inode.mtime = attr.mtime.map_or(inode.mtime, Into::into);
         if let Some(acl) = &attr.acl {
-            inode
-                .xattrs
-                .get_or_insert_default()
-                .insert(ACL_ACCESS.into(), acl.clone());
+            inode.set_xattr(ACL_ACCESS.into(), acl.clone());
         }
     });
 }
@@ -498,8 +475,8 @@ fn change_meta(
         return;
     };
     change(inode);
-    inode.ctime = time;
-    inode.meta_changed = seq;
+    inode.ctime = time.into();
+    inode.set_meta_changed(seq);
     if inode.nlink > 0 {
         state.dirty.insert(node);
     }
@@ -515,9 +492,9 @@ fn change_file(
 ) {
     let before = unsealed_of(state, node);
     change_meta(state, node, stamp.time, seq, |inode| {
-        inode.mtime = stamp.time;
+        inode.mtime = stamp.time.into();
         inode.mode = stamp.mode.unwrap_or(inode.mode);
-        inode.content_changed = seq;
+        inode.set_content_changed(seq);
         if let Body::File(content) = &mut inode.body {
             change(content.ranges_mut());
         }
@@ -528,22 +505,19 @@ fn change_file(
 fn unsealed_of(state: &State, node: NodeId) -> u64 {
     match state.nodes.get(&node).map(|n| &n.body) {
         Some(Body::File(content)) => content.unsealed_bytes(),
-        Some(Body::Directory(_) | Body::Symlink { .. } | Body::Special) | None => 0,
+        Some(Body::Directory(_) | Body::Symlink(_) | Body::Special) | None => 0,
     }
 }
 
 /// A directory whose entries changed.
 fn touch_directory(state: &mut State, node: NodeId, time: Time, seq: u64) {
     change_meta(state, node, time, seq, |inode| {
-        inode.mtime = time;
-        inode.content_changed = seq;
+        inode.mtime = time.into();
+        inode.set_content_changed(seq);
     });
 }
 
 /// The links of a node that has one name and may get more.
-pub(super) fn links_of(inode: &Inode) -> BTreeSet<(NodeId, Name)> {
-    match &inode.links {
-        Some(links) => links.clone(),
-        None => inode.home.iter().cloned().collect(),
-    }
+fn links_of(inode: &Inode) -> Links {
+    inode.names().cloned().collect()
 }

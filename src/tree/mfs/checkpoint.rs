@@ -11,8 +11,6 @@ pub(super) mod records;
 
 use std::collections::HashMap;
 
-use parking_lot::Mutex;
-
 use crate::block::Cid;
 use crate::cache::Tier;
 use crate::journal::{Class, JournalError, Seq, TxId};
@@ -23,6 +21,7 @@ use crate::unixfs::dir_update::{DirChange, UpdatedDir, update_dir};
 use crate::unixfs::layout::Metadata;
 
 use super::Mfs;
+use super::ahead::Gate;
 use super::content::store_failed;
 use super::node::{Base, Body, Sealed, To};
 use super::op::{Logged, Op};
@@ -321,7 +320,7 @@ enum Known {
 }
 
 /// A checkpoint is being made; ends with it, also where whoever waits for it goes.
-struct Making<'a>(&'a Mutex<State>);
+struct Making<'a>(&'a Gate);
 
 impl Drop for Making<'_> {
     fn drop(&mut self) {
@@ -350,12 +349,12 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         let Some(inode) = state.nodes.get_mut(node) else {
             continue;
         };
-        if inode.content_changed <= through {
+        if inode.content_changed() <= through {
             match &mut inode.body {
                 Body::File(content) if content.sealed() != Some(sealed) => {
                     state.unsealed_bytes -= put_sealed(inode, sealed);
                 }
-                Body::Symlink { sealed: known, .. } => *known = Some(sealed.clone()),
+                Body::Symlink(link) => link.sealed = Some(sealed.clone()),
                 Body::File(_) | Body::Directory(_) | Body::Special => {}
             }
         }
@@ -364,7 +363,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         let Some(inode) = state.nodes.get_mut(node) else {
             continue;
         };
-        if let Body::Directory(directory) = &mut inode.body {
+        if let Some(directory) = inode.directory_mut() {
             if directory.mounted > through {
                 // It has other content by now.
                 continue;
@@ -385,18 +384,18 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
             }
             directory
                 .entries
-                .retain(|_, d| d.to != To::Absent || d.changed > 0);
+                .retain(|_, d| d.to() != To::Absent || d.changed > 0);
         }
     }
     for node in &snapshot.nodes {
         let Some(inode) = state.nodes.get_mut(node) else {
             continue;
         };
-        if inode.content_changed <= through {
-            inode.content_changed = 0;
+        if inode.content_changed() <= through {
+            inode.set_content_changed(0);
         }
-        if inode.meta_changed <= through {
-            inode.meta_changed = 0;
+        if inode.meta_changed() <= through {
+            inode.set_meta_changed(0);
         }
         if inode.is_clean() {
             state.dirty.remove(node);
@@ -416,7 +415,7 @@ impl State {
         let sealed = match &inode.body {
             Body::Special => return Ok(Known::Nothing),
             Body::File(content) => content.sealed(),
-            Body::Symlink { sealed, .. } => sealed.as_ref(),
+            Body::Symlink(link) => link.sealed.as_ref(),
             Body::Directory(directory) => {
                 let base = directory.base.as_ref();
                 let base = base.filter(|_| !self.is_changed_below(node));
@@ -452,8 +451,8 @@ impl State {
                 Body::Directory(directory) => {
                     roots.extend(directory.base.as_ref().map(|base| base.sealed.cid.get()));
                 }
-                Body::Symlink { sealed, .. } => {
-                    roots.extend(sealed.as_ref().map(|sealed| sealed.cid.get()));
+                Body::Symlink(link) => {
+                    roots.extend(link.sealed.as_ref().map(|sealed| sealed.cid.get()));
                 }
                 Body::Special => {}
             }

@@ -134,7 +134,7 @@ impl Mfs {
         };
         let chunk = self.options.chunk_bytes();
         let done = |state: &mut State, ()| {
-            let changed = state.node(node).map_or(0, |inode| inode.content_changed);
+            let changed = state.node(node).map_or(0, |inode| inode.content_changed());
             let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
             (full, changed)
         };
@@ -210,7 +210,8 @@ impl Mfs {
         let Some(inode) = state.nodes.get_mut(&node) else {
             return Ok(());
         };
-        if let Body::File(Content::Ranges { extents, .. }) = &mut inode.body {
+        if let Body::File(Content::Ranges(ranges)) = &mut inode.body {
+            let extents = &mut ranges.extents;
             let before = extents.unsealed_bytes();
             extents.sealed(start, &bytes, (&cid).into());
             let after = extents.unsealed_bytes();
@@ -494,7 +495,7 @@ pub(super) fn content(inode: &Inode) -> Result<&Content, TreeError> {
     match &inode.body {
         Body::File(content) => Ok(content),
         Body::Directory(_) => Err(TreeError::IsADirectory),
-        Body::Symlink { .. } | Body::Special => Err(TreeError::Invalid("not a regular file")),
+        Body::Symlink(_) | Body::Special => Err(TreeError::Invalid("not a regular file")),
     }
 }
 
@@ -561,8 +562,8 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     if at >= size {
         return match content {
             Content::Whole { sealed, .. } => Some((sealed.cid.get(), size)),
-            Content::Ranges { extents, .. } => {
-                let (start, extent) = extents.at(size - 1)?;
+            Content::Ranges(ranges) => {
+                let (start, extent) = ranges.extents.at(size - 1)?;
                 match &extent.data {
                     Data::Shared { cid, offset } => Some((cid.get(), offset + (size - start))),
                     Data::Hole | Data::Bytes(_) => None,
@@ -572,8 +573,8 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     }
     match content {
         Content::Whole { sealed, .. } => Some((sealed.cid.get(), at)),
-        Content::Ranges { extents, .. } => {
-            let (start, extent) = extents.at(at)?;
+        Content::Ranges(ranges) => {
+            let (start, extent) = ranges.extents.at(at)?;
             match &extent.data {
                 Data::Shared { cid, offset } if start < at => {
                     Some((cid.get(), offset + (at - start)))
@@ -586,10 +587,10 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
 
 fn whole_chunk(state: &State, node: NodeId, at: u64, chunk: u64) -> Option<(u64, Arc<Vec<u8>>)> {
     match &state.nodes.get(&node)?.body {
-        Body::File(Content::Ranges { extents, .. }) => extents.whole_chunk(at, chunk),
+        Body::File(Content::Ranges(ranges)) => ranges.extents.whole_chunk(at, chunk),
         Body::File(Content::Whole { .. })
         | Body::Directory(_)
-        | Body::Symlink { .. }
+        | Body::Symlink(_)
         | Body::Special => None,
     }
 }

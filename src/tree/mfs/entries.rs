@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 
-use super::apply::links_of;
 use super::fault::{Fault, Step};
 use super::node::{Inode, Key, Name, To};
 use super::op::{Logged, Make, Op};
@@ -223,7 +222,9 @@ impl Mfs {
 /// A node's attributes, and one hold more if it is asked for.
 fn told(state: &mut State, node: NodeId, hold: bool) -> Result<NodeAttr, TreeError> {
     let inode = state.nodes.get_mut(&node).ok_or(TreeError::NotFound)?;
-    inode.held += u64::from(hold);
+    if hold {
+        inode.hold();
+    }
     Ok(inode.attr(node))
 }
 
@@ -273,7 +274,7 @@ pub(super) fn fits_beside(
     leaving: Option<&[u8]>,
 ) -> Step<()> {
     let from = Key {
-        name: Name::from([]),
+        name: Name::from(b""),
         ..Key::new(name)
     };
     let hash = from.hash;
@@ -284,7 +285,7 @@ pub(super) fn fits_beside(
         .take_while(|(key, _)| key.hash == hash);
     let taken = equal.any(|(key, dentry)| {
         let other = &*key.name;
-        dentry.to != To::Absent && other != name && leaving != Some(other)
+        dentry.to() != To::Absent && other != name && leaving != Some(other)
     });
     if taken {
         return Err(TreeError::Invalid("another name here has the same hash").into());
@@ -300,16 +301,15 @@ pub(super) fn check_names(
     new: &[u8],
 ) -> Result<(), TreeError> {
     let inode = state.node(node)?;
-    match &inode.links {
+    match inode.links() {
         Some(links) if links.len() > 1 => check_room(inode, Some(old), new),
         Some(_) | None => Ok(()),
     }
 }
 
 fn check_room(inode: &Inode, old: Option<(NodeId, &[u8])>, new: &[u8]) -> Result<(), TreeError> {
-    let links = links_of(inode);
-    let stay = links
-        .iter()
+    let stay = inode
+        .names()
         .filter(|(at, name)| old.is_none_or(|old| (*at, &**name) != old));
     let bytes: usize = stay.map(|(_, name)| name.len() + 16).sum();
     if bytes + new.len() + 16 > POSIX_LINKS_BYTES_MAX {
@@ -394,15 +394,15 @@ fn page(
     let back = 2 * directory.entries.len() as u64;
     let from = Key {
         hash: cookie.saturating_sub(back),
-        name: Name::from([]),
+        name: Name::from(b""),
     };
     let mut at = 0;
     for (key, dentry) in directory.entries.range(from..) {
         at = key.hash.max(at + 1);
-        if at <= cookie || dentry.to == To::Absent {
+        if at <= cookie || dentry.to() == To::Absent {
             continue;
         }
-        match dentry.to {
+        match dentry.to() {
             To::Node(node) => entries.push(NodeEntry {
                 cookie: at,
                 name: Bytes::copy_from_slice(&key.name),

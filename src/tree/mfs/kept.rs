@@ -14,7 +14,7 @@ use super::Mfs;
 use super::apply::MOUNTED;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::ROOT_NAME;
-use super::load::{Loaded, plain_inode, take_record};
+use super::load::{Loaded, take_record};
 use super::node::{Base, Body, Content, Directory, Inode, Name, Sealed};
 use super::types::{NodeAttr, NodeId, NodeKind, Seek};
 use crate::block::Cid;
@@ -63,7 +63,7 @@ impl KeptNode {
         };
         Self {
             within: Arc::new(within),
-            name: Name::from([]),
+            name: Name::from(b""),
             loaded: OnceCell::new(),
         }
     }
@@ -91,7 +91,7 @@ impl KeptNode {
     /// The names of its attributes, as far as it was read.
     pub fn xattr_names(&self) -> Vec<Bytes> {
         let loaded = self.loaded.get().into_iter();
-        let names = loaded.flat_map(|one| one.inode.xattrs.iter().flat_map(|all| all.keys()));
+        let names = loaded.flat_map(|one| one.inode.xattrs().map(|(name, _)| name));
         let listed = names.filter(|name| ***name != *MOUNTED);
         listed.map(|name| Bytes::copy_from_slice(name)).collect()
     }
@@ -147,18 +147,18 @@ impl Mfs {
             cid: (&snapshot.root).into(),
             tsize: 0,
         };
-        let body = Body::Directory(Directory {
+        let body = Body::Directory(Box::new(Directory {
             base: Some(Base {
                 sealed,
                 tally: None,
             }),
             ..Directory::default()
-        });
+        }));
         let mut inode = Inode {
             mode: 0o755,
             uid: self.options.uid,
             gid: self.options.gid,
-            ..plain_inode(NodeKind::Directory, body)
+            ..Inode::plain(NodeKind::Directory, body)
         };
         if let Some(posix) = &snapshot.posix
             && let Some(value) = self.map.get(posix, &key::dentry(0, ROOT_NAME)).await?
@@ -213,7 +213,7 @@ impl Mfs {
     pub async fn kept_cid(&self, node: &KeptNode) -> Result<Option<Cid>, TreeError> {
         let sealed = match &self.load_kept(node).await?.inode.body {
             Body::File(content) => content.sealed(),
-            Body::Symlink { sealed, .. } => sealed.as_ref(),
+            Body::Symlink(link) => link.sealed.as_ref(),
             Body::Directory(directory) => directory.base.as_ref().map(|base| &base.sealed),
             Body::Special => None,
         };
@@ -223,7 +223,7 @@ impl Mfs {
     /// The target of a symbolic link of a kept checkpoint.
     pub async fn kept_link(&self, node: &KeptNode) -> Result<Bytes, TreeError> {
         match &self.load_kept(node).await?.inode.body {
-            Body::Symlink { target, .. } => Ok(target.clone()),
+            Body::Symlink(link) => Ok(link.target.clone()),
             Body::File(_) | Body::Directory(_) | Body::Special => Err(TreeError::NotALink),
         }
     }
@@ -268,7 +268,7 @@ impl Content {
                 Seek::Data => Some(offset),
                 Seek::Hole => Some(*size),
             },
-            Self::Ranges { extents, .. } => extents.seek(offset, what == Seek::Hole),
+            Self::Ranges(ranges) => ranges.extents.seek(offset, what == Seek::Hole),
         };
         found.ok_or(TreeError::NoSuchPosition)
     }

@@ -8,7 +8,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use super::Mfs;
 use super::extents::Extents;
 use super::fault::Need;
-use super::node::{Base, Body, Content, Dentry, Directory, Inode, Key, Name, Sealed, To};
+use super::node::{
+    Base, Body, Content, Dentry, Directory, Inode, Key, Name, Ranges, Sealed, Symlink, To,
+};
 use super::state::State;
 use super::types::{NodeId, NodeKind, Time};
 use crate::block::Cid;
@@ -114,17 +116,13 @@ impl Mfs {
         let Some(inode) = state.nodes.get_mut(&node) else {
             return Ok(());
         };
-        if let Body::Directory(directory) = &mut inode.body {
-            for name in names {
-                let unloaded = || Dentry {
-                    to: To::Unloaded,
-                    changed: 0,
-                };
-                directory
-                    .entries
-                    .entry(Key::new(&name))
-                    .or_insert_with(unloaded);
-            }
+        if let Some(directory) = inode.directory_mut() {
+            // Made of what is in order it is dense; entry by entry a third would be room.
+            let known = std::mem::take(&mut directory.entries);
+            let listed = names.iter().map(|name| Key::new(name));
+            let listed = listed.map(|key| (key, Dentry::new(To::Unloaded, 0)));
+            // Of two of one name the later one stays.
+            directory.entries = listed.chain(known).collect();
             directory.complete = true;
         }
         Ok(())
@@ -230,7 +228,7 @@ impl Mfs {
             }
             (None, None) => return Ok(None),
         };
-        if let Body::Directory(directory) = &mut inode.body {
+        if let Some(directory) = inode.directory_mut() {
             directory.directories = directories;
         }
         inode.home = Some((parent, name.clone()));
@@ -243,8 +241,8 @@ impl Mfs {
                 Some((NodeId::from_number(parent)?, Name::from(name)))
             });
             let links: BTreeSet<_> = links.collect();
-            inode.nlink = links.len().max(1) as u32;
-            inode.links = Some(links);
+            inode.nlink = links.len().clamp(1, usize::from(u16::MAX)) as u16;
+            inode.set_links(links);
         }
         Ok(Some(Loaded { number, inode }))
     }
@@ -287,11 +285,16 @@ impl Mfs {
                     base,
                     ..Directory::default()
                 };
-                (NodeKind::Directory, 0o755, Body::Directory(directory))
+                (
+                    NodeKind::Directory,
+                    0o755,
+                    Body::Directory(directory.into()),
+                )
             }
             MetaKind::Symlink => {
                 let sealed = Some(sealed);
-                (NodeKind::Symlink, 0o777, Body::Symlink { target, sealed })
+                let link = Box::new(Symlink { target, sealed });
+                (NodeKind::Symlink, 0o777, Body::Symlink(link))
             }
         };
         let mtime = meta.mtime.map_or(Time::default(), |t| Time {
@@ -302,19 +305,23 @@ impl Mfs {
             mode: meta.mode.unwrap_or(plain),
             uid: self.options.uid,
             gid: self.options.gid,
-            atime: mtime,
-            mtime,
-            ctime: mtime,
-            ..plain_inode(kind, body)
+            atime: mtime.into(),
+            mtime: mtime.into(),
+            ctime: mtime.into(),
+            ..Inode::plain(kind, body)
         }
     }
 
     /// Drops clean nodes that nobody holds when there are too many.
-    fn trim(&self, state: &mut State) {
-        if state.nodes.len() < state.trim_at.max(NODES_LOADED_MAX) {
+    pub(super) fn trim(&self, state: &mut State) {
+        let is_full = state.nodes.len() >= state.trim_at.max(NODES_LOADED_MAX);
+        if !is_full && state.let_go <= NODES_LOADED_MAX {
             return;
         }
+        state.let_go = 0;
         while trim_leaves(state) > 0 {}
+        trim_listings(state);
+        state.nodes.shrink();
         state.trim_at = state.nodes.len() + state.nodes.len() / 2;
     }
 }
@@ -326,19 +333,19 @@ fn trim_leaves(state: &mut State) -> usize {
             directory
                 .entries
                 .values()
-                .all(|d| !matches!(d.to, To::Node(_)) && d.changed == 0)
+                .all(|d| !matches!(d.to(), To::Node(_)) && d.changed == 0)
         });
         *node != NodeId::ROOT
-            && inode.held == 0
+            && inode.held() == 0
             && inode.is_clean()
-            && inode.links.is_none()
+            && inode.links().is_none()
             && bare
     };
     let gone: Vec<NodeId> = state
         .nodes
         .iter()
         .filter(|(node, inode)| idle(node, inode))
-        .map(|(n, _)| *n)
+        .map(|(node, _)| node)
         .collect();
     for node in &gone {
         let Some(inode) = state.nodes.remove(node) else {
@@ -350,22 +357,32 @@ fn trim_leaves(state: &mut State) -> usize {
         let Some(parent) = state.nodes.get_mut(&parent) else {
             continue;
         };
-        if let Body::Directory(directory) = &mut parent.body {
+        if let Some(directory) = parent.directory_mut() {
             let key = Key::of(name);
             if directory.complete {
-                directory.entries.insert(
-                    key,
-                    Dentry {
-                        to: To::Unloaded,
-                        changed: 0,
-                    },
-                );
+                let unloaded = Dentry::new(To::Unloaded, 0);
+                directory.entries.insert(key, unloaded);
             } else {
                 directory.entries.remove(&key);
             }
         }
     }
     gone.len()
+}
+
+/// Drops the listings of directories of which nothing is loaded.
+fn trim_listings(state: &mut State) {
+    for inode in state.nodes.values_mut() {
+        let is_clean = inode.is_clean();
+        let Some(directory) = inode.directory_mut() else {
+            continue;
+        };
+        let is_idle = |d: &Dentry| matches!(d.to(), To::Unloaded | To::Absent) && d.changed == 0;
+        if is_clean && directory.base.is_some() && directory.entries.values().all(is_idle) {
+            directory.entries = BTreeMap::new();
+            directory.complete = false;
+        }
+    }
 }
 
 /// Puts what was read into the tree, if it still lacks it.
@@ -377,26 +394,27 @@ fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Option<Loaded
     if directory
         .entries
         .get(&key)
-        .is_some_and(|d| d.to != To::Unloaded)
+        .is_some_and(|d| d.to() != To::Unloaded)
     {
         return;
     }
     let to = match loaded {
         None => To::Absent,
         Some(Loaded { number, inode }) => {
-            let number = if inode.links.is_some() {
+            let number = if inode.links().is_some() {
                 number
             } else {
                 free_number(state, number)
             };
-            state.nodes.entry(number).or_insert_with(|| Box::new(inode));
+            if !state.nodes.contains_key(&number) {
+                state.nodes.insert(number, inode);
+            }
             To::Node(number)
         }
     };
-    if let Some(parent) = state.nodes.get_mut(&parent)
-        && let Body::Directory(directory) = &mut parent.body
-    {
-        directory.entries.insert(key, Dentry { to, changed: 0 });
+    let parent = state.nodes.get_mut(&parent);
+    if let Some(directory) = parent.and_then(Inode::directory_mut) {
+        directory.entries.insert(key, Dentry::new(to, 0));
     }
 }
 
@@ -405,10 +423,7 @@ fn note_name(state: &mut State, parent: NodeId, name: &[u8]) {
     if let Some(parent) = state.nodes.get_mut(&parent)
         && let Body::Directory(directory) = &mut parent.body
     {
-        let unloaded = || Dentry {
-            to: To::Unloaded,
-            changed: 0,
-        };
+        let unloaded = || Dentry::new(To::Unloaded, 0);
         let entry = directory.entries.entry(Key::new(name));
         entry.or_insert_with(unloaded);
     }
@@ -431,28 +446,6 @@ fn default_number(parent: NodeId, name: &[u8]) -> NodeId {
     NodeId::from_hash(fastmurmur3::hash(&bytes) as u64)
 }
 
-/// A node with nothing known of it but its kind and content.
-pub(super) fn plain_inode(kind: NodeKind, body: Body) -> Inode {
-    Inode {
-        kind,
-        mode: 0,
-        uid: 0,
-        gid: 0,
-        nlink: 1,
-        rdev: 0,
-        atime: Time::default(),
-        mtime: Time::default(),
-        ctime: Time::default(),
-        xattrs: None,
-        home: None,
-        links: None,
-        held: 0,
-        meta_changed: 0,
-        content_changed: 0,
-        body,
-    }
-}
-
 fn special_inode(special: record::Special) -> Inode {
     let kind = match special {
         record::Special::Fifo => NodeKind::Fifo,
@@ -460,7 +453,7 @@ fn special_inode(special: record::Special) -> Inode {
         record::Special::Char => NodeKind::CharDevice,
         record::Special::Block => NodeKind::BlockDevice,
     };
-    plain_inode(kind, Body::Special)
+    Inode::plain(kind, Body::Special)
 }
 
 /// Makes known where a sealed file has holes.
@@ -473,10 +466,10 @@ fn take_holes(inode: &mut Inode, holes: &[(u64, u64)]) -> Result<(), TreeError> 
     {
         let extents = Extents::with_holes(&sealed.cid, *size, holes)
             .ok_or_else(|| TreeError::Unavailable("record with holes beyond the file".into()))?;
-        *content = Content::Ranges {
-            extents: Box::new(extents),
+        *content = Content::Ranges(Box::new(Ranges {
+            extents,
             sealed: Some(sealed.clone()),
-        };
+        }));
     }
     Ok(())
 }
@@ -485,14 +478,13 @@ pub(super) fn take_record(inode: &mut Inode, known: record::Posix) {
     inode.mode = known.mode;
     inode.uid = known.uid;
     inode.gid = known.gid;
-    inode.atime = known.atime;
-    inode.mtime = known.mtime;
-    inode.ctime = known.ctime;
-    inode.rdev = known.rdev as u32;
+    inode.atime = known.atime.into();
+    inode.mtime = known.mtime.into();
+    inode.ctime = known.ctime.into();
+    inode.set_rdev(known.rdev as u32);
     let xattrs = known
         .xattrs
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()));
-    let xattrs: BTreeMap<Name, Bytes> = xattrs.collect();
-    inode.xattrs = (!xattrs.is_empty()).then_some(xattrs);
+    inode.set_xattrs(xattrs.collect());
 }

@@ -33,6 +33,7 @@ mod load;
 pub mod log;
 mod meta;
 mod mounts;
+mod name;
 mod node;
 mod op;
 mod open;
@@ -45,6 +46,7 @@ mod seal;
 mod small_cid;
 mod snapshots;
 mod state;
+mod table;
 mod transaction;
 mod types;
 mod xattr;
@@ -54,6 +56,7 @@ pub use figures::Figures;
 pub use fsck::{FsckProgress, Inspection, OnFsck};
 pub use kept::KeptNode;
 pub use mounts::Content;
+pub use name::Name;
 pub use open::{Parts, Recovery};
 pub use options::MfsOptions;
 pub use restore::{Restore, Restored};
@@ -73,7 +76,7 @@ use super::error::TreeError;
 use super::posix::PosixMap;
 use crate::cache::Blocks;
 use crate::clock::Clock;
-use crate::config::PLAN_ROUNDS_MAX;
+use crate::config::{NODES_LOADED_MAX, PLAN_ROUNDS_MAX};
 use crate::journal::{Class, Journal, JournalError, Record, Seq, TxId};
 use crate::unixfs::Reader;
 use fault::{Fault, Step};
@@ -292,7 +295,7 @@ impl Mfs {
     pub fn hold(&self, node: NodeId) -> bool {
         match self.state.lock().nodes.get_mut(&node) {
             Some(inode) => {
-                inode.held += 1;
+                inode.hold();
                 true
             }
             None => false,
@@ -301,13 +304,25 @@ impl Mfs {
 
     /// Lets go of `count` holds; an unlinked node goes with its last one.
     pub fn release(&self, node: NodeId, count: u64) {
+        self.release_all(&[(node, count)]);
+    }
+
+    /// Lets go of holds of several nodes; the lock is taken once.
+    pub fn release_all(&self, holds: &[(NodeId, u64)]) {
         let mut state = self.state.lock();
-        let Some(inode) = state.nodes.get_mut(&node) else {
-            return;
-        };
-        inode.held = inode.held.saturating_sub(count);
-        if inode.held == 0 && inode.nlink == 0 {
-            state.remove(node);
+        for (node, count) in holds.iter().filter(|(_, count)| *count > 0) {
+            let Some(inode) = state.nodes.get_mut(node) else {
+                continue;
+            };
+            inode.release(*count);
+            let is_let_go = inode.held() == 0;
+            if is_let_go && inode.nlink == 0 {
+                state.remove(*node);
+            }
+            state.let_go += usize::from(is_let_go);
+        }
+        if state.let_go > NODES_LOADED_MAX {
+            self.trim(&mut state);
         }
     }
 
@@ -366,7 +381,7 @@ impl Mfs {
     /// The target of a symbolic link.
     pub fn readlink(&self, node: NodeId) -> Result<Bytes, TreeError> {
         match &self.state.lock().node(node)?.body {
-            node::Body::Symlink { target, .. } => Ok(target.clone()),
+            node::Body::Symlink(link) => Ok(link.target.clone()),
             node::Body::File(_) | node::Body::Directory(_) | node::Body::Special => {
                 Err(TreeError::NotALink)
             }

@@ -83,7 +83,7 @@ impl Mfs {
             let empty = match &inode.body {
                 Body::File(file) => file.size() == 0,
                 Body::Directory(_) => state.is_empty(node)?,
-                Body::Symlink { .. } | Body::Special => false,
+                Body::Symlink(_) | Body::Special => false,
             };
             if !empty {
                 return Err(TreeError::NotEmpty.into());

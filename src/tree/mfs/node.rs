@@ -1,57 +1,100 @@
 //! A node of the writable tree in memory.
+//!
+//! Trees hold millions, and a mount refers to all that was walked: what few
+//! nodes have is apart, and a test holds the size of the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::extents::Extents;
+pub(super) use super::name::Name;
 use super::small_cid::SmallCid;
 use super::types::{NodeAttr, NodeId, NodeKind, Time};
 use crate::unixfs::dir_build::DirTally;
-
-/// A file name, shared by the directory's entry and the node's way home.
-pub(super) type Name = Arc<[u8]>;
 
 /// A node: what `stat` shows, and its content.
 #[derive(Debug, Clone)]
 pub(super) struct Inode {
     pub(super) kind: NodeKind,
+    /// At most as many as a record has room for.
+    pub(super) nlink: u16,
     /// The 12 permission bits.
     pub(super) mode: u32,
     pub(super) uid: u32,
     pub(super) gid: u32,
-    pub(super) nlink: u32,
-    pub(super) rdev: u32,
-    pub(super) atime: Time,
-    pub(super) mtime: Time,
-    pub(super) ctime: Time,
-    pub(super) xattrs: Option<BTreeMap<Name, Bytes>>,
+    /// References of mounts, see [`Self::hold`].
+    pub(super) held: u32,
+    pub(super) atime: PackedTime,
+    pub(super) mtime: PackedTime,
+    pub(super) ctime: PackedTime,
     /// One of the names that lead here; `None` once it is unlinked.
     pub(super) home: Option<(NodeId, Name)>,
-    /// All names that lead here, where there are or were several.
-    pub(super) links: Option<BTreeSet<(NodeId, Name)>>,
-    /// References of mounts.
-    pub(super) held: u64,
-    /// Sequence of the last change of what `stat` and xattrs show; 0: as in the checkpoint.
-    pub(super) meta_changed: u64,
-    /// Sequence of the last change of the content; 0: as in the checkpoint.
-    pub(super) content_changed: u64,
+    /// Seen and changed by the calls below.
+    pub(super) rare: Option<Box<Rare>>,
     pub(super) body: Body,
+}
+
+/// What few nodes have: clean ones of one name, without attributes, do not.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Rare {
+    rdev: u32,
+    xattrs: Xattrs,
+    links: Option<Links>,
+    /// Sequences of the last changes; 0: as in the checkpoint.
+    meta_changed: u64,
+    content_changed: u64,
+}
+
+/// Extended attributes.
+pub(super) type Xattrs = BTreeMap<Name, Bytes>;
+/// Names that lead to one node.
+pub(super) type Links = BTreeSet<(NodeId, Name)>;
+
+/// A time in 12 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct PackedTime {
+    /// The seconds, as they are in memory.
+    sec: [u32; 2],
+    nsec: u32,
+}
+
+impl From<Time> for PackedTime {
+    fn from(time: Time) -> Self {
+        let sec = time.sec as u64;
+        Self {
+            sec: [(sec >> 32) as u32, sec as u32],
+            nsec: time.nsec,
+        }
+    }
+}
+
+impl From<PackedTime> for Time {
+    fn from(packed: PackedTime) -> Self {
+        let [high, low] = packed.sec;
+        Self {
+            sec: ((u64::from(high) << 32) | u64::from(low)) as i64,
+            nsec: packed.nsec,
+        }
+    }
 }
 
 /// What a node holds.
 #[derive(Debug, Clone)]
 pub(super) enum Body {
     File(Content),
-    Directory(Directory),
-    Symlink {
-        target: Bytes,
-        /// Its block, once it has one.
-        sealed: Option<Sealed>,
-    },
+    Directory(Box<Directory>),
+    Symlink(Box<Symlink>),
     /// A fifo, a socket or a device.
     Special,
+}
+
+/// A symbolic link.
+#[derive(Debug, Clone)]
+pub(super) struct Symlink {
+    pub(super) target: Bytes,
+    /// Its block, once it has one.
+    pub(super) sealed: Option<Sealed>,
 }
 
 /// Immutable content with the size of its DAG.
@@ -66,26 +109,28 @@ pub(super) struct Sealed {
 pub(super) enum Content {
     /// As they were sealed, all of it.
     Whole { sealed: Sealed, size: u64 },
-    /// In ranges; `sealed` while it is still what they say.
-    Ranges {
-        extents: Box<Extents>,
-        sealed: Option<Sealed>,
-    },
+    /// In ranges.
+    Ranges(Box<Ranges>),
+}
+
+/// A file's bytes in ranges.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Ranges {
+    pub(super) extents: Extents,
+    /// The same as a whole, while it is still what they say.
+    pub(super) sealed: Option<Sealed>,
 }
 
 impl Content {
     /// An empty file that is in no block yet.
     pub(super) fn empty() -> Self {
-        Self::Ranges {
-            extents: Box::default(),
-            sealed: None,
-        }
+        Self::Ranges(Box::default())
     }
 
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::Whole { size, .. } => *size,
-            Self::Ranges { extents, .. } => extents.size(),
+            Self::Ranges(ranges) => ranges.extents.size(),
         }
     }
 
@@ -93,21 +138,21 @@ impl Content {
     pub(super) fn data_bytes(&self) -> u64 {
         match self {
             Self::Whole { size, .. } => *size,
-            Self::Ranges { extents, .. } => extents.data_bytes(),
+            Self::Ranges(ranges) => ranges.extents.data_bytes(),
         }
     }
 
     pub(super) fn unsealed_bytes(&self) -> u64 {
         match self {
             Self::Whole { .. } => 0,
-            Self::Ranges { extents, .. } => extents.unsealed_bytes(),
+            Self::Ranges(ranges) => ranges.extents.unsealed_bytes(),
         }
     }
 
     pub(super) fn sealed(&self) -> Option<&Sealed> {
         match self {
             Self::Whole { sealed, .. } => Some(sealed),
-            Self::Ranges { sealed, .. } => sealed.as_ref(),
+            Self::Ranges(ranges) => ranges.sealed.as_ref(),
         }
     }
 
@@ -117,23 +162,23 @@ impl Content {
             Self::Whole { sealed, size } => {
                 std::borrow::Cow::Owned(Extents::whole(sealed.cid.clone(), *size))
             }
-            Self::Ranges { extents, .. } => std::borrow::Cow::Borrowed(extents),
+            Self::Ranges(ranges) => std::borrow::Cow::Borrowed(&ranges.extents),
         }
     }
 
     /// The ranges, to change: it is no longer sealed.
     pub(super) fn ranges_mut(&mut self) -> &mut Extents {
         if let Self::Whole { sealed, size } = self {
-            let extents = Box::new(Extents::whole(sealed.cid.clone(), *size));
-            *self = Self::Ranges {
+            let extents = Extents::whole(sealed.cid.clone(), *size);
+            *self = Self::Ranges(Box::new(Ranges {
                 extents,
                 sealed: None,
-            };
+            }));
         }
         match self {
-            Self::Ranges { extents, sealed } => {
-                *sealed = None;
-                extents
+            Self::Ranges(ranges) => {
+                ranges.sealed = None;
+                &mut ranges.extents
             }
             Self::Whole { .. } => unreachable!("was made ranges above"),
         }
@@ -194,16 +239,38 @@ fn hash(name: &[u8]) -> u64 {
     ((fastmurmur3::hash(name) as u64) >> 2).max(16) & !3
 }
 
-/// What a name leads to.
+/// What a name leads to, packed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Dentry {
-    pub(super) to: To,
+    /// A node's number, or one that no node has.
+    to: u64,
     /// Sequence of its last change; 0: as in the checkpoint.
     pub(super) changed: u64,
 }
 
+const UNLOADED: u64 = 0;
+const ABSENT: u64 = 1;
+
+impl Dentry {
+    pub(super) fn new(to: To, changed: u64) -> Self {
+        let to = match to {
+            To::Node(node) => node.number(),
+            To::Unloaded => UNLOADED,
+            To::Absent => ABSENT,
+        };
+        Self { to, changed }
+    }
+
+    pub(super) fn to(&self) -> To {
+        match self.to {
+            UNLOADED => To::Unloaded,
+            number => NodeId::from_number(number).map_or(To::Absent, To::Node),
+        }
+    }
+}
+
 /// Where a name leads.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum To {
     /// A node that is loaded.
     Node(NodeId),
@@ -214,11 +281,39 @@ pub(super) enum To {
 }
 
 impl Inode {
+    /// A node of one name with nothing known of it but its kind and content.
+    pub(super) fn plain(kind: NodeKind, body: Body) -> Self {
+        Self {
+            kind,
+            nlink: 1,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            held: 0,
+            atime: PackedTime::default(),
+            mtime: PackedTime::default(),
+            ctime: PackedTime::default(),
+            home: None,
+            rare: None,
+            body,
+        }
+    }
+
+    /// A copy that has another content.
+    pub(super) fn with_body(&self, body: Body) -> Self {
+        Self {
+            home: self.home.clone(),
+            rare: self.rare.clone(),
+            body,
+            ..*self
+        }
+    }
+
     /// What `stat` shows.
     pub(super) fn attr(&self, node: NodeId) -> NodeAttr {
         let (size, data) = match &self.body {
             Body::File(content) => (content.size(), content.data_bytes()),
-            Body::Symlink { target, .. } => (target.len() as u64, target.len() as u64),
+            Body::Symlink(link) => (link.target.len() as u64, link.target.len() as u64),
             Body::Directory(_) | Body::Special => (0, 0),
         };
         NodeAttr {
@@ -230,10 +325,10 @@ impl Inode {
             uid: self.uid,
             gid: self.gid,
             nlink: self.nlink_shown(),
-            rdev: self.rdev,
-            atime: self.atime,
-            mtime: self.mtime,
-            ctime: self.ctime,
+            rdev: self.rdev(),
+            atime: self.atime.into(),
+            mtime: self.mtime.into(),
+            ctime: self.ctime.into(),
         }
     }
 
@@ -242,23 +337,192 @@ impl Inode {
     fn nlink_shown(&self) -> u32 {
         match self.directory().and_then(|directory| directory.directories) {
             Some(below) if self.nlink > 0 => u32::try_from(below + 2).unwrap_or(u32::MAX),
-            Some(_) | None => self.nlink,
+            Some(_) | None => self.nlink.into(),
+        }
+    }
+
+    /// References of mounts.
+    pub(super) fn held(&self) -> u32 {
+        self.held
+    }
+
+    /// Sets the references of mounts, to what they were.
+    pub(super) fn set_held(&mut self, held: u32) {
+        self.held = held;
+    }
+
+    /// One reference more. What could not be counted is never let go.
+    pub(super) fn hold(&mut self) {
+        self.held = self.held.saturating_add(1);
+    }
+
+    /// References less.
+    pub(super) fn release(&mut self, count: u64) {
+        if self.held < u32::MAX {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            self.held = self.held.saturating_sub(count);
         }
     }
 
     /// Whether it is as the checkpoint has it.
     pub(super) fn is_clean(&self) -> bool {
-        self.meta_changed == 0 && self.content_changed == 0
+        self.meta_changed() == 0 && self.content_changed() == 0
+    }
+
+    /// Sequence of the last change of what `stat` and xattrs show; 0: as in the checkpoint.
+    pub(super) fn meta_changed(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.meta_changed)
+    }
+
+    pub(super) fn set_meta_changed(&mut self, seq: u64) {
+        self.change_rare(|rare| rare.meta_changed = seq);
+    }
+
+    /// Sequence of the last change of the content; 0: as in the checkpoint.
+    pub(super) fn content_changed(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.content_changed)
+    }
+
+    pub(super) fn set_content_changed(&mut self, seq: u64) {
+        self.change_rare(|rare| rare.content_changed = seq);
+    }
+
+    /// The number of a device.
+    pub(super) fn rdev(&self) -> u32 {
+        self.rare.as_ref().map_or(0, |rare| rare.rdev)
+    }
+
+    pub(super) fn set_rdev(&mut self, rdev: u32) {
+        self.change_rare(|rare| rare.rdev = rdev);
+    }
+
+    /// All names that lead here, where there are or were several.
+    pub(super) fn links(&self) -> Option<&Links> {
+        self.rare.as_ref()?.links.as_ref()
+    }
+
+    /// The same, to change.
+    pub(super) fn links_mut(&mut self) -> Option<&mut Links> {
+        self.rare.as_mut()?.links.as_mut()
+    }
+
+    pub(super) fn set_links(&mut self, links: Links) {
+        self.change_rare(|rare| rare.links = Some(links));
+    }
+
+    /// All names that lead here.
+    pub(super) fn names(&self) -> impl Iterator<Item = &(NodeId, Name)> {
+        let home = self.home.iter().filter(|_| self.links().is_none());
+        self.links().into_iter().flatten().chain(home)
+    }
+
+    pub(super) fn xattrs(&self) -> impl Iterator<Item = (&Name, &Bytes)> {
+        self.rare.iter().flat_map(|rare| rare.xattrs.iter())
+    }
+
+    pub(super) fn xattr(&self, name: &[u8]) -> Option<&Bytes> {
+        self.rare.as_ref()?.xattrs.get(name)
+    }
+
+    pub(super) fn set_xattr(&mut self, name: Name, value: Bytes) {
+        self.change_rare(|rare| {
+            rare.xattrs.insert(name, value);
+        });
+    }
+
+    pub(super) fn remove_xattr(&mut self, name: &[u8]) {
+        self.change_rare(|rare| {
+            rare.xattrs.remove(name);
+        });
+    }
+
+    /// Sets all attributes.
+    pub(super) fn set_xattrs(&mut self, xattrs: Xattrs) {
+        self.change_rare(|rare| rare.xattrs = xattrs);
+    }
+
+    /// Changes what is apart, which is there no longer than there is something.
+    fn change_rare(&mut self, change: impl FnOnce(&mut Rare)) {
+        let mut rare = self.rare.take().unwrap_or_default();
+        change(&mut rare);
+        self.rare = (*rare != Rare::default()).then_some(rare);
     }
 
     pub(super) fn directory(&self) -> Option<&Directory> {
         match &self.body {
             Body::Directory(directory) => Some(directory),
-            Body::File(_) | Body::Symlink { .. } | Body::Special => None,
+            Body::File(_) | Body::Symlink(_) | Body::Special => None,
         }
     }
 
-    pub(super) fn xattr(&self, name: &[u8]) -> Option<&Bytes> {
-        self.xattrs.as_ref()?.get(name)
+    pub(super) fn directory_mut(&mut self) -> Option<&mut Directory> {
+        match &mut self.body {
+            Body::Directory(directory) => Some(directory),
+            Body::File(_) | Body::Symlink(_) | Body::Special => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_and_its_entry_stay_as_small_as_trees_of_millions_need_them() {
+        assert!(size_of::<Inode>() <= 136, "{}", size_of::<Inode>());
+        assert!(size_of::<Key>() + size_of::<Dentry>() <= 32);
+    }
+
+    #[test]
+    fn what_few_nodes_have_is_gone_with_the_last_of_it() {
+        let mut inode = Inode::plain(NodeKind::File, Body::Special);
+        inode.set_meta_changed(7);
+        inode.set_xattr(Name::from(b"user.a"), "1".into());
+        inode.set_rdev(5);
+        assert_eq!((inode.meta_changed(), inode.rdev()), (7, 5));
+        assert_eq!(inode.xattr(b"user.a"), Some(&"1".into()));
+        assert!(!inode.is_clean());
+        inode.set_meta_changed(0);
+        inode.set_rdev(0);
+        assert!(inode.is_clean() && inode.rare.is_some());
+        inode.remove_xattr(b"user.a");
+        assert!(inode.rare.is_none());
+    }
+
+    #[test]
+    fn a_time_is_what_it_was_after_it_was_packed() {
+        for sec in [0, 1, -1, i64::MAX, i64::MIN, 1 << 33, -(1 << 40)] {
+            let time = Time {
+                sec,
+                nsec: 999_999_999,
+            };
+            assert_eq!(Time::from(PackedTime::from(time)), time);
+        }
+    }
+
+    #[test]
+    fn where_a_name_leads_is_what_it_was_after_it_was_packed() {
+        for to in [
+            To::Node(NodeId::ROOT),
+            To::Node(NodeId::from_hash(0)),
+            To::Node(NodeId::counted(u64::MAX)),
+            To::Unloaded,
+            To::Absent,
+        ] {
+            assert_eq!(Dentry::new(to, 3).to(), to);
+        }
+    }
+
+    #[test]
+    fn references_that_could_not_be_counted_are_never_let_go() {
+        let mut inode = Inode::plain(NodeKind::File, Body::Special);
+        inode.hold();
+        inode.release(1);
+        assert_eq!(inode.held(), 0);
+        inode.set_held(u32::MAX - 1);
+        inode.hold();
+        inode.hold();
+        inode.release(5);
+        assert_eq!(inode.held(), u32::MAX);
     }
 }

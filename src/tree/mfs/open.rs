@@ -13,7 +13,6 @@ use super::background::Background;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Step};
-use super::load::plain_inode;
 use super::log::Log;
 use super::node::{Base, Body, Directory, Inode, Sealed};
 use super::op::{Attr, Logged, Op, kind};
@@ -156,10 +155,10 @@ impl Mfs {
             mode: 0o755,
             uid: self.options.uid,
             gid: self.options.gid,
-            atime: now,
-            mtime: now,
-            ctime: now,
-            ..plain_inode(NodeKind::Directory, Body::Special)
+            atime: now.into(),
+            mtime: now.into(),
+            ctime: now.into(),
+            ..Inode::plain(NodeKind::Directory, Body::Special)
         };
         let is_new = last.is_none();
         let mut directory = Directory {
@@ -195,9 +194,9 @@ impl Mfs {
             };
             directory.base = Some(Base { sealed, tally });
         }
-        root.body = Body::Directory(directory);
+        root.body = Body::Directory(directory.into());
         let mut state = self.state.lock();
-        state.nodes.insert(NodeId::ROOT, Box::new(root));
+        state.nodes.insert(NodeId::ROOT, root);
         state.posix = last.and_then(|last| last.posix);
         state.epoch = u64::from(last.is_some());
         state.next = next;

@@ -121,7 +121,7 @@ impl Mfs {
         let found = self.look(|state| {
             let node = state.at(path)?;
             let inode = state.nodes.get_mut(&node).ok_or(TreeError::NotFound)?;
-            inode.held += 1;
+            inode.hold();
             Ok(inode.attr(node))
         });
         Ok(Held {

@@ -163,7 +163,7 @@ impl Walk<'_> {
         let (number, inode) = (loaded.number.number(), &loaded.inode);
         let name = path.names().last().cloned();
         let name = name.ok_or(TreeError::Invalid("the root has no name"))?;
-        let several = inode.links.as_ref().is_some_and(|links| links.len() > 1);
+        let several = inode.links().is_some_and(|links| links.len() > 1);
         if several && let Some((node, first)) = self.links.get(&number) {
             mfs.check_links()?;
             let linked = Logged {
@@ -233,7 +233,7 @@ impl Walk<'_> {
         let content = self.detached.mfs().content(cid).await?;
         let op = content.mount((parent, name), node, self.caller, time);
         self.detached.log_made(logged(path, Op::Mount(op)))?;
-        for (name, value) in inode.xattrs.iter().flatten() {
+        for (name, value) in inode.xattrs() {
             let op = Op::SetXattr {
                 node,
                 name: name.clone(),
@@ -297,13 +297,12 @@ fn made(inode: &Inode, (parent, name, node): (NodeId, Name, NodeId), time: Time)
         (NodeKind::Directory, _) => New::Directory,
         (NodeKind::Fifo, _) => New::Fifo,
         (NodeKind::Socket, _) => New::Socket,
-        (NodeKind::CharDevice, _) => New::CharDevice(inode.rdev),
-        (NodeKind::BlockDevice, _) => New::BlockDevice(inode.rdev),
-        (_, Body::Symlink { target, .. }) => New::Symlink(target.clone()),
+        (NodeKind::CharDevice, _) => New::CharDevice(inode.rdev()),
+        (NodeKind::BlockDevice, _) => New::BlockDevice(inode.rdev()),
+        (_, Body::Symlink(link)) => New::Symlink(link.target.clone()),
         (_, Body::File(_) | Body::Directory(_) | Body::Special) => New::File,
     };
-    let xattrs = inode.xattrs.iter().flatten();
-    let xattrs = xattrs.filter(|(name, _)| ***name != *MOUNTED);
+    let xattrs = inode.xattrs().filter(|(name, _)| ***name != *MOUNTED);
     Make {
         parent,
         name,
@@ -323,8 +322,8 @@ fn times_of(inode: &Inode, node: NodeId, time: Time) -> Attr {
         mode: None,
         uid: None,
         gid: None,
-        atime: Some(inode.atime),
-        mtime: Some(inode.mtime),
+        atime: Some(inode.atime.into()),
+        mtime: Some(inode.mtime.into()),
         ctime: time,
         acl: None,
     }

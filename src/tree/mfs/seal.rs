@@ -10,7 +10,7 @@ use super::Mfs;
 use super::content::store_failed;
 use super::extents::{Data, Extents};
 use super::node::{Body, Content, Inode, Sealed};
-use super::types::NodeId;
+use super::types::{NodeId, Time};
 use crate::block::{Block, BlockSink};
 use crate::cache::{CacheError, Tier};
 use crate::config::CHECKPOINT_RETRY;
@@ -148,7 +148,11 @@ impl Mfs {
             let Body::File(content) = &inode.body else {
                 return Ok(());
             };
-            (content.clone(), inode.content_changed, self.metadata(inode))
+            (
+                content.clone(),
+                inode.content_changed(),
+                self.metadata(inode),
+            )
         };
         if content.sealed().is_some() {
             return Ok(());
@@ -161,7 +165,7 @@ impl Mfs {
         let Some(inode) = state.nodes.get_mut(&node) else {
             return Ok(());
         };
-        if inode.content_changed == changed {
+        if inode.content_changed() == changed {
             state.unsealed_bytes -= put_sealed(inode, &sealed);
         }
         Ok(())
@@ -202,11 +206,11 @@ impl Mfs {
         if state.unsealed_bytes - held_up <= self.options.unsealed_bytes_max / 2 {
             return None;
         }
-        let others = state.nodes.iter().filter(|(n, _)| !stuck.contains_key(n));
+        let others = state.nodes.iter().filter(|(n, _)| !stuck.contains_key(&n));
         let fullest = others.max_by_key(|(_, inode)| unsealed(inode));
         fullest
             .filter(|(_, inode)| unsealed(inode) > 0)
-            .map(|(node, _)| *node)
+            .map(|(node, _)| node)
     }
 
     /// Refuses to hold more of a file that cannot be sealed while there is no
@@ -224,11 +228,12 @@ impl Mfs {
         if !self.options.store_metadata {
             return Metadata::default();
         }
+        let mtime = Time::from(inode.mtime);
         Metadata {
             mode: Some(inode.mode),
             mtime: Some(crate::unixfs::data::Mtime {
-                seconds: inode.mtime.sec,
-                nanoseconds: inode.mtime.nsec,
+                seconds: mtime.sec,
+                nanoseconds: mtime.nsec,
             }),
         }
     }
@@ -242,10 +247,8 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
     let before = content.unsealed_bytes();
     match content {
         Content::Whole { sealed: known, .. } => *known = sealed.clone(),
-        Content::Ranges {
-            extents,
-            sealed: known,
-        } => {
+        Content::Ranges(ranges) => {
+            let extents = &mut ranges.extents;
             if extents.data_bytes() == extents.size() {
                 let size = extents.size();
                 *content = Content::Whole {
@@ -253,8 +256,8 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
                     size,
                 };
             } else {
-                **extents = extents.all_sealed(&sealed.cid);
-                *known = Some(sealed.clone());
+                *extents = extents.all_sealed(&sealed.cid);
+                ranges.sealed = Some(sealed.clone());
             }
         }
     }

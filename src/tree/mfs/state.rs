@@ -8,6 +8,7 @@ use std::collections::HashMap;
 
 use super::fault::{Fault, Need, Step};
 use super::node::{Body, Dentry, Directory, Inode, Key, Name, To};
+use super::table::Nodes;
 use super::types::{NodeId, NodeKind};
 use crate::block::Cid;
 use crate::tree::error::TreeError;
@@ -15,7 +16,7 @@ use crate::tree::error::TreeError;
 /// The loaded nodes and what the last checkpoint was.
 #[derive(Debug, Default)]
 pub(super) struct State {
-    pub(super) nodes: HashMap<NodeId, Box<Inode>>,
+    pub(super) nodes: Nodes,
     /// The records of the last checkpoint.
     pub(super) posix: Option<Cid>,
     /// Counts checkpoints, so that a load notices that one came between.
@@ -30,6 +31,9 @@ pub(super) struct State {
     pub(super) gone: std::collections::HashSet<NodeId>,
     /// How many loaded nodes make clean ones be dropped.
     pub(super) trim_at: usize,
+    /// How often a node was let go by the last that held it, since clean ones
+    /// were dropped.
+    pub(super) let_go: usize,
     /// Whether a checkpoint is being made: what is in it may be taken away
     /// before it is in force, and that must be known then.
     pub(super) checkpointing: bool,
@@ -42,22 +46,19 @@ pub(super) struct State {
 impl State {
     /// A node, to look at.
     pub(super) fn node(&self, node: NodeId) -> Result<&Inode, TreeError> {
-        self.nodes
-            .get(&node)
-            .map(|n| &**n)
-            .ok_or(TreeError::NotFound)
+        self.nodes.get(&node).ok_or(TreeError::NotFound)
     }
 
     /// A node, to change.
     pub(super) fn node_mut(&mut self, node: NodeId) -> Option<&mut Inode> {
         self.save(node);
-        self.nodes.get_mut(&node).map(|n| &mut **n)
+        self.nodes.get_mut(&node)
     }
 
     /// Adds a node.
     pub(super) fn insert(&mut self, node: NodeId, inode: Inode) {
         self.save(node);
-        self.nodes.insert(node, Box::new(inode));
+        self.nodes.insert(node, inode);
     }
 
     /// Takes a node out.
@@ -81,7 +82,9 @@ impl State {
     fn save(&mut self, node: NodeId) {
         if let Some(saved) = &mut self.saved {
             let now = self.nodes.get(&node);
-            saved.entry(node).or_insert_with(|| now.cloned());
+            saved
+                .entry(node)
+                .or_insert_with(|| now.cloned().map(Box::new));
         }
     }
 
@@ -100,16 +103,16 @@ impl State {
     /// Takes back what the transaction did. Holds that were taken meanwhile stay.
     pub(super) fn take_back(&mut self) {
         for (node, before) in self.saved.take().unwrap_or_default() {
-            let held = self.nodes.get(&node).map_or(0, |n| n.held);
+            let held = self.nodes.get(&node).map_or(0, Inode::held);
             match before {
                 Some(mut inode) => {
-                    inode.held = held;
+                    inode.set_held(held);
                     if inode.is_clean() || inode.nlink == 0 {
                         self.dirty.remove(&node);
                     } else {
                         self.dirty.insert(node);
                     }
-                    self.nodes.insert(node, inode);
+                    self.nodes.insert(node, *inode);
                 }
                 None => {
                     self.nodes.remove(&node);
@@ -124,9 +127,9 @@ impl State {
     fn count_unsealed(&self) -> u64 {
         let bytes = |inode: &Inode| match &inode.body {
             Body::File(content) => content.unsealed_bytes(),
-            Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
+            Body::Directory(_) | Body::Symlink(_) | Body::Special => 0,
         };
-        self.nodes.values().map(|inode| bytes(inode)).sum()
+        self.nodes.values().map(bytes).sum()
     }
 
     /// A directory that is still in the tree, to look at.
@@ -140,18 +143,15 @@ impl State {
 
     /// A directory, to change.
     pub(super) fn directory_mut(&mut self, node: NodeId) -> Option<&mut Directory> {
-        match &mut self.node_mut(node)?.body {
-            Body::Directory(directory) => Some(directory),
-            Body::File(_) | Body::Symlink { .. } | Body::Special => None,
-        }
+        self.node_mut(node)?.directory_mut()
     }
 
     /// What a name leads to; `None` is proven.
     pub(super) fn find(&self, parent: NodeId, name: &[u8]) -> Step<Option<NodeId>> {
         let directory = self.directory(parent)?;
         let key = Key::new(name);
-        match directory.entries.get(&key).map(|d| &d.to) {
-            Some(To::Node(node)) => Ok(Some(*node)),
+        match directory.entries.get(&key).map(Dentry::to) {
+            Some(To::Node(node)) => Ok(Some(node)),
             Some(To::Absent) => Ok(None),
             None if directory.complete || directory.base.is_none() => Ok(None),
             Some(To::Unloaded) | None => Err(Fault::Need(Need::Entry(parent, key.name))),
@@ -168,14 +168,14 @@ impl State {
         if to == To::Absent && directory.base.is_none() && !checkpointing {
             directory.entries.remove(&key);
         } else {
-            directory.entries.insert(key, Dentry { to, changed });
+            directory.entries.insert(key, Dentry::new(to, changed));
         }
     }
 
     /// Tells whether a directory has no entries.
     pub(super) fn is_empty(&self, node: NodeId) -> Step<bool> {
         let directory = self.directory(node)?;
-        if directory.entries.values().any(|d| d.to != To::Absent) {
+        if directory.entries.values().any(|d| d.to() != To::Absent) {
             return Ok(false);
         }
         if directory.base.is_some() && !directory.complete {
@@ -243,20 +243,17 @@ impl State {
 impl State {
     /// What of the loaded tree contradicts itself.
     fn unsound(&self) -> Option<String> {
-        for (node, inode) in &self.nodes {
-            let names: Vec<_> = match &inode.links {
-                Some(links) => links.iter().cloned().collect(),
-                None => inode.home.iter().cloned().collect(),
-            };
+        for (node, inode) in self.nodes.iter() {
+            let names: Vec<_> = inode.names().cloned().collect();
             let number = node.number();
-            if *node != NodeId::ROOT && names.len() as u32 != inode.nlink {
+            if node != NodeId::ROOT && names.len() != usize::from(inode.nlink) {
                 return Some(format!(
                     "{number}: {} names, nlink {}",
                     names.len(),
                     inode.nlink
                 ));
             }
-            if inode.nlink == 0 && inode.held == 0 {
+            if inode.nlink == 0 && inode.held() == 0 {
                 return Some(format!("{number}: without a name, and nobody holds it"));
             }
             if inode
@@ -266,21 +263,18 @@ impl State {
             {
                 return Some(format!("{number}: its home is none of its names"));
             }
-            if !inode.is_clean() && inode.nlink > 0 && !self.dirty.contains(node) {
+            if !inode.is_clean() && inode.nlink > 0 && !self.dirty.contains(&node) {
                 return Some(format!("{number}: changed, and not known as such"));
             }
             if let Some(directory) = inode.directory().filter(|_| inode.nlink > 0) {
                 for (key, dentry) in &directory.entries {
-                    let To::Node(child) = &dentry.to else {
+                    let To::Node(child) = dentry.to() else {
                         continue;
                     };
-                    let leads = self.nodes.get(child).is_some_and(|child| {
-                        let at = (*node, key.name.clone());
+                    let leads = self.nodes.get(&child).is_some_and(|child| {
+                        let at = (node, key.name.clone());
                         child.home.as_ref() == Some(&at)
-                            || child
-                                .links
-                                .as_ref()
-                                .is_some_and(|links| links.contains(&at))
+                            || child.links().is_some_and(|links| links.contains(&at))
                     });
                     if !leads {
                         return Some(format!(

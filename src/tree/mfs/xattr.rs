@@ -49,11 +49,7 @@ impl Mfs {
     /// The names of a node's attributes.
     pub fn list_xattr(&self, node: NodeId) -> Result<Vec<Bytes>, TreeError> {
         let state = self.state.lock();
-        let names = state
-            .node(node)?
-            .xattrs
-            .iter()
-            .flat_map(|xattrs| xattrs.keys());
+        let names = state.node(node)?.xattrs().map(|(name, _)| name);
         let listed = names.filter(|name| !starts_with(name, &ANSWERED));
         Ok(listed.map(|name| Bytes::copy_from_slice(name)).collect())
     }
@@ -161,7 +157,7 @@ fn check_mode(inode: &Inode, name: &[u8], mode: XattrMode) -> Result<(), TreeErr
 
 /// All attributes of a node together have a limit: that of its record.
 pub(super) fn check_room(inode: &Inode, name: &[u8], value: &[u8]) -> Result<(), TreeError> {
-    let others = inode.xattrs.iter().flat_map(|xattrs| xattrs.iter());
+    let others = inode.xattrs();
     let others = others.filter(|(other, _)| ***other != *name);
     let bytes: usize = others.map(|(name, value)| xattr_bytes(name, value)).sum();
     check_xattrs(bytes + xattr_bytes(name, value))

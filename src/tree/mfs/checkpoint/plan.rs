@@ -12,7 +12,7 @@ use crate::unixfs::dir_build::DirTally;
 use crate::unixfs::layout::Metadata;
 
 use super::super::Mfs;
-use super::super::node::{Base, Body, Content, Inode, Name, Sealed, To};
+use super::super::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
 use super::super::state::State;
 use super::super::types::NodeId;
 
@@ -77,7 +77,7 @@ pub(super) enum Child {
 impl Snapshot {
     pub(super) fn take(mfs: &Mfs, state: &mut State) -> Self {
         let stores = mfs.options.store_metadata;
-        let touched = |inode: &Inode| inode.content_changed > 0 || (stores && !inode.is_clean());
+        let touched = |inode: &Inode| inode.content_changed() > 0 || (stores && !inode.is_clean());
         let dirty: Vec<NodeId> = state.dirty.iter().copied().collect();
         let mut directories: HashMap<NodeId, BTreeMap<Name, Child>> = HashMap::new();
         let mut leaves = Vec::new();
@@ -155,8 +155,7 @@ fn record_ways(state: &State, dirty: &[NodeId], recorded: &mut HashSet<NodeId>) 
     // What is recorded for another reason may still have no way.
     let mut walked = HashSet::new();
     for inode in dirty.iter().filter_map(|node| state.nodes.get(node)) {
-        let links = inode.links.iter().flat_map(|links| links.iter());
-        for (parent, _) in links.chain(&inode.home) {
+        for (parent, _) in inode.names() {
             let mut at = *parent;
             while walked.insert(at) {
                 recorded.insert(at);
@@ -176,10 +175,10 @@ fn record_of(state: &State, node: NodeId) -> Option<Recorded> {
         .and_then(|directory| directory.base.as_ref());
     let tally = base.and_then(|base| base.tally);
     let holes = match &inode.body {
-        Body::File(Content::Ranges { extents, .. }) => extents.holes(),
+        Body::File(Content::Ranges(ranges)) => ranges.extents.holes(),
         Body::File(Content::Whole { .. })
         | Body::Directory(_)
-        | Body::Symlink { .. }
+        | Body::Symlink(_)
         | Body::Special => Holes::new(),
     };
     Some(Recorded {
@@ -197,13 +196,10 @@ fn note_above(
     inode: &Inode,
     directories: &mut HashMap<NodeId, BTreeMap<Name, Child>>,
 ) {
-    let mut names: Vec<(NodeId, Name)> = match &inode.links {
-        Some(links) => links.iter().cloned().collect(),
-        None => inode.home.iter().cloned().collect(),
-    };
+    let mut names: Vec<(NodeId, Name)> = inode.names().cloned().collect();
     let child = |node| match inode.body {
         Body::Directory(_) => Some(Child::Directory(node)),
-        Body::File(_) | Body::Symlink { .. } => Some(Child::Leaf(node)),
+        Body::File(_) | Body::Symlink(_) => Some(Child::Leaf(node)),
         Body::Special => None,
     };
     for (parent, name) in &names {
@@ -238,7 +234,7 @@ fn changed_names(
     let Some(directory) = inode.directory() else {
         return;
     };
-    if inode.content_changed == 0 {
+    if inode.content_changed() == 0 {
         return;
     }
     for (key, dentry) in directory
@@ -246,7 +242,7 @@ fn changed_names(
         .iter()
         .filter(|(_, dentry)| dentry.changed > 0)
     {
-        match dentry.to {
+        match dentry.to() {
             To::Absent => {
                 children.insert(key.name.clone(), Child::Gone);
                 dropped.push((node, key.name.clone()));
@@ -265,7 +261,7 @@ fn child_of(state: &State, node: NodeId) -> Child {
     let sealed = state.nodes.get(&node).and_then(|inode| match &inode.body {
         Body::File(content) => content.sealed().cloned(),
         Body::Directory(directory) => directory.base.as_ref().map(|base| base.sealed.clone()),
-        Body::Symlink { sealed, .. } => sealed.clone(),
+        Body::Symlink(link) => link.sealed.clone(),
         Body::Special => None,
     });
     sealed.map_or(Child::Gone, Child::Clean)
@@ -277,11 +273,10 @@ fn leaf_of(mfs: &Mfs, inode: &Inode) -> Option<Leaf> {
             Some(sealed) if !mfs.options.store_metadata => Leaf::Sealed(sealed.clone()),
             Some(_) | None => Leaf::File(content.clone(), mfs.metadata(inode)),
         }),
-        Body::Symlink {
-            sealed: Some(sealed),
-            ..
-        } if !mfs.options.store_metadata => Some(Leaf::Sealed(sealed.clone())),
-        Body::Symlink { target, .. } => Some(Leaf::Symlink(target.clone(), mfs.metadata(inode))),
+        Body::Symlink(link) => Some(match &link.sealed {
+            Some(sealed) if !mfs.options.store_metadata => Leaf::Sealed(sealed.clone()),
+            Some(_) | None => Leaf::Symlink(link.target.clone(), mfs.metadata(inode)),
+        }),
         Body::Directory(_) | Body::Special => None,
     }
 }
@@ -289,30 +284,13 @@ fn leaf_of(mfs: &Mfs, inode: &Inode) -> Option<Leaf> {
 /// A copy of what is recorded of a node: cheap, whatever it holds.
 fn without_content(inode: &Inode) -> Inode {
     let body = match &inode.body {
-        Body::Directory(directory) => Body::Directory(super::super::node::Directory {
+        Body::Directory(directory) => Body::Directory(Box::new(Directory {
             directories: directory.directories,
-            ..super::super::node::Directory::default()
-        }),
-        Body::File(_) | Body::Symlink { .. } | Body::Special => Body::Special,
+            ..Directory::default()
+        })),
+        Body::File(_) | Body::Symlink(_) | Body::Special => Body::Special,
     };
-    Inode {
-        kind: inode.kind,
-        mode: inode.mode,
-        uid: inode.uid,
-        gid: inode.gid,
-        nlink: inode.nlink,
-        rdev: inode.rdev,
-        atime: inode.atime,
-        mtime: inode.mtime,
-        ctime: inode.ctime,
-        xattrs: inode.xattrs.clone(),
-        home: inode.home.clone(),
-        links: inode.links.clone(),
-        held: 0,
-        meta_changed: inode.meta_changed,
-        content_changed: inode.content_changed,
-        body,
-    }
+    inode.with_body(body)
 }
 
 impl Mfs {
@@ -419,7 +397,7 @@ impl Mfs {
 pub(super) fn unloaded_links(state: &State) -> Vec<(NodeId, Name)> {
     let linked = state.dirty.iter().filter_map(|node| state.nodes.get(node));
     let links = linked
-        .filter_map(|inode| inode.links.as_ref())
+        .filter_map(Inode::links)
         .flat_map(|links| links.iter());
     links
         .filter(|(parent, name)| !is_loaded(state, *parent, name))
@@ -439,7 +417,7 @@ fn loaded_directories(state: &State, node: NodeId) -> Vec<u64> {
             directory
                 .entries
                 .values()
-                .filter_map(|dentry| match dentry.to {
+                .filter_map(|dentry| match dentry.to() {
                     To::Node(node) => Some(node),
                     To::Unloaded | To::Absent => None,
                 }),

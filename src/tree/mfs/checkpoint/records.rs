@@ -123,7 +123,7 @@ fn record_node(
     let mut posix = posix_of(inode);
     posix.check()?;
     posix.holes.clone_from(holes);
-    let names = inode.links.iter().flat_map(|links| links.iter());
+    let names = inode.links().into_iter().flat_map(|links| links.iter());
     posix.fit_holes(names.map(|(_, name)| name.len() + NAME_ITEM_BYTES).sum());
     let number = node.number();
     let directories = inode
@@ -142,7 +142,7 @@ fn record_node(
         at(0, ROOT_NAME, DentryBody::Inline(posix));
         return Ok(());
     }
-    match &inode.links {
+    match inode.links() {
         Some(links) if links.len() > 1 => {
             for (parent, name) in links.iter() {
                 at(parent.number(), name, DentryBody::Linked);
@@ -172,16 +172,16 @@ fn record_node(
 }
 
 fn posix_of(inode: &Inode) -> Posix {
-    let xattrs = inode.xattrs.iter().flat_map(|xattrs| xattrs.iter());
     Posix {
         mode: inode.mode,
         uid: inode.uid,
         gid: inode.gid,
-        atime: inode.atime,
-        mtime: inode.mtime,
-        ctime: inode.ctime,
-        rdev: inode.rdev.into(),
-        xattrs: xattrs
+        atime: inode.atime.into(),
+        mtime: inode.mtime.into(),
+        ctime: inode.ctime.into(),
+        rdev: inode.rdev().into(),
+        xattrs: inode
+            .xattrs()
             .map(|(name, value)| (name.to_vec(), value.to_vec()))
             .collect(),
         special: match inode.kind {

@@ -5,7 +5,7 @@ use crate::block::{Block, RAW, SHA2_256};
 
 #[expect(clippy::too_many_lines, reason = "one of each change")]
 fn all() -> Vec<Op> {
-    let (node, parent, name): (_, _, Name) = (NodeId::counted(7), NodeId::ROOT, (*b"n\xff").into());
+    let (node, parent, name): (_, _, Name) = (NodeId::counted(7), NodeId::ROOT, b"n\xff".into());
     let time = Time {
         sec: -3,
         nsec: 999_999_999,
@@ -16,7 +16,7 @@ fn all() -> Vec<Op> {
     };
     let cid = *Block::seal(RAW, SHA2_256, "x".into()).unwrap().cid();
     let make = |new| {
-        let xattrs = vec![(Name::from(*b"user.a"), Bytes::from("v"))];
+        let xattrs = vec![(Name::from(b"user.a"), Bytes::from("v"))];
         let (parent, name) = (parent, name.clone());
         Op::Make(Make {
             parent,

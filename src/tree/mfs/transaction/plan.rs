@@ -7,7 +7,7 @@ use super::super::extents::{Data, Extent};
 use super::super::fault::{Fault, Need, Step};
 use super::super::meta::attr_op;
 use super::super::mounts::Content;
-use super::super::node::{Inode, Name, To};
+use super::super::node::{Body, Inode, Name, To};
 use super::super::op::{Logged, Op};
 use super::super::path::TreePath;
 use super::super::rename::may_move;
@@ -272,15 +272,13 @@ fn mkdir(
             (mode, UMASK),
             time,
         )?;
-        above = Some(Inode {
+        let mut inode = Inode {
             mode: made.mode,
             gid: made.gid,
-            xattrs: (!made.xattrs.is_empty()).then(|| made.xattrs.iter().cloned().collect()),
-            ..super::super::load::plain_inode(
-                NodeKind::Directory,
-                super::super::node::Body::Special,
-            )
-        });
+            ..Inode::plain(NodeKind::Directory, Body::Special)
+        };
+        inode.set_xattrs(made.xattrs.iter().cloned().collect());
+        above = Some(inode);
         all.push(logged(&here, Op::Make(made)));
         at = node;
     }
@@ -396,7 +394,7 @@ pub(in super::super) fn names_in(state: &State, node: NodeId) -> Step<Vec<Name>>
     }
     let mut names = Vec::new();
     for (key, dentry) in &directory.entries {
-        match dentry.to {
+        match dentry.to() {
             To::Node(_) => names.push(key.name.clone()),
             To::Unloaded => return Err(Fault::Need(Need::Entry(node, key.name.clone()))),
             To::Absent => {}
