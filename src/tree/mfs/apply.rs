@@ -376,6 +376,13 @@ fn lose_name(
     }
 }
 
+/// Takes a name that leads nowhere from a node with several.
+pub(super) fn lose_link(state: &mut State, node: NodeId, at: (NodeId, &Name), seq: u64) {
+    if let Some(ctime) = state.nodes.get(&node).map(|inode| inode.ctime) {
+        lose_name(state, node, at, ctime.into(), seq, &mut Vec::new());
+    }
+}
+
 fn loaded_below(directory: &Directory) -> Vec<(NodeId, Name)> {
     let loaded = directory
         .entries

@@ -6,7 +6,7 @@
 //! safe a frame names the commit object, and what has not changed since is
 //! clean. A crash before the frame leaves the checkpoint before it in force.
 
-mod plan;
+pub(super) mod plan;
 pub(super) mod records;
 
 use std::collections::HashMap;
@@ -147,7 +147,7 @@ impl Mfs {
 
     /// Writes down what changed, as of one moment.
     async fn snapshot(&self) -> Result<Snapshot, TreeError> {
-        loop {
+        for _ in 0..crate::config::PLAN_ROUNDS_MAX {
             {
                 let mut state = self.state.lock();
                 if plan::unloaded_links(&state).is_empty() {
@@ -157,6 +157,7 @@ impl Mfs {
             }
             self.load_linked_parents().await?;
         }
+        Err(TreeError::Busy("links change faster than they can be read"))
     }
 
     /// Seals changed files while others go on; one that cannot be sealed does

@@ -11,6 +11,9 @@ pub(super) enum Need {
     Entry(NodeId, Name),
     /// All names of a directory.
     Listing(NodeId),
+    /// What has names in these directories and elsewhere too: with a node that
+    /// is unmounted it loses those below, whether it was loaded or not.
+    Linked(NodeId, Vec<u64>),
 }
 
 /// Why a step did not finish.

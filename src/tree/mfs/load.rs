@@ -53,6 +53,8 @@ impl Mfs {
         match need {
             Need::Entry(parent, name) => self.load_entry(*parent, name).await,
             Need::Listing(node) => self.load_listing(*node).await,
+            // Transactions alone ask for it, and load it themselves.
+            Need::Linked(..) => Ok(()),
         }
     }
 

@@ -6,11 +6,10 @@
 use bytes::Bytes;
 
 use super::apply::MOUNTED;
-use super::entries::{check_name, free_name};
 use super::node::{Body, Name};
 use super::op::{Mount, Op};
 use super::state::State;
-use super::types::{Caller, NodeAttr, NodeId, NodeKind, Time};
+use super::types::{Caller, NodeId, NodeKind, Time};
 use super::xattr::check_room;
 use super::{CONTROL, Mfs, Plan};
 use crate::block::Cid;
@@ -31,28 +30,6 @@ pub struct Content {
 }
 
 impl Mfs {
-    /// Makes a node under a free name that refers to `cid`. Needs its root block.
-    pub async fn mount(
-        &self,
-        caller: Caller,
-        parent: NodeId,
-        name: &[u8],
-        cid: &Cid,
-    ) -> Result<NodeAttr, TreeError> {
-        check_name(name)?;
-        let content = self.content(cid).await?;
-        self.sealed.sync(&self.blocks)?;
-        let plan = |state: &mut State, time: Time| {
-            free_name(state, parent, name)?;
-            let node = state.fresh();
-            let op = Op::Mount(content.mount((parent, name.into()), node, caller, time));
-            Ok(Plan::of(state.path(parent, Some(name)), op, node))
-        };
-        let done = |state: &mut State, node| state.node(node).map(|inode| inode.attr(node));
-        self.change(caller.origin, Class::Normal, plan, done)
-            .await?
-    }
-
     /// Mounts the CID that `value` says at an empty directory or file, which
     /// keeps its number, owner and mode.
     pub(super) async fn mount_at_node(
@@ -99,33 +76,6 @@ impl Mfs {
         self.change(CONTROL, Class::Normal, plan, |_, ()| ()).await
     }
 
-    /// Takes a mounted CID away, with what was changed below it.
-    pub async fn unmount(
-        &self,
-        caller: Caller,
-        parent: NodeId,
-        name: &[u8],
-    ) -> Result<(), TreeError> {
-        match self.lookup(parent, name, false).await {
-            Ok(attr) => self.load_linked_below(attr.node).await?,
-            Err(error) => return Err(error),
-        }
-        let plan = |state: &mut State, time: Time| {
-            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
-            if state.node(node)?.xattr(MOUNTED).is_none() {
-                return Err(TreeError::Invalid("no CID is mounted there").into());
-            }
-            let op = Op::Unmount {
-                parent,
-                name: name.into(),
-                time,
-            };
-            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
-        };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
-            .await
-    }
-
     /// Looks at content that is to be mounted. Needs its root block.
     pub async fn content(&self, cid: &Cid) -> Result<Content, TreeError> {
         let meta = self.reader.meta(cid).await?;
@@ -151,6 +101,57 @@ impl Mfs {
             mode: meta.mode.unwrap_or(plain),
             mtime,
         })
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Mfs {
+    /// Mounts content under a name of a directory.
+    pub async fn mount(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &[u8],
+        cid: &Cid,
+    ) -> Result<super::types::NodeAttr, TreeError> {
+        let path = self.path_of(parent, name)?;
+        let content = self.content(cid).await?;
+        let plain = false;
+        let staged = super::Staged::Mount {
+            path,
+            content,
+            plain,
+        };
+        self.perform_one(caller, staged).await?;
+        self.lookup(parent, name, false).await
+    }
+
+    /// Takes what is mounted under a name of a directory away.
+    pub async fn unmount(
+        &self,
+        caller: Caller,
+        parent: NodeId,
+        name: &[u8],
+    ) -> Result<(), TreeError> {
+        let path = self.path_of(parent, name)?;
+        self.perform_one(caller, super::Staged::Unmount { path })
+            .await
+    }
+
+    fn path_of(&self, parent: NodeId, name: &[u8]) -> Result<super::path::TreePath, TreeError> {
+        super::entries::check_name(name)?;
+        let path = self.state.lock().path(parent, Some(name));
+        if path.is_empty() {
+            return Err(TreeError::NotFound);
+        }
+        super::path::TreePath::parse(&path)
+    }
+
+    async fn perform_one(&self, caller: Caller, one: super::Staged) -> Result<(), TreeError> {
+        match self.perform_staged(caller, &[one]).await {
+            Ok(_) => Ok(()),
+            Err(super::Refused::Change { error, .. } | super::Refused::Whole(error)) => Err(error),
+        }
     }
 }
 

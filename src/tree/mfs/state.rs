@@ -39,8 +39,9 @@ pub(super) struct State {
     pub(super) checkpointing: bool,
     /// Nodes as they were when the transaction under way began.
     saved: Option<HashMap<NodeId, Option<Box<Inode>>>>,
-    /// `gone` as it was then.
+    /// `gone` and `unsealed_bytes` as they were then.
     gone_saved: std::collections::HashSet<NodeId>,
+    unsealed_saved: u64,
 }
 
 impl State {
@@ -92,6 +93,7 @@ impl State {
     pub(super) fn begin(&mut self) {
         self.saved = Some(HashMap::new());
         self.gone_saved.clone_from(&self.gone);
+        self.unsealed_saved = self.unsealed_bytes;
     }
 
     /// Keeps what the transaction did.
@@ -121,9 +123,10 @@ impl State {
             }
         }
         self.gone = std::mem::take(&mut self.gone_saved);
-        self.unsealed_bytes = self.count_unsealed();
+        self.unsealed_bytes = self.unsealed_saved;
     }
 
+    #[cfg(feature = "testing")]
     fn count_unsealed(&self) -> u64 {
         let bytes = |inode: &Inode| match &inode.body {
             Body::File(content) => content.unsealed_bytes(),

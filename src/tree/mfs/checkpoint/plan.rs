@@ -12,6 +12,8 @@ use crate::unixfs::dir_build::DirTally;
 use crate::unixfs::layout::Metadata;
 
 use super::super::Mfs;
+use super::super::apply::lose_link;
+use super::super::fault::Fault;
 use super::super::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
 use super::super::state::State;
 use super::super::types::NodeId;
@@ -298,13 +300,17 @@ impl Mfs {
     /// their CIDs change too.
     pub(super) async fn load_linked_parents(&self) -> Result<(), TreeError> {
         let missing = unloaded_links(&self.state.lock());
-        for (parent, name) in missing {
-            self.load_place(parent).await?;
+        for (node, (parent, name)) in missing {
             // What is found has the same number, since its record says so.
-            match self.lookup(parent, &name, false).await {
-                // It was taken away meanwhile.
-                Ok(_) | Err(TreeError::NotFound) => {}
-                Err(error) => return Err(error),
+            let leads = self.find_place(parent).await?
+                && match self.lookup(parent, &name, false).await {
+                    Ok(_) => true,
+                    Err(TreeError::NotFound | TreeError::NotADirectory) => false,
+                    Err(error) => return Err(error),
+                };
+            if !leads {
+                let mut state = self.state.lock();
+                forget_link(&mut state, node, (parent, &name), self.journal.last().0);
             }
         }
         Ok(())
@@ -316,10 +322,16 @@ impl Mfs {
         &self,
         node: NodeId,
     ) -> Result<(), TreeError> {
-        let (posix, mut open) = {
-            let state = self.state.lock();
-            (state.posix, loaded_directories(&state, node))
-        };
+        let open = loaded_directories(&self.state.lock(), node);
+        self.load_linked_in(open).await
+    }
+
+    /// The same below directories by their numbers, of which the loaded ones are all told.
+    pub(in crate::tree::mfs) async fn load_linked_in(
+        &self,
+        mut open: Vec<u64>,
+    ) -> Result<(), TreeError> {
+        let posix = self.state.lock().posix;
         let Some(root) = posix else { return Ok(()) };
         while let Some(directory) = open.pop() {
             let (mut from, until) = key::dentries(directory);
@@ -354,30 +366,30 @@ impl Mfs {
         let Some(parent) = NodeId::from_number(directory) else {
             return Ok(());
         };
-        let loaded = match self.load_place(parent).await {
-            Ok(()) => self.lookup(parent, name, false).await.map(drop),
-            Err(error) => Err(error),
-        };
-        match loaded {
+        if !self.find_place(parent).await? {
+            return Ok(());
+        }
+        match self.lookup(parent, name, false).await.map(drop) {
             Err(TreeError::NotFound | TreeError::NotADirectory) => Ok(()),
             other => other,
         }
     }
 
-    /// Loads a directory by its number, and those above it.
-    pub(in crate::tree::mfs) async fn load_place(&self, node: NodeId) -> Result<(), TreeError> {
+    /// Loads a directory by its number, and those above it; false where it is
+    /// proven that none of that number is in the tree.
+    async fn find_place(&self, node: NodeId) -> Result<bool, TreeError> {
         let mut way: Vec<(NodeId, Vec<u8>)> = Vec::new();
         let mut at = node;
         let posix = self.state.lock().posix;
         while !self.state.lock().nodes.contains_key(&at) {
             let lost =
                 || TreeError::Unavailable(format!("no record says where node {} is", at.number()));
-            let root = posix.ok_or_else(lost)?;
-            let value = self
-                .map
-                .get(&root, &key::place(at.number()))
-                .await?
-                .ok_or_else(lost)?;
+            let Some(root) = posix else {
+                return Ok(false);
+            };
+            let Some(value) = self.map.get(&root, &key::place(at.number())).await? else {
+                return Ok(false);
+            };
             let place = Place::decode(&value)?;
             let parent = NodeId::from_number(place.parent).ok_or_else(lost)?;
             way.push((parent, place.name));
@@ -387,26 +399,49 @@ impl Mfs {
             at = parent;
         }
         for (parent, name) in way.into_iter().rev() {
-            self.lookup(parent, &name, false).await?;
+            match self.lookup(parent, &name, false).await {
+                Ok(_) => {}
+                Err(TreeError::NotFound | TreeError::NotADirectory) => return Ok(false),
+                Err(error) => return Err(error),
+            }
         }
-        Ok(())
+        Ok(self.state.lock().nodes.contains_key(&node))
+    }
+}
+
+/// Takes a name from a node that is proven not to lead to it: what was unmounted
+/// by an earlier version went without the names that linked nodes had in it.
+fn forget_link(state: &mut State, node: NodeId, at: (NodeId, &Name), seq: u64) {
+    let links = state.nodes.get(&node).and_then(Inode::links);
+    let has = links.is_some_and(|links| links.contains(&(at.0, at.1.clone())));
+    let leads = match state.find(at.0, at.1) {
+        Ok(found) => found.is_some(),
+        Err(Fault::Need(_)) => true,
+        Err(Fault::Error(_)) => false,
+    };
+    if has && !leads {
+        let (number, parent) = (node.number(), at.0.number());
+        tracing::warn!(number, parent, "a name leads nowhere and is forgotten");
+        lose_link(state, node, at, seq);
     }
 }
 
 /// Names of changed linked files that are not loaded.
-pub(super) fn unloaded_links(state: &State) -> Vec<(NodeId, Name)> {
-    let linked = state.dirty.iter().filter_map(|node| state.nodes.get(node));
-    let links = linked
-        .filter_map(Inode::links)
-        .flat_map(|links| links.iter());
-    links
-        .filter(|(parent, name)| !is_loaded(state, *parent, name))
-        .cloned()
-        .collect()
+pub(super) fn unloaded_links(state: &State) -> Vec<(NodeId, (NodeId, Name))> {
+    let mut missing = Vec::new();
+    for node in &state.dirty {
+        let links = state.nodes.get(node).and_then(Inode::links);
+        for (parent, name) in links.into_iter().flatten() {
+            if !is_loaded(state, *parent, name) {
+                missing.push((*node, (*parent, name.clone())));
+            }
+        }
+    }
+    missing
 }
 
 /// A directory and the loaded ones below it, by number.
-fn loaded_directories(state: &State, node: NodeId) -> Vec<u64> {
+pub(in crate::tree::mfs) fn loaded_directories(state: &State, node: NodeId) -> Vec<u64> {
     let (mut found, mut open) = (Vec::new(), vec![node]);
     while let Some(at) = open.pop() {
         let Some(directory) = state.nodes.get(&at).and_then(|n| n.directory()) else {

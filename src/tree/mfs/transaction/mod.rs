@@ -16,16 +16,16 @@ pub(super) use own::OwnTransaction;
 pub(super) use plan::names_in;
 pub use staged::Staged;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::fault::Fault;
+use super::fault::{Fault, Need};
 use super::op::{Logged, Op};
 use super::state::State;
-use super::types::{Caller, Change, Origin};
+use super::types::{Caller, Change, NodeId, Origin};
 use super::{Mfs, apply, changes_of};
 use crate::block::Cid;
 use crate::config::{
@@ -250,10 +250,11 @@ impl Mfs {
                 .await
                 .map_err(|error| refused(index, error))?;
         }
+        let mut linked = HashSet::new();
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
                 let mut state = self.state.lock();
-                self.attempt(&mut state, caller, id, staged)
+                self.attempt(&mut state, caller, id, staged, &linked)
             };
             let (index, need) = match attempt {
                 Ok((changes, last)) => {
@@ -263,7 +264,10 @@ impl Mfs {
                 Err((index, Fault::Error(error))) => return Err(refused(index, error)),
                 Err((index, Fault::Need(need))) => (index, need),
             };
-            let loaded = self.load(&need).await;
+            let loaded = match &need {
+                Need::Linked(_, below) => self.load_linked_in(below.clone()).await,
+                Need::Entry(..) | Need::Listing(_) => self.load(&need).await,
+            };
             loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
                 let below = "what is below content mounted in the same transaction";
@@ -277,18 +281,23 @@ impl Mfs {
                     },
                 )
             })?;
+            if let Need::Linked(node, _) = need {
+                linked.insert(node);
+            }
         }
         Err(TreeError::Busy("the tree changes faster than it can be read").into())
     }
 
     /// Plans, applies and journals everything, or takes it back. An index past
-    /// the changes stands for all of them.
+    /// the changes stands for all of them. Of what is unmounted the nodes in
+    /// `linked` have all loaded that has names elsewhere too.
     fn attempt(
         &self,
         state: &mut State,
         caller: Caller,
         id: Option<u64>,
         staged: &[Staged],
+        linked: &HashSet<NodeId>,
     ) -> Result<(Vec<Change>, u64), (usize, Fault)> {
         let watched = !self.watchers.read().is_empty();
         let (now, chunk) = (self.now(), self.options.chunk_bytes());
@@ -298,6 +307,7 @@ impl Mfs {
             // Nothing to take back: it is applied once it is in the journal.
             let planned = self
                 .plan(state, caller, one, now)
+                .and_then(|planned| plan::with_linked(state, planned, linked))
                 .map_err(|fault| (0, fault))?;
             let last = self
                 .log_all(id, first, &planned)
@@ -312,7 +322,9 @@ impl Mfs {
         }
         state.begin();
         for (index, one) in staged.iter().enumerate() {
-            let planned = match self.plan(state, caller, one, now) {
+            let planned = self.plan(state, caller, one, now);
+            let planned = planned.and_then(|all| plan::with_linked(state, all, linked));
+            let planned = match planned {
                 Ok(planned) => planned,
                 Err(fault) => {
                     state.take_back();

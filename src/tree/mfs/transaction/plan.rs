@@ -1,6 +1,9 @@
 //! What a change by path comes to, by the tree as it is at that moment.
 
+use std::collections::HashSet;
+
 use super::super::apply::MOUNTED;
+use super::super::checkpoint::plan::loaded_directories;
 use super::super::content::{content, stamp};
 use super::super::entries::{free_name, make_op};
 use super::super::extents::{Data, Extent};
@@ -23,7 +26,8 @@ use crate::tree::error::TreeError;
 const UMASK: u32 = 0o022;
 
 impl Mfs {
-    /// Loads what a change will need, and refuses what can never be.
+    /// Loads what a change will need, and refuses what can never be. What is not
+    /// loaded here ends the plan of the whole transaction, which begins anew.
     pub(super) async fn prepare(&self, staged: &Staged) -> Result<(), TreeError> {
         match staged {
             Staged::Write {
@@ -54,18 +58,34 @@ impl Mfs {
                     self.load_below(node).await?;
                 }
             }
-            Staged::Symlink { target, .. } => self.check_new(&New::Symlink(target.clone()))?,
+            Staged::Symlink { path, target } => {
+                self.check_new(&New::Symlink(target.clone()))?;
+                self.loaded(path).await?;
+            }
             Staged::Move { from, to, .. } | Staged::Link { from, to } => {
                 self.loaded(from).await?;
-                self.loaded(to).await?;
+                self.load_emptiness(to).await?;
             }
-            Staged::Mkdir { .. }
-            | Staged::Remove { .. }
-            | Staged::Metadata { .. }
-            | Staged::Mount { .. }
-            | Staged::Unmount { .. } => {}
+            Staged::Mkdir { path, .. }
+            | Staged::Metadata { path, .. }
+            | Staged::Mount { path, .. }
+            | Staged::Unmount { path } => {
+                self.loaded(path).await?;
+            }
+            Staged::Remove { path, .. } => self.load_emptiness(path).await?,
         }
         Ok(())
+    }
+
+    /// Loads what a path leads to, and of a directory whether anything is in it.
+    async fn load_emptiness(&self, path: &TreePath) -> Result<(), TreeError> {
+        let Some(node) = self.loaded(path).await? else {
+            return Ok(());
+        };
+        match self.look(|state| state.is_empty(node)).await {
+            Ok(_) | Err(TreeError::NotFound | TreeError::NotADirectory) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// What a path leads to now; `None` where it leads nowhere yet.
@@ -211,6 +231,24 @@ impl Mfs {
             op,
         }])
     }
+}
+
+/// Proves that what is linked below nodes to unmount is loaded.
+pub(super) fn with_linked(
+    state: &State,
+    planned: Vec<Logged>,
+    linked: &HashSet<NodeId>,
+) -> Step<Vec<Logged>> {
+    for one in &planned {
+        if let Op::Unmount { parent, name, .. } = &one.op
+            && let Some(node) = state.find(*parent, name)?
+            && !linked.contains(&node)
+        {
+            let below = loaded_directories(state, node);
+            return Err(Fault::Need(Need::Linked(node, below)));
+        }
+    }
+    Ok(planned)
 }
 
 fn too_many() -> TreeError {
