@@ -106,6 +106,12 @@ pub const CACHE_BYTES_MAX: u64 = 10 << 30;
 pub const DISK_FREE_MIN: u64 = 1 << 30;
 /// Length at which an own pack is full and the next one begins.
 pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
+/// Space set aside for checkpoints and collections on a full disk, 64 MiB by
+/// default: what waits to be appended, and what a checkpoint seals. At first at
+/// most a quarter of the free space, halved until it fits.
+pub const OWN_RESERVE_BYTES: u64 = 64 << 20;
+/// Least that is set aside. Where that does not fit, the disk counts as full.
+pub const OWN_RESERVE_BYTES_MIN: u64 = 1 << 20;
 /// Length at which a cache pack is full and the next one begins.
 pub const CACHE_PACK_BYTES_MAX: u64 = 256 << 20;
 /// Shortest length at which a cache pack may be full, where the cache is small.

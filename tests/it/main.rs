@@ -25,6 +25,7 @@ mod journal_support;
 mod mfs_bulk;
 mod mfs_crash;
 mod mfs_faults;
+mod mfs_full;
 mod mfs_model;
 mod mfs_model_ops;
 mod mfs_model_run;

@@ -116,6 +116,7 @@ impl Store {
     pub(super) fn figures(&self, figures: &mut CacheFigures) {
         figures.own = self.tier_figures(&self.own);
         figures.cache = self.tier_figures(&self.cache);
+        figures.reserve = self.packs.reserve.figures();
         self.index.state().clone_into(&mut figures.index);
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         figures.damaged_blocks = load(&self.counters.damaged);

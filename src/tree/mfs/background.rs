@@ -26,6 +26,8 @@ struct Shared {
     due: AtomicBool,
     bytes_max: AtomicU64,
     changes_max: AtomicU64,
+    /// Whether the disk was nearly full when it was last looked at.
+    tight: AtomicBool,
 }
 
 impl Background {
@@ -36,6 +38,11 @@ impl Background {
         if over && !self.shared.due.swap(true, Ordering::Relaxed) {
             self.shared.bell.notify_all();
         }
+    }
+
+    /// Whether the disk is nearly full.
+    pub(super) fn is_tight(&self) -> bool {
+        self.shared.tight.load(Ordering::Relaxed)
     }
 
     /// Ends the thread and waits for it.
@@ -112,6 +119,9 @@ fn run(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
         }
         let Some(mfs) = me.upgrade() else { return };
         mfs.expire_transactions();
+        let free = mfs.disk.free_bytes(&mfs.journal_dir);
+        let tight = free.is_ok_and(|free| free < mfs.options.unsealed_bytes_max);
+        shared.tight.store(tight, Ordering::Relaxed);
         if mfs.journal.last() > mfs.journal.durable()
             && let Err(error) = mfs.sync()
         {

@@ -78,7 +78,8 @@ impl Mfs {
             return Ok(0);
         }
         let end = self.end_of(offset, data.len() as u64)?;
-        if self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max {
+        self.check_room(Class::Normal)?;
+        if self.state.lock().unsealed_bytes > self.unsealed_max() {
             self.relieve().await?;
         }
         self.keep_cut_leaves(node, &[offset, end]).await?;
@@ -225,7 +226,8 @@ impl Mfs {
         }
         for cid in way.iter().filter(|cid| !self.blocks.has_own(cid)) {
             let block = self.reader.block(cid).await?;
-            self.blocks.put(block, Tier::Own).map_err(store_failed)?;
+            // A file can be cut though the disk is full.
+            self.blocks.put_reserved(block).map_err(store_failed)?;
         }
         Ok(())
     }
@@ -249,6 +251,9 @@ impl Mfs {
             return Err(TreeError::Invalid("empty range"));
         }
         let end = self.end_of(offset, len)?;
+        if what != Allocate::Punch {
+            self.check_room(Class::Normal)?;
+        }
         if !matches!(what, Allocate::Reserve { .. }) {
             self.keep_cut_leaves(node, &[offset, end]).await?;
         }
@@ -306,6 +311,7 @@ impl Mfs {
             return Ok(0);
         }
         let end = self.end_of(to_offset, len)?;
+        self.check_room(Class::Normal)?;
         self.keep_cut_leaves(to, &[to_offset, end]).await?;
         self.keep_cut_ends(&ranges).await?;
         self.sync_sealed()?;

@@ -219,6 +219,7 @@ impl Mfs {
 
     /// Journals changes: once this returns they survive a kill.
     fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
+        self.check_room(class)?;
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
         let records: Vec<Record<'_>> = logged
             .iter()
@@ -239,6 +240,15 @@ impl Mfs {
             .fetch_add(logged.len() as u64, Ordering::Relaxed);
         self.background.logged(before + bytes as u64, changes);
         Ok(seq)
+    }
+
+    /// Refuses what does not make room while only that may use the disk: the
+    /// next checkpoint must find room for what is acknowledged until then.
+    fn check_room(&self, class: Class) -> Result<(), TreeError> {
+        match class {
+            Class::Normal => self.blocks.check_room().map_err(content::store_failed),
+            Class::Reserve => Ok(()),
+        }
     }
 
     fn tell(&self, origin: Origin, changes: &[Change]) {
