@@ -33,6 +33,8 @@ pub struct Blocks {
     notes: Notes,
     /// Held shared by who adds, alone at the beginning of a collection.
     pub(super) adding: Arc<RwLock<()>>,
+    /// Held shared by who is about to refer to content, alone while a pack is swept.
+    pub(super) referring: Arc<RwLock<()>>,
 }
 
 /// What fetches under way share with the store that began them.
@@ -91,12 +93,13 @@ impl Blocks {
             failed: AtomicU64::new(0),
             joined: AtomicU64::new(0),
         });
-        let adding = Arc::default();
+        let (adding, referring) = (Arc::default(), Arc::default());
         Arc::new(Self {
             inner,
             pins,
             notes,
             adding,
+            referring,
         })
     }
 
@@ -268,6 +271,14 @@ impl Blocks {
     pub fn flush(&self) -> Result<(), CacheError> {
         match &self.inner.store {
             Some(store) => Ok(store.flush(Tier::Own, Spend::Nothing)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The same; on a full disk they go into the reserve.
+    pub fn flush_reserved(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.flush(Tier::Own, Spend::Reserve)?),
             None => Ok(()),
         }
     }

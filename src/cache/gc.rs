@@ -63,12 +63,23 @@ pub type Roots<'a> = &'a dyn Fn() -> io::Result<Vec<(Cid, PinMode)>>;
 /// Gives the links of a block.
 pub type Links<'a> = &'a dyn Fn(&Block) -> Result<Vec<Cid>, String>;
 
+/// A collection under way.
+struct Collecting<'a> {
+    store: &'a Store,
+    links: Links<'a>,
+    progress: &'a dyn Fn(GcProgress),
+    live: HashSet<u128>,
+    followed: HashSet<u128>,
+    report: GcReport,
+}
+
 /// Ends the notes of what is put, whatever way the collection ends.
 struct Noting<'a>(&'a Store);
 
 impl Drop for Noting<'_> {
     fn drop(&mut self) {
         *self.0.fresh.lock() = None;
+        *self.0.referred.lock() = None;
     }
 }
 
@@ -97,60 +108,91 @@ impl Blocks {
         let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "blocks are being added");
         let alone = self.adding.try_write_for(GC_WAIT).ok_or_else(busy)?;
         *store.fresh.lock() = Some(HashSet::new());
+        *store.referred.lock() = Some(Vec::new());
         let _noting = Noting(store);
         store.flush(Tier::Own, Spend::Reserve)?;
         let old = store.seal_own();
         // What is put from here on is noted, and what was put before is named.
         let roots = roots()?;
         drop(alone);
-        let mut report = GcReport::default();
-        let live = self.mark(store, links, roots, progress, &mut report)?;
-        let waiting = sweep_all(store, &old, &live, progress, &mut report)?;
+        let pins = self.pins().list().into_iter();
+        let pins = pins.map(|pin| (pin.cid, pin.mode));
+        let mut work = Collecting {
+            store,
+            links,
+            progress,
+            live: HashSet::new(),
+            followed: HashSet::new(),
+            report: GcReport::default(),
+        };
+        self.mark(&mut work, pins.chain(roots).collect())?;
+        progress(GcProgress::Marked(work.live.len() as u64));
+        let waiting = self.sweep_all(&mut work, &old)?;
         // What the others have left may be room enough.
         let waiting = match waiting.len() < old.len() {
-            true => sweep_all(store, &waiting, &live, progress, &mut report)?,
+            true => self.sweep_all(&mut work, &waiting)?,
             false => waiting,
         };
-        report.full_packs = waiting.len() as u64;
-        Ok(report)
+        work.report.full_packs = waiting.len() as u64;
+        Ok(work.report)
     }
 
-    /// Finds the live blocks.
+    /// Sweeps packs; gives those that found no room for what they keep.
+    fn sweep_all(
+        &self,
+        work: &mut Collecting<'_>,
+        packs: &[Arc<Pack>],
+    ) -> Result<Vec<Arc<Pack>>, CacheError> {
+        let mut full = Vec::new();
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "content is being referred to");
+        for (pack, done) in packs.iter().zip(1..) {
+            {
+                // Who refers to content now waits for this pack, or was heard before it.
+                let _alone = self.referring.try_write_for(GC_WAIT).ok_or_else(busy)?;
+                let referred = work.store.referred.lock().as_mut().map(std::mem::take);
+                let referred = referred.unwrap_or_default().into_iter();
+                let referred = referred.map(|cid| (cid, PinMode::Recursive));
+                self.mark(work, referred.collect())?;
+                let (store, live) = (work.store, &work.live);
+                match (Sweep { store, pack, live }).run(&mut work.report) {
+                    Err(error) if is_full(&error) => full.push(Arc::clone(pack)),
+                    other => other?,
+                }
+            }
+            (work.progress)(GcProgress::Swept(done, packs.len() as u64));
+        }
+        Ok(full)
+    }
+
+    /// Finds the live blocks below some.
     fn mark(
         &self,
-        store: &Store,
-        links: Links<'_>,
-        roots: Vec<(Cid, PinMode)>,
-        progress: &dyn Fn(GcProgress),
-        report: &mut GcReport,
-    ) -> Result<HashSet<u128>, CacheError> {
-        let pins = self.pins().list().into_iter();
-        let mut open: Vec<(Cid, PinMode)> = pins.map(|pin| (pin.cid, pin.mode)).collect();
-        open.extend(roots);
-        let mut live = HashSet::new();
-        let mut followed = HashSet::new();
+        work: &mut Collecting<'_>,
+        mut open: Vec<(Cid, PinMode)>,
+    ) -> Result<(), CacheError> {
         while let Some((cid, mode)) = open.pop() {
             let key = Key::of(&cid)?;
-            if live.insert(key.tail()) && live.len() % 1024 == 0 {
-                progress(GcProgress::Marked(live.len() as u64));
+            if work.live.insert(key.tail()) && work.live.len().is_multiple_of(1024) {
+                (work.progress)(GcProgress::Marked(work.live.len() as u64));
             }
             // Under another codec the same bytes have other links.
             let codec = u128::from(cid.codec()) << 64;
-            if mode == PinMode::Direct || cid.codec() == RAW || !followed.insert(key.tail() ^ codec)
+            if mode == PinMode::Direct
+                || cid.codec() == RAW
+                || !work.followed.insert(key.tail() ^ codec)
             {
                 continue;
             }
-            let Some(block) = self.for_links(store, &cid, &key, report)? else {
+            let Some(block) = self.for_links(work.store, &cid, &key, &mut work.report)? else {
                 continue;
             };
-            let below = links(&block).map_err(|why| {
+            let below = (work.links)(&block).map_err(|why| {
                 let why = format!("{cid} is malformed, so nothing is collected: {why}");
                 io::Error::new(io::ErrorKind::InvalidData, why)
             })?;
             open.extend(below.into_iter().map(|cid| (cid, PinMode::Recursive)));
         }
-        progress(GcProgress::Marked(live.len() as u64));
-        Ok(live)
+        Ok(())
     }
 
     /// A block whose links are to be followed; `None` where it is not here.
@@ -188,25 +230,6 @@ impl Blocks {
 
 fn opening() -> io::Error {
     io::Error::new(io::ErrorKind::WouldBlock, "the block index is not open")
-}
-
-/// Sweeps packs; gives those that found no room for what they keep.
-fn sweep_all(
-    store: &Store,
-    packs: &[Arc<Pack>],
-    live: &HashSet<u128>,
-    progress: &dyn Fn(GcProgress),
-    report: &mut GcReport,
-) -> io::Result<Vec<Arc<Pack>>> {
-    let mut full = Vec::new();
-    for (pack, done) in packs.iter().zip(1..) {
-        match (Sweep { store, pack, live }).run(report) {
-            Err(error) if is_full(&error) => full.push(Arc::clone(pack)),
-            other => other?,
-        }
-        progress(GcProgress::Swept(done, packs.len() as u64));
-    }
-    Ok(full)
 }
 
 /// The sweep of one pack.

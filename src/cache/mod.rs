@@ -45,4 +45,4 @@ pub use options::{Spend, StoreOptions, Tier, VerifyPolicy};
 pub use packs::Damage;
 pub use pins::{Pin, PinMode, Pins};
 pub use scrub::{DamagedBlock, TornPack, VerifyProgress, VerifyReport};
-pub use sink::OwnSink;
+pub use sink::{OwnSink, Referring};

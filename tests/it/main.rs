@@ -24,6 +24,7 @@ mod journal_space;
 mod journal_support;
 mod mfs_bulk;
 mod mfs_crash;
+mod mfs_far;
 mod mfs_faults;
 mod mfs_full;
 mod mfs_model;

@@ -67,6 +67,11 @@ impl Writable {
         good(&mut self.command(arguments))
     }
 
+    /// The repository's directory.
+    pub(crate) fn repo(&self) -> &Path {
+        &self.repo
+    }
+
     /// A directory beside the mounts.
     pub(crate) fn native(&self) -> PathBuf {
         let dir = self.temp.path().join("native");

@@ -49,6 +49,7 @@ impl Store {
             pool,
             sweeping: RwLock::new(()),
             fresh: Mutex::new(None),
+            referred: Mutex::new(None),
             collecting: Mutex::new(()),
             counters: Counters::default(),
             opener: Mutex::new(None),

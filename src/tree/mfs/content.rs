@@ -313,6 +313,13 @@ impl Mfs {
         let end = self.end_of(to_offset, len)?;
         self.check_room(Class::Normal)?;
         self.keep_cut_leaves(to, &[to_offset, end]).await?;
+        let shared = |range: &Extent| match &range.data {
+            Data::Shared { cid, .. } => Some(cid.get()),
+            Data::Hole | Data::Bytes(_) => None,
+        };
+        let _held = self
+            .hold_content(ranges.iter().filter_map(shared).collect())
+            .await?;
         self.keep_cut_ends(&ranges).await?;
         self.sync_sealed()?;
         let plan = |state: &mut State, time: Time| {

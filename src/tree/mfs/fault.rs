@@ -1,5 +1,6 @@
 //! Why a step on the state did not finish: it lacks something, or must fail.
 
+use super::keep::Keep;
 use super::node::Name;
 use super::types::NodeId;
 use crate::tree::error::TreeError;
@@ -11,6 +12,8 @@ pub(super) enum Need {
     Entry(NodeId, Name),
     /// All names of a directory.
     Listing(NodeId),
+    /// What a change rests on, as own blocks.
+    Keep(Vec<Keep>),
 }
 
 /// Why a step did not finish.

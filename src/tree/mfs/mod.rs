@@ -25,6 +25,7 @@ mod extents;
 mod fault;
 mod figures;
 mod fsck;
+mod keep;
 mod load;
 pub mod log;
 mod meta;
@@ -102,6 +103,7 @@ pub struct Mfs {
     journaled_bytes: AtomicU64,
     journaled_changes: AtomicU64,
     background: background::Background,
+    keeping: keep::Keeping,
 }
 
 /// A planned change, and what its caller wants to know of it.
@@ -159,7 +161,13 @@ impl Mfs {
         for _ in 0..PLAN_ROUNDS_MAX {
             let need = {
                 let mut state = self.state.lock();
-                match plan(&mut state, self.now()) {
+                let planned = plan(&mut state, self.now()).and_then(|plan| {
+                    match self.unkept(&state, &plan.logged) {
+                        Some(need) => Err(Fault::Need(need)),
+                        None => Ok(plan),
+                    }
+                });
+                match planned {
                     Ok(plan) => {
                         let changes = self.perform(&mut state, class, &plan.logged)?;
                         let done = done.take().ok_or(TreeError::Busy("planned twice"))?;
@@ -219,6 +227,7 @@ impl Mfs {
 
     /// Journals changes: once this returns they survive a kill.
     fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
+        self.check_frozen()?;
         self.check_room(class)?;
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
         let records: Vec<Record<'_>> = logged
@@ -310,6 +319,21 @@ impl Mfs {
     /// Blocks. Once it failed it keeps failing until the repository is opened anew.
     pub fn sync(&self) -> Result<(), TreeError> {
         Ok(self.journal.sync(self.journal.last())?)
+    }
+
+    /// Waits until those who watch have been told of all changes so far and have
+    /// passed it on, at most `within`. For who came through another door; never
+    /// for a thread that answers the kernel.
+    pub async fn told(&self, within: std::time::Duration) {
+        let watchers = self.watchers.read().clone();
+        if watchers.is_empty() {
+            return;
+        }
+        let deadline = std::time::Instant::now() + within;
+        let wait = move || watchers.iter().for_each(|one| one.wait_told(deadline));
+        if let Err(error) = tokio::task::spawn_blocking(wait).await {
+            tracing::error!(%error, "who watches the tree panicked");
+        }
     }
 
     /// Whoever wants to be told of changes.

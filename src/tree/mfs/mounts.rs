@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::apply::MOUNTED;
+use super::content::store_failed;
 use super::entries::{check_name, free_name};
 use super::node::{Body, Name};
 use super::op::{Mount, Op};
@@ -14,6 +15,7 @@ use super::types::{Caller, NodeAttr, NodeId, NodeKind, Time};
 use super::xattr::check_room;
 use super::{Mfs, Plan};
 use crate::block::Cid;
+use crate::cache::Referring;
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::MetaKind;
@@ -40,6 +42,7 @@ impl Mfs {
         cid: &Cid,
     ) -> Result<NodeAttr, TreeError> {
         check_name(name)?;
+        let _held = self.hold_content(vec![*cid]).await?;
         let content = self.content(cid).await?;
         self.sync_sealed()?;
         let plan = |state: &mut State, time: Time| {
@@ -64,6 +67,7 @@ impl Mfs {
         let text = std::str::from_utf8(value).unwrap_or_default();
         let cid = Cid::try_from(text.trim().trim_start_matches("/ipfs/"))
             .map_err(|_| TreeError::Invalid("the value of cidfs.mount is not a CID"))?;
+        let _held = self.hold_content(vec![cid]).await?;
         let content = self.content(&cid).await?;
         self.sync_sealed()?;
         let plan = |state: &mut State, time: Time| {
@@ -97,6 +101,11 @@ impl Mfs {
         };
         self.change(caller.origin, Class::Normal, plan, |_, ()| ())
             .await
+    }
+
+    /// Sees that no collection takes content away before the tree refers to it.
+    pub(super) async fn hold_content(&self, cids: Vec<Cid>) -> Result<Referring, TreeError> {
+        self.blocks.refer(cids).await.map_err(store_failed)
     }
 
     /// Takes a mounted CID away, with what was changed below it.

@@ -291,6 +291,9 @@ impl Mfs {
             let planned = self
                 .plan(state, caller, one, now)
                 .map_err(|fault| (0, fault))?;
+            if let Some(need) = self.unkept(state, &planned) {
+                return Err((0, Fault::Need(need)));
+            }
             let last = self
                 .log_all(id, first, &planned)
                 .map_err(|error| (0, error.into()))?;
@@ -311,6 +314,10 @@ impl Mfs {
                     return Err((index, fault));
                 }
             };
+            if let Some(need) = self.unkept(state, &planned) {
+                state.take_back();
+                return Err((index, Fault::Need(need)));
+            }
             for one in planned {
                 if watched {
                     changes.extend(changes_of(state, &one.op));
