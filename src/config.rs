@@ -114,6 +114,12 @@ pub const CACHE_BYTES_MAX: u64 = 10 << 30;
 pub const DISK_FREE_MIN: u64 = 1 << 30;
 /// Length at which an own pack is full and the next one begins.
 pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
+/// Space set aside for checkpoints and collections on a full disk, 64 MiB by
+/// default: what waits to be appended, and what a checkpoint seals. At first at
+/// most a quarter of the free space, halved until it fits.
+pub const OWN_RESERVE_BYTES: u64 = 64 << 20;
+/// Least that is set aside. Where that does not fit, the disk counts as full.
+pub const OWN_RESERVE_BYTES_MIN: u64 = 1 << 20;
 /// Length at which a cache pack is full and the next one begins.
 pub const CACHE_PACK_BYTES_MAX: u64 = 256 << 20;
 /// Shortest length at which a cache pack may be full, where the cache is small.
@@ -321,6 +327,9 @@ pub const FILE_BYTES_MAX: u64 = 1 << 60;
 pub const SYMLINK_BYTES_MAX: usize = 4095;
 /// Deepest directory; nothing can be made below it.
 pub const TREE_DEPTH_MAX: usize = 4096;
+/// Directories and blocks of mounted content that a run remembers to have kept.
+/// Beyond it they are looked up again.
+pub const KEPT_REMEMBERED_MAX: usize = 100_000;
 /// Longest value of an extended attribute, 64 KiB. Beyond it: E2BIG.
 pub const XATTR_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a write that one journal entry holds; more are several entries.
@@ -374,6 +383,9 @@ pub const NOTICES_MAX: usize = 256 << 10;
 /// When the kernel is told a second time to drop what changed: an answer from
 /// before the change may have reached it after the first time.
 pub const NOTICE_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How long the answer to a change through the control socket waits until the
+/// kernels of all mounts have taken notice. Beyond it it is given all the same.
+pub const NOTICE_WAIT: Duration = Duration::from_secs(1);
 /// How long unmounting waits for a notice that is under way.
 pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of one copy_file_range: what a reply can count, in whole pages.

@@ -14,7 +14,7 @@ use super::inflight::Inflight;
 use super::key::Key;
 use super::memory::Memory;
 use super::notes::Notes;
-use super::options::{StoreOptions, Tier};
+use super::options::{Spend, StoreOptions, Tier};
 use super::pins::Pins;
 use super::store::{Near, Store};
 use crate::block::{Block, BlockError, Cid};
@@ -33,6 +33,8 @@ pub struct Blocks {
     notes: Notes,
     /// Held shared by who adds, alone at the beginning of a collection.
     pub(super) adding: Arc<RwLock<()>>,
+    /// Held shared by who is about to refer to content, alone while a pack is swept.
+    pub(super) referring: Arc<RwLock<()>>,
 }
 
 /// What fetches under way share with the store that began them.
@@ -91,12 +93,13 @@ impl Blocks {
             failed: AtomicU64::new(0),
             joined: AtomicU64::new(0),
         });
-        let adding = Arc::default();
+        let (adding, referring) = (Arc::default(), Arc::default());
         Arc::new(Self {
             inner,
             pins,
             notes,
             adding,
+            referring,
         })
     }
 
@@ -190,6 +193,30 @@ impl Blocks {
     /// Takes a block. An own one is durable after [`sync`](Self::sync); a cache
     /// one is kept as long as there is room, and that it is not is no error.
     pub fn put(&self, block: Block, tier: Tier) -> Result<(), CacheError> {
+        self.put_spending(block, tier, Spend::Nothing)
+    }
+
+    /// Takes an own block that on a full disk goes into the reserve.
+    pub fn put_reserved(&self, block: Block) -> Result<(), CacheError> {
+        self.put_spending(block, Tier::Own, Spend::Reserve)
+    }
+
+    /// Says that the disk is full (ENOSPC) where the reserve is in use, and all
+    /// but what makes room again is refused.
+    pub fn check_room(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.packs.reserve.check()?),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes that are set aside for a full disk.
+    pub fn reserve_bytes(&self) -> u64 {
+        let store = self.inner.store.as_ref();
+        store.map_or(u64::MAX, |store| store.packs.reserve.bytes())
+    }
+
+    fn put_spending(&self, block: Block, tier: Tier, spend: Spend) -> Result<(), CacheError> {
         let cid = *block.cid();
         if let Some(inline) = Block::inline(&cid) {
             return inline.map(drop).map_err(CacheError::from);
@@ -200,7 +227,7 @@ impl Blocks {
         }
         let key = Key::of(&cid)?;
         match (tier, &self.inner.store) {
-            (Tier::Own, Some(store)) => store.put_own(&block, &key, false)?,
+            (Tier::Own, Some(store)) => store.put_own(&block, &key, false, spend)?,
             (Tier::Own | Tier::Cache, None) => self.inner.memory.insert(key, block.into_data()),
             (Tier::Cache, Some(store)) => {
                 if store.put_cache(&block, &key) {
@@ -217,7 +244,15 @@ impl Blocks {
     /// Once this failed it keeps failing until the store is opened anew.
     pub fn sync(&self) -> Result<(), CacheError> {
         match &self.inner.store {
-            Some(store) => Ok(store.sync()?),
+            Some(store) => Ok(store.sync(Spend::Nothing)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The same; on a full disk what waits goes into the reserve.
+    pub fn sync_reserved(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.sync(Spend::Reserve)?),
             None => Ok(()),
         }
     }
@@ -235,7 +270,15 @@ impl Blocks {
     /// process, but not a power loss.
     pub fn flush(&self) -> Result<(), CacheError> {
         match &self.inner.store {
-            Some(store) => Ok(store.flush(Tier::Own)?),
+            Some(store) => Ok(store.flush(Tier::Own, Spend::Nothing)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The same; on a full disk they go into the reserve.
+    pub fn flush_reserved(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.flush(Tier::Own, Spend::Reserve)?),
             None => Ok(()),
         }
     }
@@ -433,7 +476,7 @@ impl Inner {
         if own {
             let block = block.clone();
             let cid = *block.cid();
-            match blocking(move || store.put_own(&block, &key, true)).await {
+            match blocking(move || store.put_own(&block, &key, true, Spend::Nothing)).await {
                 Some(Ok(())) => tracing::info!("{cid} was damaged and is whole again"),
                 Some(Err(error)) => tracing::error!("{cid} cannot be replaced: {error}"),
                 None => {}

@@ -7,7 +7,7 @@ use super::blocks::Blocks;
 use super::error::CacheError;
 use super::index::Lookup;
 use super::key::Key;
-use super::options::Tier;
+use super::options::{Spend, Tier};
 use super::packs::{Cursor, PackId, scan};
 use super::store::location;
 use crate::block::Cid;
@@ -34,7 +34,7 @@ impl Blocks {
         let Some(store) = self.store() else {
             return Ok((found, None));
         };
-        store.flush(Tier::Own)?;
+        store.flush(Tier::Own, Spend::Nothing)?;
         let packs = [Tier::Own, Tier::Cache]
             .into_iter()
             .flat_map(|tier| store.packs.of(tier));

@@ -11,6 +11,8 @@ pub struct CacheFigures {
     pub own: TierFigures,
     /// Cache packs.
     pub cache: TierFigures,
+    /// Space set aside for a full disk.
+    pub reserve: ReserveFigures,
     /// What came from sources.
     pub fetch: FetchFigures,
     /// State of the index: `none` (no disk), `opening`, `ready` or `closed`.
@@ -55,6 +57,19 @@ pub struct TierFigures {
     pub bytes: u64,
     /// Reads that it served.
     pub hits: u64,
+}
+
+/// Figures of the space that is set aside for a full disk.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct ReserveFigures {
+    /// Bytes set aside now; 0 before the first write.
+    pub bytes: u64,
+    /// Bytes that may be set aside.
+    pub bytes_max: u64,
+    /// Whether that is all of it. If not, only what makes room is taken.
+    pub whole: bool,
+    /// Times that it was used.
+    pub spent: u64,
 }
 
 /// Figures of what came from sources.

@@ -23,8 +23,8 @@ use super::blocks::Blocks;
 use super::error::CacheError;
 use super::index::{Change, Lookup};
 use super::key::Key;
-use super::options::Tier;
-use super::packs::{Pack, Rewrite, name_of, read_section, scan};
+use super::options::{Spend, Tier};
+use super::packs::{Pack, Rewrite, is_full, name_of, read_section, scan};
 use super::pins::PinMode;
 use super::store::{Near, Store, location};
 use crate::block::{Block, Cid, RAW};
@@ -54,6 +54,8 @@ pub struct GcReport {
     pub missing_blocks: u64,
     /// Packs that stay as they are because a live block in them is damaged.
     pub damaged_packs: u64,
+    /// Packs that stay as they are because the disk has no room to rewrite them.
+    pub full_packs: u64,
 }
 
 /// Tells what stays beside the pins; asked when nothing is being added.
@@ -61,12 +63,23 @@ pub type Roots<'a> = &'a dyn Fn() -> io::Result<Vec<(Cid, PinMode)>>;
 /// Gives the links of a block.
 pub type Links<'a> = &'a dyn Fn(&Block) -> Result<Vec<Cid>, String>;
 
+/// A collection under way.
+struct Collecting<'a> {
+    store: &'a Store,
+    links: Links<'a>,
+    progress: &'a dyn Fn(GcProgress),
+    live: HashSet<u128>,
+    followed: HashSet<u128>,
+    report: GcReport,
+}
+
 /// Ends the notes of what is put, whatever way the collection ends.
 struct Noting<'a>(&'a Store);
 
 impl Drop for Noting<'_> {
     fn drop(&mut self) {
         *self.0.fresh.lock() = None;
+        *self.0.referred.lock() = None;
     }
 }
 
@@ -95,62 +108,91 @@ impl Blocks {
         let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "blocks are being added");
         let alone = self.adding.try_write_for(GC_WAIT).ok_or_else(busy)?;
         *store.fresh.lock() = Some(HashSet::new());
+        *store.referred.lock() = Some(Vec::new());
         let _noting = Noting(store);
-        store.flush(Tier::Own)?;
+        store.flush(Tier::Own, Spend::Reserve)?;
         let old = store.seal_own();
         // What is put from here on is noted, and what was put before is named.
         let roots = roots()?;
         drop(alone);
-        let mut report = GcReport::default();
-        let live = self.mark(store, links, roots, progress, &mut report)?;
-        for (pack, done) in old.iter().zip(1..) {
-            let sweep = Sweep {
-                store,
-                pack,
-                live: &live,
-            };
-            sweep.run(&mut report)?;
-            progress(GcProgress::Swept(done, old.len() as u64));
-        }
-        Ok(report)
+        let pins = self.pins().list().into_iter();
+        let pins = pins.map(|pin| (pin.cid, pin.mode));
+        let mut work = Collecting {
+            store,
+            links,
+            progress,
+            live: HashSet::new(),
+            followed: HashSet::new(),
+            report: GcReport::default(),
+        };
+        self.mark(&mut work, pins.chain(roots).collect())?;
+        progress(GcProgress::Marked(work.live.len() as u64));
+        let waiting = self.sweep_all(&mut work, &old)?;
+        // What the others have left may be room enough.
+        let waiting = match waiting.len() < old.len() {
+            true => self.sweep_all(&mut work, &waiting)?,
+            false => waiting,
+        };
+        work.report.full_packs = waiting.len() as u64;
+        Ok(work.report)
     }
 
-    /// Finds the live blocks.
+    /// Sweeps packs; gives those that found no room for what they keep.
+    fn sweep_all(
+        &self,
+        work: &mut Collecting<'_>,
+        packs: &[Arc<Pack>],
+    ) -> Result<Vec<Arc<Pack>>, CacheError> {
+        let mut full = Vec::new();
+        let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "content is being referred to");
+        for (pack, done) in packs.iter().zip(1..) {
+            {
+                // Who refers to content now waits for this pack, or was heard before it.
+                let _alone = self.referring.try_write_for(GC_WAIT).ok_or_else(busy)?;
+                let referred = work.store.referred.lock().as_mut().map(std::mem::take);
+                let referred = referred.unwrap_or_default().into_iter();
+                let referred = referred.map(|cid| (cid, PinMode::Recursive));
+                self.mark(work, referred.collect())?;
+                let (store, live) = (work.store, &work.live);
+                match (Sweep { store, pack, live }).run(&mut work.report) {
+                    Err(error) if is_full(&error) => full.push(Arc::clone(pack)),
+                    other => other?,
+                }
+            }
+            (work.progress)(GcProgress::Swept(done, packs.len() as u64));
+        }
+        Ok(full)
+    }
+
+    /// Finds the live blocks below some.
     fn mark(
         &self,
-        store: &Store,
-        links: Links<'_>,
-        roots: Vec<(Cid, PinMode)>,
-        progress: &dyn Fn(GcProgress),
-        report: &mut GcReport,
-    ) -> Result<HashSet<u128>, CacheError> {
-        let pins = self.pins().list().into_iter();
-        let mut open: Vec<(Cid, PinMode)> = pins.map(|pin| (pin.cid, pin.mode)).collect();
-        open.extend(roots);
-        let mut live = HashSet::new();
-        let mut followed = HashSet::new();
+        work: &mut Collecting<'_>,
+        mut open: Vec<(Cid, PinMode)>,
+    ) -> Result<(), CacheError> {
         while let Some((cid, mode)) = open.pop() {
             let key = Key::of(&cid)?;
-            if live.insert(key.tail()) && live.len() % 1024 == 0 {
-                progress(GcProgress::Marked(live.len() as u64));
+            if work.live.insert(key.tail()) && work.live.len().is_multiple_of(1024) {
+                (work.progress)(GcProgress::Marked(work.live.len() as u64));
             }
             // Under another codec the same bytes have other links.
             let codec = u128::from(cid.codec()) << 64;
-            if mode == PinMode::Direct || cid.codec() == RAW || !followed.insert(key.tail() ^ codec)
+            if mode == PinMode::Direct
+                || cid.codec() == RAW
+                || !work.followed.insert(key.tail() ^ codec)
             {
                 continue;
             }
-            let Some(block) = self.for_links(store, &cid, &key, report)? else {
+            let Some(block) = self.for_links(work.store, &cid, &key, &mut work.report)? else {
                 continue;
             };
-            let below = links(&block).map_err(|why| {
+            let below = (work.links)(&block).map_err(|why| {
                 let why = format!("{cid} is malformed, so nothing is collected: {why}");
                 io::Error::new(io::ErrorKind::InvalidData, why)
             })?;
             open.extend(below.into_iter().map(|cid| (cid, PinMode::Recursive)));
         }
-        progress(GcProgress::Marked(live.len() as u64));
-        Ok(live)
+        Ok(())
     }
 
     /// A block whose links are to be followed; `None` where it is not here.
@@ -200,14 +242,14 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     fn run(&self, report: &mut GcReport) -> io::Result<()> {
         let file = self.store.packs.file(self.pack.id)?;
-        let (mut kept, mut dead) = (0_u64, 0_u64);
+        let (mut kept, mut dead, mut bytes) = (0_u64, 0_u64, 0_u64);
         let damaged = self.each(&*file, &mut |head, _| {
-            let count = if self.is_kept(head)? {
-                &mut kept
+            if self.is_kept(head)? {
+                kept += 1;
+                bytes += head.head_len + head.data_len;
             } else {
-                &mut dead
-            };
-            *count += 1;
+                dead += 1;
+            }
             Ok(())
         })?;
         if dead == 0 {
@@ -220,7 +262,7 @@ impl Sweep<'_> {
             report.damaged_packs += 1;
             return Ok(());
         }
-        let copied = match self.copy(&*file, kept)? {
+        let copied = match self.copy(&*file, kept, bytes)? {
             Some(bytes) => bytes,
             None => {
                 report.kept_blocks += kept + dead;
@@ -238,7 +280,11 @@ impl Sweep<'_> {
         report.freed_blocks += dead.saturating_sub(rescued);
         let len = self.pack.len.load(Ordering::Acquire);
         report.freed_bytes += len.saturating_sub(copied);
-        Ok(())
+        // So that the next pack can use it again.
+        match self.store.packs.reserve.check() {
+            Err(error) if !is_full(&error) => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Calls `each` for every section; tells whether there is damage between them.
@@ -294,11 +340,11 @@ impl Sweep<'_> {
 
     /// Copies what is worth keeping to a new pack and moves the index there:
     /// the length of the new pack, or `None` where a block is damaged.
-    fn copy(&self, file: &dyn DiskFile, kept: u64) -> io::Result<Option<u64>> {
+    fn copy(&self, file: &dyn DiskFile, kept: u64, bytes: u64) -> io::Result<Option<u64>> {
         if kept == 0 {
             return Ok(Some(0));
         }
-        let mut rewrite = Rewrite::begin(&self.store.packs, Tier::Own)?;
+        let mut rewrite = Rewrite::begin(&self.store.packs, Tier::Own, bytes)?;
         let (mut batch, mut bytes) = (Vec::new(), 0);
         let mut damage = None;
         self.each(file, &mut |head, _| {
@@ -371,7 +417,7 @@ impl Sweep<'_> {
         rescued += self.forget_slice(file, &slice)?;
         if rescued > 0 {
             // These were durable in the pack that goes.
-            self.store.sync()?;
+            self.store.sync(Spend::Reserve)?;
         }
         Ok(rescued)
     }
@@ -402,7 +448,7 @@ impl Sweep<'_> {
             let mut data = Vec::new();
             let cid = read_section(file, head, &mut data).map_err(io::Error::other)?;
             self.store
-                .put_own(&Block::proved(cid, data.into()), key, true)?;
+                .put_own(&Block::proved(cid, data.into()), key, true, Spend::Reserve)?;
         }
         Ok(again.len() as u64)
     }
@@ -427,10 +473,10 @@ mod tests {
         let blocks = crate::car::tests::blocks(5);
         let put = |block: &Block| {
             let key = Key::of(block.cid()).unwrap();
-            store.put_own(block, &key, false).unwrap();
+            store.put_own(block, &key, false, Spend::Nothing).unwrap();
         };
         blocks.iter().for_each(put);
-        store.flush(Tier::Own).unwrap();
+        store.flush(Tier::Own, Spend::Nothing).unwrap();
         *store.fresh.lock() = Some(HashSet::new());
         let old = store.seal_own();
         let live = HashSet::from([Key::of(blocks[0].cid()).unwrap().tail()]);
@@ -440,7 +486,7 @@ mod tests {
             live: &live,
         };
         let file = store.packs.file(old[0].id).unwrap();
-        assert!(sweep.copy(&*file, 1).unwrap().is_some());
+        assert!(sweep.copy(&*file, 1, 100).unwrap().is_some());
         put(&blocks[3]);
         assert_eq!(sweep.forget(&*file).unwrap(), 1);
         store.packs.remove(old[0].id).unwrap();

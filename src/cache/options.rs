@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{
     CACHE_BYTES_MAX, CACHE_PACK_BYTES_MAX, CACHE_PACK_BYTES_MIN, DISK_FREE_MIN, MEMORY_BYTES_MAX,
-    OWN_PACK_BYTES_MAX,
+    OWN_PACK_BYTES_MAX, OWN_RESERVE_BYTES,
 };
 
 /// Limits and policy of a block store. The defaults stand in [`crate::config`].
@@ -22,6 +22,8 @@ pub struct StoreOptions {
     pub own_pack_bytes_max: u64,
     /// Length at which a cache pack is full; at most an eighth of the cache.
     pub cache_pack_bytes_max: u64,
+    /// Space set aside for what makes room on a full disk; 0 sets none aside.
+    pub own_reserve_bytes: u64,
 }
 
 impl Default for StoreOptions {
@@ -33,6 +35,7 @@ impl Default for StoreOptions {
             verify: VerifyPolicy::default(),
             own_pack_bytes_max: OWN_PACK_BYTES_MAX,
             cache_pack_bytes_max: CACHE_PACK_BYTES_MAX,
+            own_reserve_bytes: OWN_RESERVE_BYTES,
         }
     }
 }
@@ -61,6 +64,15 @@ pub enum VerifyPolicy {
     Always,
     /// Never: the disk is trusted.
     Never,
+}
+
+/// Whether an own block may go into the space that is set aside for a full disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spend {
+    /// No: on a full disk it is refused.
+    Nothing,
+    /// Yes: it is part of what makes room again, or seals what was acknowledged.
+    Reserve,
 }
 
 /// Which packs hold a block.

@@ -11,7 +11,7 @@ use super::blocks::Blocks;
 use super::error::CacheError;
 use super::index::{Change, Lookup};
 use super::key::Key;
-use super::options::Tier;
+use super::options::{Spend, Tier};
 use super::packs::{Pack, name_of, read_section, scan};
 use super::store::{Store, location};
 use crate::car::SectionHead;
@@ -89,7 +89,7 @@ impl Blocks {
         let Some(store) = self.store() else {
             return Ok(report);
         };
-        store.flush(Tier::Own)?;
+        store.flush(Tier::Own, Spend::Nothing)?;
         store.flush_cache();
         let packs: Vec<_> = [Tier::Own, Tier::Cache]
             .into_iter()

@@ -8,7 +8,7 @@ use parking_lot::{ArcRwLockReadGuard, RawRwLock};
 use super::blocks::Blocks;
 use super::error::CacheError;
 use super::options::Tier;
-use crate::block::{Block, BlockSink};
+use crate::block::{Block, BlockSink, Cid};
 
 /// Takes blocks into own packs, from several threads.
 ///
@@ -30,6 +30,51 @@ impl Blocks {
     /// A sink whose blocks are cached.
     pub fn cache_sink(self: &Arc<Self>) -> Arc<dyn BlockSink> {
         Arc::new(CacheSink(Arc::clone(self)))
+    }
+}
+
+/// Content that is about to be referred to. While it lives no collection
+/// begins, and one that is under way keeps what is here of it.
+pub struct Referring {
+    _adding: ArcRwLockReadGuard<RawRwLock, ()>,
+    _referring: ArcRwLockReadGuard<RawRwLock, ()>,
+}
+
+impl Blocks {
+    /// Holds content until what refers to it is known: pin it, or name it among
+    /// the roots of a collection, before the guard goes. May wait for a pack
+    /// that is being swept.
+    pub async fn refer(self: &Arc<Self>, cids: Vec<Cid>) -> Result<Referring, CacheError> {
+        if let Some(adding) = self.adding.try_read_recursive_arc()
+            && let Some(referring) = self.referring.try_read_recursive_arc()
+        {
+            return Ok(self.referred(cids, adding, referring));
+        }
+        let me = Arc::clone(self);
+        let waiting = move || {
+            let adding = me.adding.read_arc_recursive();
+            let referring = me.referring.read_arc_recursive();
+            me.referred(cids, adding, referring)
+        };
+        let held = tokio::task::spawn_blocking(waiting).await;
+        Ok(held.map_err(io::Error::other)?)
+    }
+
+    fn referred(
+        &self,
+        cids: Vec<Cid>,
+        adding: ArcRwLockReadGuard<RawRwLock, ()>,
+        referring: ArcRwLockReadGuard<RawRwLock, ()>,
+    ) -> Referring {
+        if let Some(store) = self.store()
+            && let Some(referred) = &mut *store.referred.lock()
+        {
+            referred.extend(cids);
+        }
+        Referring {
+            _adding: adding,
+            _referring: referring,
+        }
     }
 }
 

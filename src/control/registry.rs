@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::{Context, ErrorKind, OperationError, Progress};
-use crate::config::OPERATION_TIMEOUT;
+use crate::config::{NOTICE_WAIT, OPERATION_TIMEOUT};
 
 /// Bytes that an operation gives, in order. An error ends them.
 pub type ByteStream = BoxStream<'static, Result<Bytes, OperationError>>;
@@ -174,6 +174,16 @@ impl Operation {
                 self.name
             )));
         }
+        let mfs = Arc::clone(&context.mfs);
+        let answer = self.run(context, call).await;
+        if self.mutates {
+            // What was done is what every mount shows when the answer is read.
+            mfs.told(NOTICE_WAIT).await;
+        }
+        answer
+    }
+
+    async fn run(&self, context: Arc<Context>, call: Call) -> Answer {
         let running = (self.handler)(context, call);
         let Some(deadline) = self.deadline else {
             return running.await;

@@ -240,6 +240,7 @@ fn store_options(repo: &Repo) -> StoreOptions {
         cache_bytes_max: said.cache_bytes_max.unwrap_or(defaults.cache_bytes_max),
         disk_free_min: said.disk_free_min.unwrap_or(defaults.disk_free_min),
         verify: said.verify,
+        own_reserve_bytes: said.own_reserve_bytes.unwrap_or(defaults.own_reserve_bytes),
         ..defaults
     }
 }

@@ -23,6 +23,7 @@ pub fn to_stderr(verbose: u8, quiet_level: &str) {
         .with_env_filter(filter(verbose, quiet_level))
         .with_writer(io::stderr)
         .with_target(false)
+        .log_internal_errors(false)
         .try_init();
     // Set already: a test, or another program that uses this library.
     drop(made);
@@ -35,6 +36,8 @@ pub fn to_file(repo: &Path, verbose: u8) -> io::Result<()> {
         .with_env_filter(filter(verbose, "info"))
         .with_writer(log)
         .with_ansi(false)
+        // Told on standard error, which is this file too: on a full disk that is a panic.
+        .log_internal_errors(false)
         .try_init();
     drop(made);
     Ok(())

@@ -49,6 +49,13 @@ struct State {
     paused: bool,
     ended: bool,
     busy: bool,
+    /// Whether a thread tells what is pushed.
+    tells: bool,
+    /// Counts what was pushed, and up to which of it the kernel was told or is
+    /// being told.
+    pushed: u64,
+    telling: u64,
+    told: u64,
 }
 
 /// What is told in one go.
@@ -86,6 +93,7 @@ impl Notices {
 
     fn push(&self, change: impl FnOnce(&mut Batch)) {
         let mut state = self.state.lock();
+        state.pushed += 1;
         let batch = &mut state.now;
         change(batch);
         if batch.names.len().max(batch.nodes.len()) > NOTICES_MAX {
@@ -119,6 +127,20 @@ impl Notices {
         self.wait_idle(state);
     }
 
+    /// Waits until the kernel was told of all that was pushed so far; false
+    /// where that is not so by `deadline`. While nothing is told, it waits for
+    /// nothing.
+    pub(super) fn wait_told(&self, deadline: Instant) -> bool {
+        let mut state = self.state.lock();
+        let target = state.pushed;
+        while state.tells && !state.paused && !state.ended && state.told < target {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                return false;
+            }
+        }
+        true
+    }
+
     fn wait_idle(&self, mut state: parking_lot::MutexGuard<'_, State>) {
         let until = Instant::now() + NOTICE_GRACE;
         while state.busy {
@@ -134,6 +156,7 @@ impl Notices {
         let mut state = self.state.lock();
         if state.busy {
             state.busy = false;
+            state.told = state.telling;
             self.changed.notify_all();
         }
         loop {
@@ -160,6 +183,7 @@ impl Notices {
         kernel: impl Kernel,
         known: impl Fn() -> Vec<u64> + Send + 'static,
     ) -> io::Result<()> {
+        self.state.lock().tells = true;
         let notices = Arc::clone(self);
         let thread = std::thread::Builder::new().name("notices".into());
         thread.spawn(move || {
@@ -181,6 +205,7 @@ impl State {
     fn take(&mut self, now: Instant) -> Option<Batch> {
         if self.now != Batch::default() {
             let batch = std::mem::take(&mut self.now);
+            self.telling = self.pushed;
             if !batch.all && self.young.len() < NOTICES_MAX {
                 for (ino, content) in &batch.nodes {
                     *self.young.entry(*ino).or_default() |= content;
@@ -295,6 +320,54 @@ mod tests {
         let mut rest = [soon(&said), soon(&said)];
         rest.sort();
         assert_eq!(rest, [Said::Inode(3, true), Said::Inode(4, true)]);
+        notices.end();
+    }
+
+    #[test]
+    fn who_waits_goes_on_when_all_so_far_was_told_and_never_waits_for_nobody() {
+        let soon = || Instant::now() + Duration::from_secs(5);
+        let silent = Notices::default();
+        silent.node(1, true);
+        assert!(silent.wait_told(soon()), "nobody tells");
+        let (notices, said) = running();
+        for ino in 0..200 {
+            notices.node(ino, true);
+            assert!(notices.wait_told(soon()));
+            assert!(said.try_iter().any(|one| one == Said::Inode(ino, true)));
+        }
+        notices.pause();
+        notices.node(7, true);
+        assert!(notices.wait_told(soon()), "an unmount does not hold it up");
+        notices.end();
+        assert!(notices.wait_told(soon()));
+    }
+
+    struct Stuck(Receiver<()>);
+
+    impl Kernel for Stuck {
+        fn drop_name(&self, _: u64, _: &[u8]) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn drop_inode(&self, _: u64, _: bool) -> io::Result<()> {
+            assert!(self.0.recv().is_err(), "freed by the end of the test");
+            Ok(())
+        }
+
+        fn drop_all_names(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_is_stuck_holds_nobody_up_beyond_the_deadline() {
+        let (free, stuck) = channel();
+        let notices = Arc::new(Notices::default());
+        notices.start(Stuck(stuck), Vec::new).unwrap();
+        notices.node(1, true);
+        assert!(!notices.wait_told(Instant::now() + Duration::from_millis(100)));
+        drop(free);
+        assert!(notices.wait_told(Instant::now() + Duration::from_secs(5)));
         notices.end();
     }
 

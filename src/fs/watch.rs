@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use super::nodes::Known;
 use super::notices::Notices;
@@ -22,6 +23,12 @@ pub(super) fn origin() -> Origin {
 }
 
 impl Watcher for Watch {
+    fn wait_told(&self, deadline: Instant) {
+        if !self.notices.wait_told(deadline) {
+            tracing::warn!("the kernel has not taken notice of a change within its time");
+        }
+    }
+
     fn changed(&self, origin: Origin, changes: &[Change]) {
         if origin == self.origin {
             return;

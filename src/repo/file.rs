@@ -38,6 +38,9 @@ pub struct StoreConfig {
     /// Free space of the disk that fetched blocks leave alone.
     #[serde(deserialize_with = "size")]
     pub disk_free_min: Option<u64>,
+    /// Space that is set aside so that a full disk can be made emptier.
+    #[serde(deserialize_with = "size")]
+    pub own_reserve_bytes: Option<u64>,
     /// When blocks from disk are proved.
     pub verify: VerifyPolicy,
 }
@@ -169,6 +172,7 @@ mod tests {
             memory_bytes_max = 1048576
             cache_bytes_max = "10 GiB"
             disk_free_min = "500MB"
+            own_reserve_bytes = "8 MiB"
             verify = "always"
             [fetch]
             strategy = "race"
@@ -199,6 +203,7 @@ mod tests {
         assert_eq!(config.store.memory_bytes_max, Some(1 << 20));
         assert_eq!(config.store.cache_bytes_max, Some(10 << 30));
         assert_eq!(config.store.disk_free_min, Some(500_000_000));
+        assert_eq!(config.store.own_reserve_bytes, Some(8 << 20));
         assert_eq!(config.store.verify, VerifyPolicy::Always);
         assert_eq!(config.fetch.strategy, Strategy::Race);
         assert_eq!(config.fetch.deadline_seconds, Some(5));

@@ -77,6 +77,18 @@ impl Reader {
         }
     }
 
+    /// The blocks of a directory itself: one, or the shards of a HAMT.
+    pub async fn directory_blocks(&self, cid: &Cid) -> Result<Vec<Cid>, ReadError> {
+        match &self.nodes.get(cid).await?.body {
+            Body::Directory(_) => return Ok(vec![*cid]),
+            Body::Shard(_) => {}
+            Body::File(_) | Body::Symlink(_) => return Err(ReadError::NotADirectory),
+        }
+        let mut cids = Vec::new();
+        super::hamt_walk::walk(&self.nodes, cid, None, |_| true, |cid, _| cids.push(*cid)).await?;
+        Ok(cids)
+    }
+
     /// Bytes of all blocks of a DAG, as its root and the links in it say.
     pub async fn tsize(&self, cid: &Cid) -> Result<u64, ReadError> {
         let block = self.block(cid).await?;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod fixtures;
+mod full_disk;
 mod harness;
 mod kept;
 mod system;

@@ -13,6 +13,7 @@ use crate::world::{good, text};
 /// A repository whose writable tree is mounted.
 pub(crate) struct Writable {
     temp: tempfile::TempDir,
+    repo: PathBuf,
     /// Where all namespaces are mounted.
     pub(crate) top: PathBuf,
     /// The writable tree in it.
@@ -25,12 +26,22 @@ impl Writable {
     }
 
     pub(crate) fn with(options: &str) -> Self {
+        Self::in_repo(None, options)
+    }
+
+    /// With its repository in a directory that is there.
+    pub(crate) fn at(repo: &Path, options: &str) -> Self {
+        Self::in_repo(Some(repo.to_owned()), options)
+    }
+
+    fn in_repo(repo: Option<PathBuf>, options: &str) -> Self {
         let temp = tempfile::tempdir().unwrap();
         // Other users pass through on their way to the mount.
         fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let top = temp.path().join("top");
         let world = Self {
             mfs: top.join("mfs"),
+            repo: repo.unwrap_or_else(|| temp.path().join("repo")),
             temp,
             top,
         };
@@ -53,14 +64,17 @@ impl Writable {
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cidfs"));
-        command
-            .env("CIDFS_REPO", self.temp.path().join("repo"))
-            .args(arguments);
+        command.env("CIDFS_REPO", &self.repo).args(arguments);
         command
     }
 
     pub(crate) fn cidfs(&self, arguments: &[&str]) -> Output {
         good(&mut self.command(arguments))
+    }
+
+    /// The repository's directory.
+    pub(crate) fn repo(&self) -> &Path {
+        &self.repo
     }
 
     /// A directory beside the mounts.

@@ -269,3 +269,41 @@ fn a_mount_that_was_reported_is_there_whatever_ends_meanwhile() {
     }
     world.cidfs(&["umount", &world.beside("m29")]);
 }
+
+#[test]
+fn what_was_written_through_the_socket_is_read_from_the_mount_at_once() {
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+    let world = Writable::new();
+    let socket = world.repo().join("control.sock");
+    let ask = |operation: &str, params: String| {
+        let mut stream = UnixStream::connect(&socket).unwrap();
+        let head = format!(
+            "POST /api/v0/mcp/fs-journal/{operation} HTTP/1.1\r\nhost: localhost\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            params.len()
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(params.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    };
+    let path = world.path("f");
+    fs::write(&path, "before").unwrap();
+    for round in 0..1000 {
+        // The kernel has pages and attributes of what was there before.
+        fs::read_to_string(&path).unwrap();
+        let text = format!("round {round:08}");
+        let params = format!(r#"{{"path": "/f", "text": "{text}"}}"#);
+        ask("write", params);
+        let size = fs::metadata(&path).unwrap().len();
+        assert_eq!(size, text.len() as u64, "round {round}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text, "round {round}");
+        let name = format!("d{}", round % 7);
+        let there = world.path(&name).exists();
+        let params = format!(r#"{{"path": "/{name}"}}"#);
+        ask(if there { "remove" } else { "mkdir" }, params);
+        assert_ne!(world.path(&name).exists(), there, "round {round}");
+    }
+}

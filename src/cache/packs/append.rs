@@ -4,9 +4,9 @@ use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Location, Pack, PackId, Packs};
+use super::{Location, Pack, PackId, Packs, is_full};
 use crate::block::Block;
-use crate::cache::options::Tier;
+use crate::cache::options::{Spend, Tier};
 use crate::car::encode_section_head;
 use crate::config::{APPEND_COPY_BYTES_MAX, APPEND_STARTED_BYTES};
 use crate::disk::{DiskFile, append_all};
@@ -28,6 +28,8 @@ struct Current {
     pack: Arc<Pack>,
     file: Arc<dyn DiskFile>,
     dirty: bool,
+    /// Whether it is written into the reserve.
+    reserved: bool,
     /// Up to where the disk was told to begin.
     started: u64,
 }
@@ -75,6 +77,7 @@ impl Appender {
                 file,
                 dirty: false,
                 started: len,
+                reserved: false,
             });
         }
         Ok(())
@@ -102,8 +105,45 @@ impl Appender {
         self.unsynced.clear();
     }
 
-    /// Appends all of the blocks, or none of them.
+    /// Appends all of the blocks, or none of them. Where the disk is full, own
+    /// ones that may go into the reserve, as the beginning of the next pack.
     pub(in crate::cache) fn append<'a>(
+        &mut self,
+        packs: &Packs,
+        blocks: impl Iterator<Item = &'a Block> + Clone,
+        spend: Spend,
+    ) -> io::Result<Vec<Location>> {
+        if self.tier == Tier::Own && spend == Spend::Nothing {
+            packs.reserve.check()?;
+        }
+        match self.try_append(packs, blocks.clone()) {
+            Err(error) if spend == Spend::Reserve && is_full(&error) => {
+                if self.tier == Tier::Cache || !self.go_on_in_reserve(packs)? {
+                    return Err(error);
+                }
+                self.try_append(packs, blocks)
+            }
+            other => other,
+        }
+    }
+
+    fn go_on_in_reserve(&mut self, packs: &Packs) -> io::Result<bool> {
+        let Some((pack, file)) = packs.begin_in_reserve()? else {
+            return Ok(false);
+        };
+        self.roll();
+        self.names_unsynced = true;
+        self.current = Some(Current {
+            pack,
+            file,
+            dirty: true,
+            started: 0,
+            reserved: true,
+        });
+        Ok(true)
+    }
+
+    fn try_append<'a>(
         &mut self,
         packs: &Packs,
         blocks: impl Iterator<Item = &'a Block> + Clone,
@@ -129,6 +169,7 @@ impl Appender {
                     file,
                     dirty: true,
                     started: 0,
+                    reserved: false,
                 })
             }
         };
@@ -166,10 +207,20 @@ impl Appender {
             return Err(kind.into());
         }
         let result = self.sync_files(packs);
-        if let Err(error) = &result {
-            self.fail(error);
+        match &result {
+            Ok(()) => self.give_rest_back(packs),
+            Err(error) => self.fail(error),
         }
         result
+    }
+
+    /// What a pack in the reserve did not need becomes the next, smaller reserve.
+    fn give_rest_back(&mut self, packs: &Packs) {
+        if let Some(current) = self.current.take_if(|current| current.reserved)
+            && let Err(error) = packs.reserve.give_back(&*current.file)
+        {
+            tracing::warn!("the rest of the reserve cannot be kept: {error}");
+        }
     }
 
     /// Takes nothing more: what should survive a power loss may not.

@@ -9,10 +9,13 @@
 //! reported by [`scan`] and left alone: the next block begins a new pack.
 
 mod append;
+mod reserve;
 mod rewrite;
 mod scan;
 
 pub(super) use append::Appender;
+use reserve::Reserve;
+pub(super) use reserve::is_full;
 pub(super) use rewrite::Rewrite;
 pub use scan::Damage;
 pub(super) use scan::{Cursor, read_section, scan};
@@ -118,6 +121,9 @@ impl Pack {
     }
 }
 
+/// A pack that was begun, to be appended to.
+type Begun = (Arc<Pack>, Arc<dyn DiskFile>);
+
 /// The packs of a repository.
 pub(super) struct Packs {
     disk: Arc<dyn Disk>,
@@ -126,6 +132,7 @@ pub(super) struct Packs {
     files: Mutex<LruCache<PackId, Arc<dyn DiskFile>>>,
     next: [AtomicU32; 2],
     tick: AtomicU64,
+    pub(super) reserve: Reserve,
 }
 
 /// The bytes that a pack begins with: version 1, and one root that carries nothing.
@@ -140,9 +147,10 @@ pub(super) fn pack_header() -> Vec<u8> {
 
 impl Packs {
     /// Lists the packs in `dir`; reads none of them.
-    pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf) -> io::Result<Self> {
+    pub(super) fn open(disk: Arc<dyn Disk>, dir: PathBuf, reserve_bytes: u64) -> io::Result<Self> {
         let capacity = NonZeroUsize::new(PACKS_OPEN_MAX).unwrap_or(NonZeroUsize::MIN);
         let packs = Self {
+            reserve: Reserve::new(Arc::clone(&disk), dir.clone(), reserve_bytes),
             disk,
             dir,
             all: RwLock::default(),
@@ -238,7 +246,7 @@ impl Packs {
     }
 
     /// Begins a new pack. Its name is not durable before [`sync_names`](Self::sync_names).
-    fn begin(&self, tier: Tier) -> io::Result<(Arc<Pack>, Arc<dyn DiskFile>)> {
+    fn begin(&self, tier: Tier) -> io::Result<Begun> {
         let id = self.reserve(tier);
         let path = self.path(id);
         let file = self.disk.create(&path)?;
@@ -250,6 +258,19 @@ impl Packs {
         let pack = Arc::new(Pack::new(id, header.len() as u64, 0, self.tick()));
         self.register(&pack, &file);
         Ok((pack, file))
+    }
+
+    /// Begins a new own pack in the reserve; `None` where there is none.
+    fn begin_in_reserve(&self) -> io::Result<Option<Begun>> {
+        let id = self.reserve(Tier::Own);
+        let header = pack_header();
+        let begin = |file: &dyn DiskFile| append_all(file, &mut [IoSlice::new(&header)]);
+        let Some(file) = self.reserve.take(&self.path(id), 0, begin)? else {
+            return Ok(None);
+        };
+        let pack = Arc::new(Pack::new(id, header.len() as u64, 0, self.tick()));
+        self.register(&pack, &file);
+        Ok(Some((pack, file)))
     }
 
     fn register(&self, pack: &Arc<Pack>, file: &Arc<dyn DiskFile>) {

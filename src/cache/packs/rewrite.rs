@@ -1,11 +1,11 @@
 //! Copies the sections worth keeping of old packs into a new one.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::append::write;
-use super::{Location, Pack, PackId, Packs, pack_header};
+use super::{Location, Pack, PackId, Packs, is_full, pack_header};
 use crate::block::Block;
 use crate::cache::options::Tier;
 use crate::disk::{DiskFile, append_all};
@@ -20,15 +20,19 @@ pub(in crate::cache) struct Rewrite<'a> {
     len: u64,
     count: u32,
     finished: bool,
+    /// Whether it is written into the reserve.
+    reserved: bool,
 }
 
 impl<'a> Rewrite<'a> {
-    /// Begins one.
-    pub(in crate::cache) fn begin(packs: &'a Packs, tier: Tier) -> io::Result<Self> {
+    /// Begins one for `bytes` of sections. A full disk is found here, unless
+    /// they fit into the reserve.
+    pub(in crate::cache) fn begin(packs: &'a Packs, tier: Tier, bytes: u64) -> io::Result<Self> {
         let id = packs.reserve(tier);
         let beside = packs.path(id).with_extension("car.new");
-        let file = packs.disk.create(&beside)?;
         let header = pack_header();
+        let least = header.len() as u64 + bytes;
+        let (file, reserved) = room(packs, &beside, least)?;
         let rewrite = Self {
             packs,
             id,
@@ -37,6 +41,7 @@ impl<'a> Rewrite<'a> {
             len: header.len() as u64,
             count: 0,
             finished: false,
+            reserved,
         };
         append_all(&*rewrite.file, &mut [io::IoSlice::new(&header)])?;
         Ok(rewrite)
@@ -52,6 +57,10 @@ impl<'a> Rewrite<'a> {
 
     /// Makes the pack durable and gives it its name.
     pub(in crate::cache) fn finish(mut self) -> io::Result<Arc<Pack>> {
+        if self.reserved {
+            // What it did not need is free again.
+            self.file.cut(self.len)?;
+        }
         self.file.sync()?;
         self.packs
             .disk
@@ -61,6 +70,22 @@ impl<'a> Rewrite<'a> {
         let pack = Arc::new(Pack::new(self.id, self.len, self.count, self.packs.tick()));
         self.packs.register(&pack, &self.file);
         Ok(pack)
+    }
+}
+
+/// A file with room for `least` bytes, and whether it was the reserve.
+fn room(packs: &Packs, path: &Path, least: u64) -> io::Result<(Arc<dyn DiskFile>, bool)> {
+    let file = packs.disk.create(path)?;
+    let Err(error) = file.reserve(least) else {
+        return Ok((file, false));
+    };
+    drop(packs.disk.remove(path));
+    if !is_full(&error) {
+        return Err(error);
+    }
+    match packs.reserve.take(path, least, |_| Ok(()))? {
+        Some(file) => Ok((file, true)),
+        None => Err(error),
     }
 }
 

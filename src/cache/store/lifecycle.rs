@@ -15,7 +15,7 @@ use super::{Counters, Lane, Store};
 use crate::cache::index::marker::{self, Marker};
 use crate::cache::index::{Index, IndexHost, PlainIndex, SledIndex};
 use crate::cache::key::Key;
-use crate::cache::options::{StoreOptions, Tier};
+use crate::cache::options::{Spend, StoreOptions, Tier};
 use crate::cache::packs::{Pack, Packs, name_of, scan};
 use crate::disk::Disk;
 use crate::sync::BufferPool;
@@ -29,7 +29,11 @@ impl Store {
         options: StoreOptions,
         pool: Arc<BufferPool>,
     ) -> io::Result<Arc<Self>> {
-        let packs = Packs::open(Arc::clone(&disk), repo_dir.join("packs"))?;
+        let packs = Packs::open(
+            Arc::clone(&disk),
+            repo_dir.join("packs"),
+            options.own_reserve_bytes,
+        )?;
         let index_dir = repo_dir.join("index");
         let marker = marker::take(&*disk, &index_dir, &packs)?;
         let store = Arc::new_cyclic(|me| Self {
@@ -45,6 +49,7 @@ impl Store {
             pool,
             sweeping: RwLock::new(()),
             fresh: Mutex::new(None),
+            referred: Mutex::new(None),
             collecting: Mutex::new(()),
             counters: Counters::default(),
             opener: Mutex::new(None),
@@ -275,7 +280,7 @@ impl Store {
         if self.closing.swap(true, Ordering::AcqRel) {
             return Ok(());
         }
-        let synced = self.sync();
+        let synced = self.sync(Spend::Reserve);
         self.flush_cache();
         let opener = self.opener.lock().take();
         if let Some(opener) = opener
@@ -343,9 +348,9 @@ mod tests {
         let blocks = crate::car::tests::blocks(20);
         for block in &blocks {
             let key = Key::of(block.cid()).unwrap();
-            store.put_own(block, &key, false).unwrap();
+            store.put_own(block, &key, false, Spend::Nothing).unwrap();
         }
-        store.flush(Tier::Own).unwrap();
+        store.flush(Tier::Own, Spend::Nothing).unwrap();
         let good = store.index.fail().unwrap();
         drop(good.close());
         let panicky = Box::new(Panicky(Mutex::default()));

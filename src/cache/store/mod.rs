@@ -29,6 +29,7 @@ use super::index::IndexHost;
 use super::key::Key;
 use super::options::{StoreOptions, Tier};
 use super::packs::{Appender, Pack, Packs};
+use crate::block::Cid;
 use crate::disk::Disk;
 use crate::sync::BufferPool;
 use pending::{Pending, Queue};
@@ -50,6 +51,8 @@ pub(super) struct Store {
     pub(super) sweeping: RwLock<()>,
     /// What was put since a collection began.
     pub(super) fresh: Mutex<Option<HashSet<u128>>>,
+    /// Content that is referred to since a collection began.
+    pub(super) referred: Mutex<Option<Vec<Cid>>>,
     /// One collection at a time.
     pub(super) collecting: Mutex<()>,
     counters: Counters,
@@ -116,6 +119,7 @@ impl Store {
     pub(super) fn figures(&self, figures: &mut CacheFigures) {
         figures.own = self.tier_figures(&self.own);
         figures.cache = self.tier_figures(&self.cache);
+        figures.reserve = self.packs.reserve.figures();
         self.index.state().clone_into(&mut figures.index);
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         figures.damaged_blocks = load(&self.counters.damaged);

@@ -8,7 +8,7 @@ use super::Store;
 use crate::block::Block;
 use crate::cache::index::{Change, Lookup};
 use crate::cache::key::Key;
-use crate::cache::options::Tier;
+use crate::cache::options::{Spend, Tier};
 use crate::config::{APPEND_BATCH_BYTES, APPEND_WAITING_BYTES_MAX, CACHE_REST, INDEX_WAIT};
 
 impl Store {
@@ -21,13 +21,18 @@ impl Store {
         block: &Block,
         key: &Key,
         replace: bool,
+        spend: Spend,
     ) -> io::Result<()> {
+        if spend == Spend::Nothing {
+            // So that what nobody may append does not gather.
+            self.packs.reserve.check()?;
+        }
         if !self.index.is_ready() {
             // Without the index every block would be taken for a new one.
             self.index.wait(INDEX_WAIT);
         }
         if self.own.queue.lock().bytes > APPEND_WAITING_BYTES_MAX {
-            self.flush(Tier::Own)?;
+            self.flush(Tier::Own, spend)?;
         }
         let replace = replace || self.is_torn(block, key);
         let waiting = {
@@ -55,7 +60,7 @@ impl Store {
             None => Ok(()),
             Some(appender) => {
                 drop(appender);
-                self.flush(Tier::Own)
+                self.flush(Tier::Own, spend)
             }
         }
     }
@@ -91,7 +96,7 @@ impl Store {
     }
 
     /// Appends what waits. What cannot be appended keeps waiting.
-    pub(in crate::cache) fn flush(&self, tier: Tier) -> io::Result<()> {
+    pub(in crate::cache) fn flush(&self, tier: Tier, spend: Spend) -> io::Result<()> {
         let lane = self.lane(tier);
         let mut appender = lane.appender.lock();
         loop {
@@ -100,7 +105,7 @@ impl Store {
                 return Ok(());
             }
             let blocks = batch.iter().map(|(_, block)| block);
-            match appender.append(&self.packs, blocks) {
+            match appender.append(&self.packs, blocks, spend) {
                 Ok(locations) => {
                     let keys = batch.iter().map(|(key, _)| *key);
                     let puts: Vec<_> = keys
@@ -121,7 +126,9 @@ impl Store {
     /// Appends what waits for the cache packs, with room made for it. Where
     /// that fails the blocks are given up: memory still has them.
     pub(in crate::cache) fn flush_cache(&self) {
-        if let Err(error) = self.make_room().and_then(|()| self.flush(Tier::Cache)) {
+        let flush = |()| self.flush(Tier::Cache, Spend::Nothing);
+        let flushed = self.make_room().and_then(flush);
+        if let Err(error) = flushed {
             let given_up = self.cache.queue.lock().take(usize::MAX);
             self.pending.finish(&given_up, Tier::Cache);
             self.skipped(given_up.len() as u64);
@@ -145,8 +152,8 @@ impl Store {
     }
 
     /// Makes the own blocks that were put survive a power loss.
-    pub(in crate::cache) fn sync(&self) -> io::Result<()> {
-        self.flush(Tier::Own)?;
+    pub(in crate::cache) fn sync(&self, spend: Spend) -> io::Result<()> {
+        self.flush(Tier::Own, spend)?;
         self.sync_flushed()
     }
 

@@ -30,6 +30,8 @@ struct Shared {
     due: AtomicBool,
     bytes_max: AtomicU64,
     changes_max: AtomicU64,
+    /// Whether the disk was nearly full when it was last looked at.
+    tight: AtomicBool,
 }
 
 impl Background {
@@ -40,6 +42,11 @@ impl Background {
         if over && !self.shared.due.swap(true, Ordering::Relaxed) {
             self.shared.bell.notify_all();
         }
+    }
+
+    /// Whether the disk is nearly full.
+    pub(super) fn is_tight(&self) -> bool {
+        self.shared.tight.load(Ordering::Relaxed)
     }
 
     /// Ends the threads and waits for them.
@@ -128,6 +135,9 @@ fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
         }
         let Some(mfs) = me.upgrade() else { return };
         mfs.expire_transactions();
+        let free = mfs.disk.free_bytes(&mfs.journal_dir);
+        let tight = free.is_ok_and(|free| free < mfs.options.unsealed_bytes_max);
+        shared.tight.store(tight, Ordering::Relaxed);
         if mfs.journal.last() > mfs.journal.durable()
             && let Err(error) = mfs.sync()
         {

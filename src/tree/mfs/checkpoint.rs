@@ -12,7 +12,6 @@ pub(super) mod records;
 use std::collections::HashMap;
 
 use crate::block::Cid;
-use crate::cache::Tier;
 use crate::journal::{Class, JournalError, Seq, TxId};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -93,7 +92,7 @@ impl Mfs {
             .seal()
             .map_err(|error| TreeError::Failed(error.to_string()))?;
         let cid = *block.cid();
-        self.blocks.put(block, Tier::Own).map_err(store_failed)?;
+        self.blocks.put_reserved(block).map_err(store_failed)?;
         sync_blocks(&self.blocks)?;
         let made = Checkpointed {
             sequence: commit.sequence,

@@ -91,7 +91,8 @@ impl Mfs {
         at: Option<Time>,
     ) -> Result<usize, TreeError> {
         let end = self.end_of(offset, data.len() as u64)?;
-        if self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max {
+        self.check_room(Class::Normal)?;
+        if self.state.lock().unsealed_bytes > self.unsealed_max() {
             self.relieve().await?;
             self.may_hold_more(node, data.len() as u64)?;
         }
@@ -250,7 +251,8 @@ impl Mfs {
         }
         for cid in way.iter().filter(|cid| !self.blocks.has_own(cid)) {
             let block = self.reader.block(cid).await?;
-            self.blocks.put(block, Tier::Own).map_err(store_failed)?;
+            // A file can be cut though the disk is full.
+            self.blocks.put_reserved(block).map_err(store_failed)?;
         }
         Ok(())
     }
@@ -274,6 +276,9 @@ impl Mfs {
             return Err(TreeError::Invalid("empty range"));
         }
         let end = self.end_of(offset, len)?;
+        if what != Allocate::Punch {
+            self.check_room(Class::Normal)?;
+        }
         if !matches!(what, Allocate::Reserve { .. }) {
             self.keep_cut_leaves(node, &[offset, end]).await?;
         }
@@ -323,7 +328,15 @@ impl Mfs {
             return Ok(0);
         }
         let end = self.end_of(to_offset, len)?;
+        self.check_room(Class::Normal)?;
         self.keep_cut_leaves(to, &[to_offset, end]).await?;
+        let shared = |range: &Extent| match &range.data {
+            Data::Shared { cid, .. } => Some(cid.get()),
+            Data::Hole | Data::Bytes(_) => None,
+        };
+        let _held = self
+            .hold_content(ranges.iter().filter_map(shared).collect())
+            .await?;
         self.keep_cut_ends(&ranges).await?;
         self.sealed.sync(&self.blocks)?;
         let plan = |state: &mut State, time: Time| {

@@ -1,5 +1,6 @@
 //! Why a step on the state did not finish: it lacks something, or must fail.
 
+use super::keep::Keep;
 use super::node::Name;
 use super::types::NodeId;
 use crate::tree::error::TreeError;
@@ -14,6 +15,8 @@ pub(super) enum Need {
     /// What has names in these directories and elsewhere too: with a node that
     /// is unmounted it loses those below, whether it was loaded or not.
     Linked(NodeId, Vec<u64>),
+    /// What a change rests on, as own blocks.
+    Keep(Vec<Keep>),
 }
 
 /// Why a step did not finish.

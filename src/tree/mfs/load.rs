@@ -13,7 +13,7 @@ use super::node::{
 };
 use super::state::State;
 use super::types::{NodeId, NodeKind, Time};
-use crate::block::Cid;
+use crate::block::{Cid, RAW};
 use crate::config::{FETCHES_PER_REQUEST_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
 use crate::tree::error::TreeError;
 use crate::tree::posix::{key, record};
@@ -55,6 +55,7 @@ impl Mfs {
             Need::Listing(node) => self.load_listing(*node).await,
             // Transactions alone ask for it, and load it themselves.
             Need::Linked(..) => Ok(()),
+            Need::Keep(all) => self.keep(all).await,
         }
     }
 
@@ -216,7 +217,7 @@ impl Mfs {
         let mut inode = match (entry, special) {
             (_, Some(special)) => special_inode(special),
             (Some(entry), None) => {
-                let meta = self.reader.meta(&entry.cid).await?;
+                let meta = self.meta_of(&entry).await?;
                 let target = match meta.kind {
                     MetaKind::Symlink => self.reader.readlink(&entry.cid).await?,
                     MetaKind::File | MetaKind::Directory => Bytes::new(),
@@ -247,6 +248,44 @@ impl Mfs {
             inode.set_links(links);
         }
         Ok(Some(Loaded { number, inode }))
+    }
+
+    /// What an entry leads to. Of a raw block that is far its parent says it all.
+    async fn meta_of(&self, entry: &DirEntry) -> Result<Meta, TreeError> {
+        let error = match self.reader.meta(&entry.cid).await {
+            Ok(meta) => return Ok(meta),
+            Err(error) => TreeError::from(error),
+        };
+        match entry.tsize {
+            Some(size) if size > 0 && entry.cid.codec() == RAW && is_far(&error) => {
+                Ok(plain_meta(MetaKind::File, size))
+            }
+            Some(_) | None => Err(error),
+        }
+    }
+
+    /// Puts in the place of far content a node that only serves to be removed;
+    /// false where the directory does not have it.
+    pub(super) async fn stand_in(
+        &self,
+        parent: NodeId,
+        name: &Name,
+        kind: MetaKind,
+    ) -> Result<bool, TreeError> {
+        let sealing = self.sealing(parent)?;
+        let Some(base) = &sealing.base else {
+            return Ok(false);
+        };
+        let Some(entry) = self.reader.find(base, name).await? else {
+            return Ok(false);
+        };
+        let size = entry.tsize.unwrap_or(0);
+        let mut inode = self.content_inode(&entry, plain_meta(kind, size), Bytes::new(), None);
+        inode.home = Some((parent, name.clone()));
+        let number = default_number(parent, name);
+        let mut state = self.state.lock();
+        install(&mut state, parent, name, Some(Loaded { number, inode }));
+        Ok(true)
     }
 
     async fn linked(&self, posix: Option<&Cid>, node: u64) -> Result<record::Inode, TreeError> {
@@ -325,6 +364,20 @@ impl Mfs {
         trim_listings(state);
         state.nodes.shrink();
         state.trim_at = state.nodes.len() + state.nodes.len() / 2;
+    }
+}
+
+/// Whether it says that content cannot be had now, and not that it is not there.
+pub(super) fn is_far(error: &TreeError) -> bool {
+    matches!(error, TreeError::Timeout(_) | TreeError::Unavailable(_))
+}
+
+fn plain_meta(kind: MetaKind, size: u64) -> Meta {
+    Meta {
+        kind,
+        size,
+        mode: None,
+        mtime: None,
     }
 }
 

@@ -28,6 +28,7 @@ mod extents;
 mod fault;
 mod figures;
 mod fsck;
+mod keep;
 mod kept;
 mod load;
 pub mod log;
@@ -120,6 +121,7 @@ pub struct Mfs {
     journaled_bytes: AtomicU64,
     journaled_changes: AtomicU64,
     background: background::Background,
+    keeping: keep::Keeping,
 }
 
 /// A planned change, and what its caller wants to know of it.
@@ -177,7 +179,13 @@ impl Mfs {
         for _ in 0..PLAN_ROUNDS_MAX {
             let need = {
                 let mut state = self.state.lock();
-                match plan(&mut state, self.now()) {
+                let planned = plan(&mut state, self.now()).and_then(|plan| {
+                    match self.unkept(&state, &plan.logged) {
+                        Some(need) => Err(Fault::Need(need)),
+                        None => Ok(plan),
+                    }
+                });
+                match planned {
                     Ok(plan) => {
                         let changes = self.perform(&mut state, class, &plan.logged)?;
                         let done = done.take().ok_or(TreeError::Busy("planned twice"))?;
@@ -238,6 +246,8 @@ impl Mfs {
     /// Journals changes: once this returns they survive a kill.
     fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
         self.state.lane.check()?;
+        self.check_frozen()?;
+        self.check_room(class)?;
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
         let records: Vec<Record<'_>> = logged
             .iter()
@@ -258,6 +268,15 @@ impl Mfs {
             .fetch_add(logged.len() as u64, Ordering::Relaxed);
         self.background.logged(before + bytes as u64, changes);
         Ok(seq)
+    }
+
+    /// Refuses what does not make room while only that may use the disk: the
+    /// next checkpoint must find room for what is acknowledged until then.
+    fn check_room(&self, class: Class) -> Result<(), TreeError> {
+        match class {
+            Class::Normal => self.blocks.check_room().map_err(content::store_failed),
+            Class::Reserve => Ok(()),
+        }
     }
 
     fn tell(&self, origin: Origin, changes: &[Change]) {
@@ -334,6 +353,26 @@ impl Mfs {
         drop(self.state.lock());
         self.state.lane.check()?;
         Ok(self.journal.sync(self.journal.last())?)
+    }
+
+    /// Waits until those who watch have been told of all changes so far and have
+    /// passed it on, at most `within`. For who came through another door; never
+    /// for a thread that answers the kernel.
+    pub async fn told(&self, within: std::time::Duration) {
+        let watchers: Vec<_> = self
+            .watchers
+            .read()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        if watchers.is_empty() {
+            return;
+        }
+        let deadline = std::time::Instant::now() + within;
+        let wait = move || watchers.iter().for_each(|one| one.wait_told(deadline));
+        if let Err(error) = tokio::task::spawn_blocking(wait).await {
+            tracing::error!(%error, "who watches the tree panicked");
+        }
     }
 
     /// Whoever wants to be told of changes, for as long as it is there.

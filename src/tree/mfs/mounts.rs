@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::apply::MOUNTED;
+use super::content::store_failed;
 use super::node::{Body, Name};
 use super::op::{Mount, Op};
 use super::state::State;
@@ -13,6 +14,7 @@ use super::types::{Caller, NodeId, NodeKind, Time};
 use super::xattr::check_room;
 use super::{CONTROL, Mfs, Plan};
 use crate::block::Cid;
+use crate::cache::Referring;
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::MetaKind;
@@ -41,6 +43,7 @@ impl Mfs {
         let text = std::str::from_utf8(value).unwrap_or_default();
         let cid = Cid::try_from(text.trim().trim_start_matches("/ipfs/"))
             .map_err(|_| TreeError::Invalid("the value of cidfs.mount is not a CID"))?;
+        let _held = self.hold_content(vec![cid]).await?;
         let content = self.content(&cid).await?;
         self.sealed.sync(&self.blocks)?;
         let plan = |state: &mut State, time: Time| {
@@ -74,6 +77,11 @@ impl Mfs {
         };
         // To the mount that asks too: its kernel knows the node as empty.
         self.change(CONTROL, Class::Normal, plan, |_, ()| ()).await
+    }
+
+    /// Sees that no collection takes content away before the tree refers to it.
+    pub(super) async fn hold_content(&self, cids: Vec<Cid>) -> Result<Referring, TreeError> {
+        self.blocks.refer(cids).await.map_err(store_failed)
     }
 
     /// Looks at content that is to be mounted. Needs its root block.

@@ -12,7 +12,9 @@ use super::apply::apply;
 use super::background::Background;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
-use super::fault::{Fault, Step};
+use super::fault::{Fault, Need, Step};
+use super::keep::Keeping;
+use super::load::is_far;
 use super::log::Log;
 use super::node::{Base, Body, Directory, Inode, Sealed};
 use super::op::{Attr, Logged, Op, kind};
@@ -32,6 +34,7 @@ use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
 use crate::tree::posix::record::{self, Number};
 use crate::tree::posix::{PosixMap, key};
+use crate::unixfs::MetaKind;
 use crate::unixfs::dir_build::DirTally;
 
 /// What opening the tree found and did.
@@ -131,6 +134,7 @@ impl Mfs {
             journaled_bytes: AtomicU64::new(0),
             journaled_changes: AtomicU64::new(0),
             background: Background::default(),
+            keeping: Keeping::default(),
         };
         mfs.begin().await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
@@ -322,7 +326,46 @@ impl Mfs {
         Ok(state.unsealed_bytes)
     }
 
+    /// Applies a change. If it needs content that cannot be had, the tree is
+    /// shown without it, and takes no change that would make this last.
     async fn replay_op(
+        &self,
+        seq: Seq,
+        logged: &Logged,
+        recovery: &mut Recovery,
+    ) -> Result<(), TreeError> {
+        match self.replay_loading(seq, logged, recovery).await {
+            Err(error) if is_far(&error) => {
+                let path = logged.path.escape_ascii();
+                let why = format!("entry {seq}: {path} cannot be had now: {error}");
+                self.freeze(format!("{why}; a start with its source makes it whole"));
+                note(recovery, why);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+
+    /// Loads what a change lacks; what it removes need not be here for that.
+    async fn load_for(&self, need: &Need, op: &Op) -> Result<(), TreeError> {
+        let failed = match self.load(need).await {
+            Err(error) if is_far(&error) => error,
+            other => return other,
+        };
+        let kind = if let Op::Unlink { .. } = op {
+            MetaKind::File
+        } else if let Op::Rmdir { .. } = op {
+            MetaKind::Directory
+        } else {
+            return Err(failed);
+        };
+        match need {
+            Need::Entry(parent, name) if self.stand_in(*parent, name, kind).await? => Ok(()),
+            Need::Entry(..) | Need::Listing(_) | Need::Linked(..) | Need::Keep(_) => Err(failed),
+        }
+    }
+
+    async fn replay_loading(
         &self,
         seq: Seq,
         logged: &Logged,
@@ -346,7 +389,7 @@ impl Mfs {
                     }
                     return Ok(());
                 }
-                Err(Fault::Need(need)) => self.load(&need).await?,
+                Err(Fault::Need(need)) => self.load_for(&need, &logged.op).await?,
                 Err(Fault::Error(_)) if searched => break,
                 Err(Fault::Error(_)) => {
                     self.find_path(&logged.path).await?;

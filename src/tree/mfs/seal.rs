@@ -12,19 +12,20 @@ use super::extents::{Data, Extents};
 use super::node::{Body, Content, Inode, Sealed};
 use super::types::{NodeId, Time};
 use crate::block::{Block, BlockSink};
-use crate::cache::{CacheError, Tier};
+use crate::cache::CacheError;
 use crate::config::CHECKPOINT_RETRY;
 use crate::tree::error::TreeError;
 use crate::unixfs::UpdateError;
 use crate::unixfs::file_update::{NewExtent, seal_file};
 use crate::unixfs::layout::{Metadata, symlink_node};
 
-/// Takes blocks that belong to the tree.
+/// Takes blocks that belong to the tree. What they seal was acknowledged before,
+/// so a full disk has the reserve for them.
 pub(super) struct OwnBlocks<'a>(pub(super) &'a crate::cache::Blocks);
 
 impl BlockSink for OwnBlocks<'_> {
     fn put(&self, block: Block) -> std::io::Result<()> {
-        self.0.put(block, Tier::Own).map_err(|error| match &error {
+        self.0.put_reserved(block).map_err(|error| match &error {
             // The number says that the disk is full, and not that it failed.
             CacheError::Io(io) => match io.raw_os_error() {
                 Some(number) => std::io::Error::from_raw_os_error(number),
@@ -171,6 +172,18 @@ impl Mfs {
         Ok(())
     }
 
+    /// Bytes that may wait for their chunks to fill: on a disk that is nearly
+    /// full, as many as the reserve takes.
+    pub(super) fn unsealed_max(&self) -> u64 {
+        match self.background.is_tight() {
+            true => self
+                .options
+                .unsealed_bytes_max
+                .min(self.blocks.reserve_bytes() / 2),
+            false => self.options.unsealed_bytes_max,
+        }
+    }
+
     /// Seals the files with the most unsealed bytes until there is room again.
     /// One that cannot be sealed is passed over, and tried again after a while:
     /// it must not hold up the others.
@@ -203,7 +216,7 @@ impl Mfs {
         };
         let inodes = stuck.keys().filter_map(|node| state.nodes.get(node));
         let held_up: u64 = inodes.map(|inode| unsealed(inode)).sum();
-        if state.unsealed_bytes - held_up <= self.options.unsealed_bytes_max / 2 {
+        if state.unsealed_bytes - held_up <= self.unsealed_max() / 2 {
             return None;
         }
         let others = state.nodes.iter().filter(|(n, _)| !stuck.contains_key(&n));
@@ -295,5 +308,5 @@ impl From<UpdateError> for TreeError {
 
 /// Makes own blocks survive a power loss.
 pub(super) fn sync_blocks(blocks: &crate::cache::Blocks) -> Result<(), TreeError> {
-    blocks.sync().map_err(store_failed)
+    blocks.sync_reserved().map_err(store_failed)
 }

@@ -241,4 +241,10 @@ pub enum Change {
 pub trait Watcher: Send + Sync {
     /// Changes that came through the door `origin`.
     fn changed(&self, origin: Origin, changes: &[Change]);
+
+    /// Waits until whoever it tells has been told of all changes so far, at
+    /// most until `deadline`. Unlike the other this may block.
+    fn wait_told(&self, deadline: std::time::Instant) {
+        let _ = deadline;
+    }
 }

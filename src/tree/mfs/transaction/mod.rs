@@ -266,7 +266,7 @@ impl Mfs {
             };
             let loaded = match &need {
                 Need::Linked(_, below) => self.load_linked_in(below.clone()).await,
-                Need::Entry(..) | Need::Listing(_) => self.load(&need).await,
+                Need::Entry(..) | Need::Listing(_) | Need::Keep(_) => self.load(&need).await,
             };
             loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
@@ -309,6 +309,9 @@ impl Mfs {
                 .plan(state, caller, one, now)
                 .and_then(|planned| plan::with_linked(state, planned, linked))
                 .map_err(|fault| (0, fault))?;
+            if let Some(need) = self.unkept(state, &planned) {
+                return Err((0, Fault::Need(need)));
+            }
             let last = self
                 .log_all(id, first, &planned)
                 .map_err(|error| (0, error.into()))?;
@@ -331,6 +334,10 @@ impl Mfs {
                     return Err((index, fault));
                 }
             };
+            if let Some(need) = self.unkept(state, &planned) {
+                state.take_back();
+                return Err((index, Fault::Need(need)));
+            }
             for one in planned {
                 if watched {
                     changes.extend(changes_of(state, &one.op));

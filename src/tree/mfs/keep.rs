@@ -1,0 +1,194 @@
+//! What a change rests on stays here, though it is content from elsewhere.
+//!
+//! A directory that was only mounted is in no own pack. Before something in or
+//! below it changes, all blocks of the directory itself become own ones (not
+//! what its entries lead to), and the root block of what is changed: a recovery
+//! and the next checkpoint need these, and must not depend on a source. After
+//! that checkpoint the directory is one that was made here, which shows in that
+//! its entries are counted.
+
+use std::collections::HashSet;
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
+
+use super::Mfs;
+use super::apply::MOUNTED;
+use super::content::store_failed;
+use super::fault::Need;
+use super::node::{Body, Content, Inode};
+use super::op::{Logged, Op};
+use super::state::State;
+use super::types::NodeId;
+use crate::block::{Cid, DAG_PB};
+use crate::config::KEPT_REMEMBERED_MAX;
+use crate::tree::error::TreeError;
+
+/// What must become own before a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Keep {
+    /// All blocks of a directory.
+    Directory(Cid),
+    /// A block.
+    Block(Cid),
+}
+
+/// What was kept in this run, and whether the tree takes no change.
+#[derive(Default)]
+pub(super) struct Keeping {
+    done: Mutex<HashSet<Keep>>,
+    frozen: OnceLock<String>,
+}
+
+impl Mfs {
+    /// What changes rest on and was not kept yet.
+    pub(super) fn unkept(&self, state: &State, logged: &[Logged]) -> Option<Need> {
+        let done = self.keeping.done.lock();
+        let mut lacking = Vec::new();
+        let mut want = |keep| {
+            if !done.contains(&keep) && !lacking.contains(&keep) {
+                lacking.push(keep);
+            }
+        };
+        for one in logged {
+            for node in changed(state, &one.op) {
+                root_block(state, node).into_iter().for_each(&mut want);
+                let links = state.nodes.get(&node).and_then(Inode::links);
+                let linked = links.into_iter().flatten().map(|(parent, _)| *parent);
+                for parent in linked.chain(parent_of(state, node)) {
+                    above(state, parent, &mut want);
+                }
+            }
+            for directory in directories(&one.op) {
+                above(state, directory, &mut want);
+            }
+        }
+        (!lacking.is_empty()).then_some(Need::Keep(lacking))
+    }
+
+    /// Makes blocks own ones; fetches what is not here.
+    pub(super) async fn keep(&self, all: &[Keep]) -> Result<(), TreeError> {
+        for keep in all {
+            let cids = match keep {
+                Keep::Directory(cid) => self.reader.directory_blocks(cid).await?,
+                Keep::Block(cid) => vec![*cid],
+            };
+            for cid in cids.iter().filter(|cid| !self.blocks.has_own(cid)) {
+                let block = self.reader.block(cid).await?;
+                // What is removed on a full disk may be such content.
+                self.blocks.put_reserved(block).map_err(store_failed)?;
+            }
+        }
+        // Before the entry that rests on it, also if this process is killed.
+        self.blocks.flush_reserved().map_err(store_failed)?;
+        let mut done = self.keeping.done.lock();
+        if done.len() > KEPT_REMEMBERED_MAX {
+            done.clear();
+        }
+        done.extend(all);
+        Ok(())
+    }
+
+    /// Takes no more changes, because one that was acknowledged cannot be shown.
+    pub(super) fn freeze(&self, why: String) {
+        drop(self.keeping.frozen.set(why));
+    }
+
+    /// Says why the tree takes no change, if it takes none.
+    pub(super) fn check_frozen(&self) -> Result<(), TreeError> {
+        match self.keeping.frozen.get() {
+            Some(why) => Err(TreeError::ReadOnly(why.clone())),
+            None => Ok(()),
+        }
+    }
+}
+
+fn parent_of(state: &State, node: NodeId) -> Option<NodeId> {
+    let home = state.nodes.get(&node)?.home.as_ref()?;
+    Some(home.0)
+}
+
+/// Asks for a directory and those above it, as far as they were not made here.
+fn above(state: &State, directory: NodeId, want: &mut impl FnMut(Keep)) {
+    let mut at = Some(directory);
+    while let Some(node) = at {
+        let directory = state.nodes.get(&node).and_then(|n| n.directory());
+        if let Some(base) = directory.and_then(|directory| directory.base.as_ref())
+            && base.tally.is_none()
+        {
+            want(Keep::Directory(base.sealed.cid.get()));
+        }
+        at = parent_of(state, node);
+    }
+}
+
+/// The root block of content that was never made here.
+fn root_block(state: &State, node: NodeId) -> Option<Keep> {
+    let inode = state.nodes.get(&node)?;
+    if node.count().is_some() && inode.xattr(MOUNTED).is_none() {
+        return None;
+    }
+    let sealed = match &inode.body {
+        Body::File(Content::Whole { sealed, .. }) => sealed,
+        Body::Directory(directory) => &directory.base.as_ref()?.sealed,
+        Body::Symlink(link) => link.sealed.as_ref()?,
+        Body::File(Content::Ranges { .. }) | Body::Special => return None,
+    };
+    let cid = sealed.cid.get();
+    (cid.codec() == DAG_PB).then_some(Keep::Block(cid))
+}
+
+/// The nodes that a change is about and that stay.
+fn changed(state: &State, op: &Op) -> Vec<NodeId> {
+    match op {
+        Op::Rename { from, to, .. } => [from, to]
+            .into_iter()
+            .filter_map(|(parent, name)| state.find(*parent, name).ok().flatten())
+            .collect(),
+        Op::Link { node, .. }
+        | Op::Write { node, .. }
+        | Op::WriteBlocks { node, .. }
+        | Op::Resize { node, .. }
+        | Op::Allocate { node, .. }
+        | Op::Share { node, .. }
+        | Op::SetXattr { node, .. }
+        | Op::RemoveXattr { node, .. } => vec![*node],
+        Op::Attr(attr) => vec![attr.node],
+        Op::Make(_)
+        | Op::Mount(_)
+        | Op::Unlink { .. }
+        | Op::Rmdir { .. }
+        | Op::Unmount { .. }
+        | Op::Checkpoint { .. }
+        | Op::Begin
+        | Op::Commit
+        | Op::Rollback
+        | Op::Failed { .. } => Vec::new(),
+    }
+}
+
+/// The directories whose names a change changes.
+fn directories(op: &Op) -> Vec<NodeId> {
+    match op {
+        Op::Make(one) => vec![one.parent],
+        Op::Mount(one) => vec![one.parent],
+        Op::Link { parent, .. }
+        | Op::Unlink { parent, .. }
+        | Op::Rmdir { parent, .. }
+        | Op::Unmount { parent, .. } => vec![*parent],
+        Op::Rename { from, to, .. } => vec![from.0, to.0],
+        Op::Write { .. }
+        | Op::WriteBlocks { .. }
+        | Op::Resize { .. }
+        | Op::Allocate { .. }
+        | Op::Share { .. }
+        | Op::SetXattr { .. }
+        | Op::RemoveXattr { .. }
+        | Op::Attr(_)
+        | Op::Checkpoint { .. }
+        | Op::Begin
+        | Op::Commit
+        | Op::Rollback
+        | Op::Failed { .. } => Vec::new(),
+    }
+}

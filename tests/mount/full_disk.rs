@@ -1,0 +1,81 @@
+//! A repository on a small disk of its own that is full to the last block.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::world::text;
+use crate::writable::{Writable, is_root};
+
+/// A small disk, mounted where the repository is to be.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// `None`, said aloud, where this machine has no such disk.
+    fn new(kind: &str, image: &Path, dir: &Path) -> Option<Self> {
+        fs::create_dir(dir).unwrap();
+        let script = match kind {
+            "tmpfs" => "mount -t tmpfs -o size=400m,mode=700 none \"$D\"",
+            _ => {
+                "truncate -s 400M \"$I\" && mkfs.ext4 -q -m 0 \"$I\" && \
+                 mount -o loop \"$I\" \"$D\""
+            }
+        };
+        let mut command = Command::new("bash");
+        command.args(["-euc", script]).env("I", image).env("D", dir);
+        let output = command.stdin(Stdio::null()).output().unwrap();
+        if !output.status.success() {
+            let why = String::from_utf8_lossy(&output.stderr);
+            eprintln!("SKIPPED: no {kind} can be mounted: {why}");
+            return None;
+        }
+        Some(Self(dir.to_owned()))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let mut command = Command::new("umount");
+        drop(command.arg("-l").arg(&self.0).status());
+    }
+}
+
+fn on_a_full(kind: &str) {
+    if !is_root() {
+        eprintln!("SKIPPED: a disk can only be mounted by root");
+        return;
+    }
+    let temp = tempfile::tempdir().unwrap();
+    let (image, repo) = (temp.path().join("image"), temp.path().join("repo"));
+    let Some(_disk) = SmallDisk::new(kind, &image, &repo) else {
+        return;
+    };
+    fs::write(repo.join("config.toml"), "[tree]\nsnapshots_kept = 1\n").unwrap();
+    let world = Writable::at(&repo, "allow_other");
+    fs::write(world.path("kept"), "kept").unwrap();
+    // What is left when writing has ended somebody else takes.
+    let fill = "i=0; while head -c 30M /dev/urandom > big.$i; do i=$((i+1)); done 2>$N/why || true; \
+                grep -c 'No space' $N/why; cat /dev/zero > $R/filler 2>/dev/null || true; \
+                stat -f -c %a $R";
+    let fill = fill.replace("$R", repo.to_str().unwrap());
+    assert_eq!(world.sh(&fill), "1\n0\n", "{kind}: written to its end");
+    world.sh("rm big.*");
+    world.cidfs(&["journal", "checkpoint"]);
+    let refused = world.refused("echo more > more");
+    assert!(refused.contains("No space"), "{kind}: {refused}");
+    let status = text(&world.cidfs(&["status"]));
+    assert!(status.contains("\"spent\":1"), "{kind}: {status}");
+    world.cidfs(&["gc"]);
+    world.sh("dd if=/dev/urandom of=again bs=1M count=60 status=none; sync again; rm again");
+    assert_eq!(world.sh("cat kept; ls"), "keptkept\n");
+}
+
+#[test]
+fn on_an_ext4_without_room_deletions_and_checkpoints_work_and_a_collection_gives_it_back() {
+    on_a_full("ext4");
+}
+
+#[test]
+fn on_a_tmpfs_without_room_deletions_and_checkpoints_work_and_a_collection_gives_it_back() {
+    on_a_full("tmpfs");
+}
