@@ -71,7 +71,10 @@ impl Files {
             .min(total);
         let end = (at + LISTING_BATCH).min(total);
         let batch = listing.entries.get(at..end).unwrap_or_default();
-        let attrs = shared.attrs(batch).await;
+        let near = (at..end)
+            .map(|index| shared.tree.attr_listed(&listing, index))
+            .collect();
+        let attrs = shared.attrs(batch, near).await;
         shared.ahead(&listing, end);
         let mut listed = self.dots(ino, cookie);
         for (index, (entry, attr)) in batch.iter().zip(attrs).enumerate() {
@@ -208,11 +211,12 @@ impl Shared {
     }
 
     /// What the entries of a batch are; `None` where that could not be had.
-    async fn attrs(&self, batch: &[Entry]) -> Vec<Option<Attr>> {
-        let near: Vec<_> = batch
-            .iter()
-            .map(|e| self.tree.attr_local(&e.node))
-            .collect();
+    /// `near` is what is known of them without a source.
+    async fn attrs(
+        &self,
+        batch: &[Entry],
+        near: Vec<Result<Option<Attr>, TreeError>>,
+    ) -> Vec<Option<Attr>> {
         if near.iter().all(|a| matches!(a, Ok(Some(_)))) {
             return near.into_iter().map(|a| a.ok().flatten()).collect();
         }
