@@ -14,11 +14,13 @@
 //!
 //! From the bottom: `key`, `options`, `packs` (the files), `index` (where each
 //! block is), `eviction` (pure), `store` (packs and index together), `memory`,
-//! `inflight`, `pins`, `notes` (facts that outlive their blocks), and `blocks` over all of them; `gc`, `scrub` and `cids`
+//! `inflight`, `pins`, `notes` (facts that outlive their blocks), and `blocks` over all of them;
+//! `decoded` keeps what blocks mean to others; `gc`, `scrub` and `cids`
 //! go through the packs as a whole.
 
 mod blocks;
 mod cids;
+mod decoded;
 mod error;
 mod eviction;
 mod figures;
@@ -37,6 +39,7 @@ mod store;
 
 pub use blocks::Blocks;
 pub use cids::CidCursor;
+pub use decoded::Decoded;
 pub use error::CacheError;
 pub use figures::{CacheFigures, FetchFigures, MemoryFigures, ReserveFigures, TierFigures};
 pub use gc::{GcProgress, GcReport, Links, Roots};

@@ -154,16 +154,21 @@ fn identity(parent: u64, name: &[u8], node: &Node, kind: Kind) -> Identity {
     }
 }
 
+fn push_cid(bytes: &mut Vec<u8>, cid: &Cid) {
+    // Memory takes whatever is written.
+    drop(cid.write_bytes(bytes));
+}
+
 fn number(identity: &Identity) -> u64 {
     let mut bytes = Vec::with_capacity(128);
     match identity {
-        Identity::Content(cid) => bytes.extend(cid.to_bytes()),
+        Identity::Content(cid) => push_cid(&mut bytes, cid),
         Identity::Path { parent, name, node } => {
             bytes.extend(parent.to_le_bytes());
             bytes.extend((name.len() as u64).to_le_bytes());
             bytes.extend(name);
             match node {
-                Node::Object(cid) => bytes.extend(cid.to_bytes()),
+                Node::Object(cid) => push_cid(&mut bytes, cid),
                 Node::Name(name) => bytes.extend(Arc::as_ref(name).as_bytes()),
                 Node::Top
                 | Node::Ipfs

@@ -80,7 +80,7 @@ impl Tree {
             tsize: None,
         });
         let entries = entries.collect();
-        Ok((Listing { entries }, names.len()))
+        Ok((Listing::new(entries), names.len()))
     }
 
     /// All entries of a directory.
@@ -110,9 +110,7 @@ impl Tree {
             kind: Some(Kind::Directory),
             tsize: None,
         });
-        Ok(Listing {
-            entries: entries.collect(),
-        })
+        Ok(Listing::new(entries.collect()))
     }
 }
 

@@ -156,6 +156,22 @@ impl Tree {
         }
     }
 
+    /// As [`attr_local`](Self::attr_local), of an entry of a listing, which
+    /// remembers what never changes: most files cost nothing the second time.
+    pub fn attr_listed(&self, listing: &Listing, index: usize) -> Result<Option<Attr>, TreeError> {
+        if let Some(attr) = listing.noted(index) {
+            return Ok(Some(attr));
+        }
+        let Some(entry) = listing.entries.get(index) else {
+            return Ok(None);
+        };
+        let attr = self.attr_local(&entry.node)?;
+        if let Some(attr) = &attr {
+            listing.note(index, attr);
+        }
+        Ok(attr)
+    }
+
     /// Tells what a node is if that was found out before, in any run.
     pub async fn attr_noted(&self, node: &Node) -> Option<Attr> {
         match node {

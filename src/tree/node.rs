@@ -1,6 +1,6 @@
 //! What a path leads to, what it is, and what is in it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use lru::LruCache;
@@ -163,9 +163,42 @@ pub struct Entry {
 pub struct Listing {
     /// The entries.
     pub entries: Vec<Entry>,
+    /// Sizes of files under a CID, once they were found out: they never change.
+    sizes: Box<[OnceLock<u64>]>,
 }
 
 impl Listing {
+    pub(super) fn new(entries: Vec<Entry>) -> Self {
+        let sizes = entries.iter().map(|_| OnceLock::new()).collect();
+        Self { entries, sizes }
+    }
+
+    /// What an entry is, if it is a file by its codec and its size was noted.
+    pub(super) fn noted(&self, index: usize) -> Option<Attr> {
+        let size = *self.sizes.get(index)?.get()?;
+        let Node::Object(cid) = &self.entries.get(index)?.node else {
+            return None;
+        };
+        Some(Attr {
+            kind: Kind::File,
+            size,
+            mode: None,
+            mtime: None,
+            cid: Some(*cid),
+            kept: None,
+        })
+    }
+
+    /// Notes what an entry is, where all that there is to it is its size.
+    pub(super) fn note(&self, index: usize, attr: &Attr) {
+        let entry = self.entries.get(index);
+        let by_codec = entry.is_some_and(|entry| entry.kind == Some(Kind::File));
+        if let Some(size) = self.sizes.get(index).filter(|_| by_codec) {
+            // Another reader of the listing may have noted the same.
+            size.get_or_init(|| attr.size);
+        }
+    }
+
     pub(super) fn namespaces(mfs: bool) -> Self {
         let entry = |name: &'static str, node| Entry {
             name: Bytes::from_static(name.as_bytes()),
@@ -177,7 +210,7 @@ impl Listing {
         if mfs {
             entries.push(entry("mfs", Node::Mfs(NodeId::ROOT)));
         }
-        Self { entries }
+        Self::new(entries)
     }
 
     pub(super) fn of_roots(mut roots: Vec<Cid>) -> Self {
@@ -189,9 +222,7 @@ impl Listing {
             node: Node::Object(cid),
             tsize: None,
         });
-        Self {
-            entries: entries.collect(),
-        }
+        Self::new(entries.collect())
     }
 
     pub(super) fn of_names(names: Vec<(Arc<str>, Cid)>) -> Self {
@@ -201,9 +232,7 @@ impl Listing {
             node: Node::Object(cid),
             tsize: None,
         });
-        Self {
-            entries: entries.collect(),
-        }
+        Self::new(entries.collect())
     }
 
     pub(super) fn of_entries(entries: Vec<DirEntry>) -> Self {
@@ -213,9 +242,7 @@ impl Listing {
             node: Node::Object(entry.cid),
             tsize: entry.tsize,
         });
-        Self {
-            entries: entries.collect(),
-        }
+        Self::new(entries.collect())
     }
 }
 
@@ -259,5 +286,40 @@ impl Listings {
 }
 
 fn weight(listing: &Listing) -> usize {
-    256 + listing.entries.len() * size_of::<Entry>()
+    256 + listing.entries.len() * (size_of::<Entry>() + size_of::<OnceLock<u64>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::block::{Block, RAW, SHA2_256};
+
+    #[test]
+    fn a_size_is_remembered_of_files_by_codec_and_of_nothing_else() {
+        let cid = |codec| *Block::seal(codec, SHA2_256, "x".into()).unwrap().cid();
+        let entry = |codec| DirEntry {
+            name: "a".into(),
+            cid: cid(codec),
+            tsize: None,
+        };
+        let listing = Listing::of_entries(vec![entry(RAW), entry(DAG_PB)]);
+        let attr = Attr {
+            kind: Kind::File,
+            size: 7,
+            mode: None,
+            mtime: None,
+            cid: Some(cid(RAW)),
+            kept: None,
+        };
+        assert_eq!(listing.noted(0), None);
+        for index in 0..3 {
+            listing.note(index, &attr);
+        }
+        assert_eq!(listing.noted(0), Some(attr));
+        // A dag-pb file has more to it: its mode and time.
+        assert_eq!(listing.noted(1), None);
+        let namespaces = Listing::namespaces(true);
+        namespaces.note(0, &Attr::namespace());
+        assert_eq!(namespaces.noted(0), None);
+    }
 }

@@ -106,7 +106,7 @@ impl Tree {
         loop {
             let batch = mfs.readdir(dir, cookie, MFS_LIST_BATCH).await?;
             let Some(last) = batch.last() else {
-                return Ok(Listing { entries });
+                return Ok(Listing::new(entries));
             };
             cookie = last.cookie;
             entries.extend(batch.into_iter().map(|entry| Entry {

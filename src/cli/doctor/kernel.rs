@@ -71,14 +71,10 @@ fn device(path: &Path) -> Check {
 }
 
 fn device_hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::NotFound => {
-            "modprobe fuse, as root; in a container: start it with --device /dev/fuse"
-        }
-        io::ErrorKind::PermissionDenied => {
-            "chmod 666 /dev/fuse, as root; in a container: --device /dev/fuse --cap-add SYS_ADMIN"
-        }
-        _ => "modprobe fuse, as root",
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "chmod 666 /dev/fuse, as root; in a container: --device /dev/fuse --cap-add SYS_ADMIN"
+    } else {
+        "modprobe fuse, as root; in a container: start it with --device /dev/fuse"
     }
 }
 

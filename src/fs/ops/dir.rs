@@ -44,6 +44,9 @@ enum Refer {
     Writable(Held),
 }
 
+/// What is known of an entry without waiting for it.
+type Near = Result<Option<Attr>, TreeError>;
+
 impl Files {
     /// Lists a batch of a directory from `cookie`; empty at its end. With
     /// `refer` the kernel is told of inodes, not only of their numbers.
@@ -68,27 +71,33 @@ impl Files {
         if let Node::Kept(dir) = &node {
             let (page, total) = shared.tree.kept_page(dir, at, LISTING_BATCH).await?;
             let at = (at.min(total), cookie);
-            return self.listed((ino, &node), &page.entries, at, refer).await;
+            let near = page.entries.iter().map(|e| shared.tree.attr_local(&e.node));
+            let batch = (page.entries.as_slice(), near.collect());
+            return self.listed((ino, &node), batch, at, refer).await;
         }
         let listing = shared.tree.list(&node).await?;
         let total = listing.entries.len();
         let at = at.min(total);
         let end = (at + LISTING_BATCH).min(total);
         let batch = listing.entries.get(at..end).unwrap_or_default();
+        let near = (at..end)
+            .map(|index| shared.tree.attr_listed(&listing, index))
+            .collect();
         shared.ahead(&listing, end);
-        self.listed((ino, &node), batch, (at, cookie), refer).await
+        self.listed((ino, &node), (batch, near), (at, cookie), refer)
+            .await
     }
 
     /// A batch of entries, which begins at a position, as a reply gives them.
     async fn listed(
         &self,
         (ino, node): (u64, &Node),
-        batch: &[Entry],
+        (batch, near): (&[Entry], Vec<Near>),
         (at, cookie): (usize, u64),
         refer: bool,
     ) -> Result<Vec<Listed>, TreeError> {
         let shared = &self.shared;
-        let attrs = shared.attrs(batch).await;
+        let attrs = shared.attrs(batch, near).await;
         let mut listed = self.dots(ino, cookie);
         for (index, (entry, attr)) in batch.iter().zip(attrs).enumerate() {
             let cookie = (at + index + 1) as u64 + DOTS;
@@ -225,11 +234,8 @@ impl Shared {
     }
 
     /// What the entries of a batch are; `None` where that could not be had.
-    async fn attrs(&self, batch: &[Entry]) -> Vec<Option<Attr>> {
-        let near: Vec<_> = batch
-            .iter()
-            .map(|e| self.tree.attr_local(&e.node))
-            .collect();
+    /// `near` is what is known of them without a source.
+    async fn attrs(&self, batch: &[Entry], near: Vec<Near>) -> Vec<Option<Attr>> {
         if near.iter().all(|a| matches!(a, Ok(Some(_)))) {
             return near.into_iter().map(|a| a.ok().flatten()).collect();
         }

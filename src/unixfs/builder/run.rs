@@ -210,9 +210,9 @@ impl<'a> Run<'a> {
 
     fn file(&mut self, file: &FileToAdd, built: Small) -> Result<(), AddError> {
         let (piece, meta) = match built {
-            Small::Built(piece, meta) => {
-                self.report(&file.name, piece.size);
-                (piece, meta)
+            Small::Built(built) => {
+                self.report(&file.name, built.0.size);
+                *built
             }
             Small::Large => {
                 let report = |bytes| self.report(&file.name, bytes);

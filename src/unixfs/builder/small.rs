@@ -33,7 +33,7 @@ pub(super) struct FileToAdd {
 /// What became of a file on a worker.
 pub(super) enum Small {
     /// It is built.
-    Built(Piece, Metadata),
+    Built(Box<(Piece, Metadata)>),
     /// It is too large for one thread.
     Large,
 }
@@ -130,7 +130,7 @@ fn build(
     if !paged {
         scratch.recycle(data);
     }
-    Ok(Small::Built(piece, meta))
+    Ok(Small::Built(Box::new((piece, meta))))
 }
 
 /// Reads a file of `size` bytes. The filesystem had room for one more and gave
