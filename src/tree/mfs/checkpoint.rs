@@ -236,7 +236,7 @@ impl Mfs {
                 let inode = state.node(node)?;
                 match &inode.body {
                     Body::Special => return Ok(None),
-                    Body::File(content) => content.sealed().cloned(),
+                    Body::File(content) => content.sealed(),
                     Body::Symlink(link) => link.sealed.clone(),
                     Body::Directory(directory) => directory
                         .base
@@ -315,7 +315,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         };
         if inode.content_changed() <= through {
             match &mut inode.body {
-                Body::File(content) if content.sealed() != Some(sealed) => {
+                Body::File(content) if content.sealed().as_ref() != Some(sealed) => {
                     state.unsealed_bytes -= put_sealed(inode, sealed);
                 }
                 Body::Symlink(link) => link.sealed = Some(sealed.clone()),

@@ -7,7 +7,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Mfs;
 use super::fault::Need;
-use super::node::{Base, Body, Content, Dentry, Directory, Inode, Key, Name, Sealed, Symlink, To};
+use super::node::{
+    Base, Body, Content, Dentry, Directory, Inode, Key, Name, Sealed, Symlink, To, Whole,
+};
 use super::state::State;
 use super::types::{NodeId, NodeKind, Time};
 use crate::block::Cid;
@@ -261,10 +263,7 @@ impl Mfs {
         };
         let (kind, plain, body) = match meta.kind {
             MetaKind::File => {
-                let content = Content::Whole {
-                    sealed,
-                    size: meta.size,
-                };
+                let content = Content::Whole(Whole::new(sealed, meta.size));
                 (NodeKind::File, 0o644, Body::File(content))
             }
             MetaKind::Directory => {

@@ -103,7 +103,7 @@ impl Mfs {
             ([], None) => {}
             ([_, ..], base) => {
                 let sealed = match &root.inode.body {
-                    Body::File(content) => content.sealed().cloned(),
+                    Body::File(content) => content.sealed(),
                     Body::Symlink(link) => link.sealed.clone(),
                     Body::Directory(_) | Body::Special => base.map(|base| base.sealed),
                 };
@@ -273,8 +273,8 @@ fn made(path: TreePath, inode: Inode) -> Made {
         (NodeKind::CharDevice, _) => New::CharDevice(rdev),
         (NodeKind::BlockDevice, _) => New::BlockDevice(rdev),
         (_, Body::Symlink(link)) => New::Symlink(link.target),
-        (_, Body::File(Content::Whole { sealed, size })) => {
-            content = Some((sealed.cid.get(), size));
+        (_, Body::File(Content::Whole(whole))) => {
+            content = Some((whole.cid().get(), whole.size()));
             New::File
         }
         (_, Body::File(Content::Ranges(_)) | Body::Directory(_) | Body::Special) => New::File,
