@@ -381,19 +381,13 @@ impl Inner {
         self.memory.get(key).or_else(waiting)
     }
 
-    /// A block's bytes from the packs. Nodes are kept in memory; of files'
-    /// bytes the kernel keeps a copy.
+    /// A block's bytes from the packs. They are not kept in memory: the kernel
+    /// keeps the packs' pages, and whoever reads nodes keeps those decoded.
     fn on_disk(&self, cid: &Cid, key: &Key) -> Near<Bytes> {
-        let Some(store) = &self.store else {
-            return Near::Absent;
-        };
-        let found = store.read(cid, key);
-        if let Near::Found(data) = &found
-            && cid.codec() != crate::block::RAW
-        {
-            self.memory.insert(*key, data.clone());
+        match &self.store {
+            Some(store) => store.read(cid, key),
+            None => Near::Absent,
         }
-        found
     }
 
     /// The one fetch of a block: packs, then sources. While a long rebuild of

@@ -3,10 +3,9 @@
 //! The tree itself keeps a node loaded while it is held; each reference of the
 //! kernel is one hold. What the kernel never gave back goes when this is dropped.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
-use hashbrown::HashSet;
+use hashbrown::HashMap;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::inodes::ROOT;
@@ -152,7 +151,8 @@ fn number(root: Option<NodeId>, node: NodeId) -> u64 {
 
 /// Number to count of lookups, in parts that are locked and grow by themselves.
 ///
-/// Most nodes are told of once, so that is a set: nine bytes each.
+/// Most nodes are told of once, and most have counted numbers: so what is known
+/// is a bit each, and few have a count.
 #[derive(Debug)]
 struct Counts {
     parts: [Mutex<Part>; PARTS],
@@ -163,7 +163,8 @@ const PARTS: usize = 64;
 
 #[derive(Debug, Default)]
 struct Part {
-    known: HashSet<u64>,
+    /// Bits of numbers, by what the numbers are without their lowest six bits.
+    known: HashMap<u64, u64>,
     /// Lookups beyond the first.
     more: HashMap<u64, u64>,
 }
@@ -176,16 +177,21 @@ impl Default for Counts {
     }
 }
 
+/// Where the bit of a number is, and the bit.
+fn bit(number: u64) -> (u64, u64) {
+    (number / 64, 1 << (number % 64))
+}
+
 impl Counts {
     fn part(&self, number: u64) -> MutexGuard<'_, Part> {
-        let index = number as usize % PARTS;
+        let index = (number / 64) as usize % PARTS;
         #[expect(clippy::expect_used, reason = "a remainder is below the divisor")]
         self.parts.get(index).expect("there are as many").lock()
     }
 
     fn add(&self, number: u64, lookups: u64) {
         let mut part = self.part(number);
-        let more = lookups - u64::from(part.known.insert(number));
+        let more = lookups - u64::from(part.insert(number));
         if more > 0 {
             *part.more.entry(number).or_default() += more;
         }
@@ -194,14 +200,13 @@ impl Counts {
     /// Takes `lookups` away; gives how many there were of them.
     fn take(&self, number: u64, lookups: u64) -> u64 {
         let mut part = self.part(number);
-        if !part.known.contains(&number) {
+        if !part.has(number) {
             return 0;
         }
         let more = part.more.get(&number).copied().unwrap_or(0);
         if lookups > more {
             part.more.remove(&number);
-            part.known.remove(&number);
-            part.tidy();
+            part.remove(number);
             return more + 1;
         }
         if lookups == more {
@@ -213,36 +218,71 @@ impl Counts {
     }
 
     fn has(&self, number: u64) -> bool {
-        self.part(number).known.contains(&number)
+        self.part(number).has(number)
     }
 
     fn all(&self) -> Vec<u64> {
-        let parts = self.parts.iter().map(|part| part.lock());
-        parts
-            .flat_map(|part| part.known.iter().copied().collect::<Vec<_>>())
-            .collect()
+        let mut all = Vec::new();
+        for part in &self.parts {
+            part.lock().each(|number| all.push(number));
+        }
+        all
     }
 
     fn len(&self) -> usize {
-        self.parts.iter().map(|part| part.lock().known.len()).sum()
+        let count = |part: &Mutex<Part>| -> usize {
+            let part = part.lock();
+            part.known.values().map(|b| b.count_ones() as usize).sum()
+        };
+        self.parts.iter().map(count).sum()
     }
 
     fn drain(&self) -> Vec<(u64, u64)> {
         let mut all = Vec::new();
         for part in &self.parts {
-            let Part { known, more } = std::mem::take(&mut *part.lock());
-            let count = |number| 1 + more.get(&number).copied().unwrap_or(0);
-            all.extend(known.into_iter().map(|number| (number, count(number))));
+            let part = std::mem::take(&mut *part.lock());
+            let more = |number| part.more.get(&number).copied().unwrap_or(0);
+            part.each(|number| all.push((number, 1 + more(number))));
         }
         all
     }
 }
 
 impl Part {
-    /// Gives memory back once most of what was known is forgotten.
-    fn tidy(&mut self) {
+    fn has(&self, number: u64) -> bool {
+        let (at, bit) = bit(number);
+        self.known.get(&at).is_some_and(|bits| bits & bit != 0)
+    }
+
+    /// Notes a number; false if it was known.
+    fn insert(&mut self, number: u64) -> bool {
+        let (at, bit) = bit(number);
+        let bits = self.known.entry(at).or_default();
+        let is_new = *bits & bit == 0;
+        *bits |= bit;
+        is_new
+    }
+
+    fn remove(&mut self, number: u64) {
+        let (at, bit) = bit(number);
+        let Some(bits) = self.known.get_mut(&at) else {
+            return;
+        };
+        *bits &= !bit;
+        if *bits > 0 {
+            return;
+        }
+        self.known.remove(&at);
+        // Memory goes once most of what was known is forgotten.
         if self.known.len() < self.known.capacity() / 8 {
             self.known.shrink_to(self.known.len() * 2);
+        }
+    }
+
+    fn each(&self, mut tell: impl FnMut(u64)) {
+        for (at, bits) in &self.known {
+            let set = (0..64).filter(|n| bits & (1 << n) != 0);
+            set.for_each(|n| tell(at * 64 + n));
         }
     }
 }
@@ -278,7 +318,9 @@ mod tests {
     fn counts_are_as_one_map_would_have_them() {
         let (counts, mut model) = (Counts::default(), HashMap::<u64, u64>::new());
         for step in 0..200_000u64 {
-            let number = (step * 7919) % 1009;
+            // Dense ones and sparse ones.
+            let count = (step * 7919) % 1009;
+            let number = if step % 2 == 0 { count } else { count << 40 };
             let lookups = step % 4;
             if step % 3 == 0 {
                 let known = model.remove(&number).unwrap_or(0);

@@ -6,7 +6,7 @@
 use bytes::Bytes;
 
 use super::extents::{Data, Extents};
-use super::node::{Base, Body, Content, Directory, Inode, Links, Name, Sealed, Symlink, To};
+use super::node::{Base, Body, Content, Directory, Inode, Links, Name, Sealed, Symlink, To, Whole};
 use super::op::{Attr, Make, Mount, Op, Stamp};
 use super::state::State;
 use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
@@ -245,10 +245,7 @@ fn mounted_body(one: &Mount, seq: u64) -> Body {
         | NodeKind::Fifo
         | NodeKind::Socket
         | NodeKind::CharDevice
-        | NodeKind::BlockDevice => Body::File(Content::Whole {
-            sealed,
-            size: one.size,
-        }),
+        | NodeKind::BlockDevice => Body::File(Content::Whole(Whole::new(sealed, one.size))),
     }
 }
 

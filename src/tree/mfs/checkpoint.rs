@@ -351,7 +351,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
         };
         if inode.content_changed() <= through {
             match &mut inode.body {
-                Body::File(content) if content.sealed() != Some(sealed) => {
+                Body::File(content) if content.sealed().as_ref() != Some(sealed) => {
                     state.unsealed_bytes -= put_sealed(inode, sealed);
                 }
                 Body::Symlink(link) => link.sealed = Some(sealed.clone()),
@@ -415,11 +415,11 @@ impl State {
         let sealed = match &inode.body {
             Body::Special => return Ok(Known::Nothing),
             Body::File(content) => content.sealed(),
-            Body::Symlink(link) => link.sealed.as_ref(),
+            Body::Symlink(link) => link.sealed.clone(),
             Body::Directory(directory) => {
                 let base = directory.base.as_ref();
                 let base = base.filter(|_| !self.is_changed_below(node));
-                base.map(|base| &base.sealed)
+                base.map(|base| base.sealed.clone())
             }
         };
         Ok(sealed.map_or(Known::Unsealed(inode.kind), |sealed| {

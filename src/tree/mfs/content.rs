@@ -528,10 +528,10 @@ pub(super) fn without_privileges(mode: u32) -> u32 {
 
 /// Fills in what is in memory, and lists what is in blocks.
 fn fill_near(content: &Content, offset: u64, out: &mut [u8], wanted: &mut Vec<Wanted>) {
-    if let Content::Whole { sealed, .. } = content {
+    if let Content::Whole(whole) = content {
         if !out.is_empty() {
             wanted.push(Wanted {
-                cid: sealed.cid.clone(),
+                cid: whole.cid(),
                 offset,
                 at: 0,
                 len: out.len(),
@@ -574,7 +574,7 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     }
     if at >= size {
         return match content {
-            Content::Whole { sealed, .. } => Some((sealed.cid.get(), size)),
+            Content::Whole(whole) => Some((whole.cid().get(), size)),
             Content::Ranges(ranges) => {
                 let (start, extent) = ranges.extents.at(size - 1)?;
                 match &extent.data {
@@ -585,7 +585,7 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
         };
     }
     match content {
-        Content::Whole { sealed, .. } => Some((sealed.cid.get(), at)),
+        Content::Whole(whole) => Some((whole.cid().get(), at)),
         Content::Ranges(ranges) => {
             let (start, extent) = ranges.extents.at(at)?;
             match &extent.data {
@@ -601,10 +601,9 @@ fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
 fn whole_chunk(state: &State, node: NodeId, at: u64, chunk: u64) -> Option<(u64, Arc<Vec<u8>>)> {
     match &state.nodes.get(&node)?.body {
         Body::File(Content::Ranges(ranges)) => ranges.extents.whole_chunk(at, chunk),
-        Body::File(Content::Whole { .. })
-        | Body::Directory(_)
-        | Body::Symlink(_)
-        | Body::Special => None,
+        Body::File(Content::Whole(_)) | Body::Directory(_) | Body::Symlink(_) | Body::Special => {
+            None
+        }
     }
 }
 

@@ -128,13 +128,12 @@ fn root_block(state: &State, node: NodeId) -> Option<Keep> {
     if node.count().is_some() && inode.xattr(MOUNTED).is_none() {
         return None;
     }
-    let sealed = match &inode.body {
-        Body::File(Content::Whole { sealed, .. }) => sealed,
-        Body::Directory(directory) => &directory.base.as_ref()?.sealed,
-        Body::Symlink(link) => link.sealed.as_ref()?,
-        Body::File(Content::Ranges { .. }) | Body::Special => return None,
+    let cid = match &inode.body {
+        Body::File(Content::Whole(whole)) => whole.cid().get(),
+        Body::Directory(directory) => directory.base.as_ref()?.sealed.cid.get(),
+        Body::Symlink(link) => link.sealed.as_ref()?.cid.get(),
+        Body::File(Content::Ranges(_)) | Body::Special => return None,
     };
-    let cid = sealed.cid.get();
     (cid.codec() == DAG_PB).then_some(Keep::Block(cid))
 }
 

@@ -213,8 +213,8 @@ impl Mfs {
     pub async fn kept_cid(&self, node: &KeptNode) -> Result<Option<Cid>, TreeError> {
         let sealed = match &self.load_kept(node).await?.inode.body {
             Body::File(content) => content.sealed(),
-            Body::Symlink(link) => link.sealed.as_ref(),
-            Body::Directory(directory) => directory.base.as_ref().map(|base| &base.sealed),
+            Body::Symlink(link) => link.sealed.clone(),
+            Body::Directory(directory) => directory.base.as_ref().map(|base| base.sealed.clone()),
             Body::Special => None,
         };
         Ok(sealed.map(|sealed| sealed.cid.get()))
@@ -263,10 +263,10 @@ impl Content {
     /// Finds data or a hole; `NoSuchPosition` behind the last data or the end.
     pub(super) fn seek(&self, offset: u64, what: Seek) -> Result<u64, TreeError> {
         let found = match self {
-            Self::Whole { size, .. } => match what {
-                _ if offset >= *size => None,
+            Self::Whole(whole) => match what {
+                _ if offset >= whole.size() => None,
                 Seek::Data => Some(offset),
-                Seek::Hole => Some(*size),
+                Seek::Hole => Some(whole.size()),
             },
             Self::Ranges(ranges) => ranges.extents.seek(offset, what == Seek::Hole),
         };

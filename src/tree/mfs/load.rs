@@ -9,7 +9,7 @@ use super::Mfs;
 use super::extents::Extents;
 use super::fault::Need;
 use super::node::{
-    Base, Body, Content, Dentry, Directory, Inode, Key, Name, Ranges, Sealed, Symlink, To,
+    Base, Body, Content, Dentry, Directory, Inode, Key, Name, Ranges, Sealed, Symlink, To, Whole,
 };
 use super::state::State;
 use super::types::{NodeId, NodeKind, Time};
@@ -314,10 +314,7 @@ impl Mfs {
         };
         let (kind, plain, body) = match meta.kind {
             MetaKind::File => {
-                let content = Content::Whole {
-                    sealed,
-                    size: meta.size,
-                };
+                let content = Content::Whole(Whole::new(sealed, meta.size));
                 (NodeKind::File, 0o644, Body::File(content))
             }
             MetaKind::Directory => {
@@ -516,14 +513,14 @@ fn take_holes(inode: &mut Inode, holes: &[(u64, u64)]) -> Result<(), TreeError> 
     let Body::File(content) = &mut inode.body else {
         return Ok(());
     };
-    if let Content::Whole { sealed, size } = content
+    if let Content::Whole(whole) = content
         && !holes.is_empty()
     {
-        let extents = Extents::with_holes(&sealed.cid, *size, holes)
+        let extents = Extents::with_holes(&whole.cid(), whole.size(), holes)
             .ok_or_else(|| TreeError::Unavailable("record with holes beyond the file".into()))?;
         *content = Content::Ranges(Box::new(Ranges {
             extents,
-            sealed: Some(sealed.clone()),
+            sealed: Some(whole.sealed()),
         }));
     }
     Ok(())

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::extents::Extents;
 pub(super) use super::name::Name;
-use super::small_cid::SmallCid;
+use super::small_cid::{Digest, SmallCid};
 use super::types::{NodeAttr, NodeId, NodeKind, Time};
 use crate::unixfs::dir_build::DirTally;
 
@@ -108,9 +108,59 @@ pub(super) struct Sealed {
 #[derive(Debug, Clone)]
 pub(super) enum Content {
     /// As they were sealed, all of it.
-    Whole { sealed: Sealed, size: u64 },
+    Whole(Whole),
     /// In ranges.
     Ranges(Box<Ranges>),
+}
+
+/// Sealed content of a length; a file that is one block is in place.
+#[derive(Debug, Clone)]
+pub(super) struct Whole(Form);
+
+#[derive(Debug, Clone)]
+enum Form {
+    /// One raw block, which is all that there is.
+    Leaf {
+        digest: Digest,
+        size: u32,
+    },
+    Other(Box<(Sealed, u64)>),
+}
+
+impl Whole {
+    pub(super) fn new(sealed: Sealed, size: u64) -> Self {
+        Self(match (sealed.cid.as_raw(), u32::try_from(size)) {
+            (Some(digest), Ok(leaf)) if sealed.tsize == size => Form::Leaf {
+                digest: *digest,
+                size: leaf,
+            },
+            _ => Form::Other(Box::new((sealed, size))),
+        })
+    }
+
+    pub(super) fn sealed(&self) -> Sealed {
+        match &self.0 {
+            Form::Leaf { digest, size } => Sealed {
+                cid: SmallCid::raw(*digest),
+                tsize: u64::from(*size),
+            },
+            Form::Other(other) => other.0.clone(),
+        }
+    }
+
+    pub(super) fn cid(&self) -> SmallCid {
+        match &self.0 {
+            Form::Leaf { digest, .. } => SmallCid::raw(*digest),
+            Form::Other(other) => other.0.cid.clone(),
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        match &self.0 {
+            Form::Leaf { size, .. } => u64::from(*size),
+            Form::Other(other) => other.1,
+        }
+    }
 }
 
 /// A file's bytes in ranges.
@@ -129,7 +179,7 @@ impl Content {
 
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Whole { size, .. } => *size,
+            Self::Whole(whole) => whole.size(),
             Self::Ranges(ranges) => ranges.extents.size(),
         }
     }
@@ -137,30 +187,30 @@ impl Content {
     /// Bytes that are not holes.
     pub(super) fn data_bytes(&self) -> u64 {
         match self {
-            Self::Whole { size, .. } => *size,
+            Self::Whole(whole) => whole.size(),
             Self::Ranges(ranges) => ranges.extents.data_bytes(),
         }
     }
 
     pub(super) fn unsealed_bytes(&self) -> u64 {
         match self {
-            Self::Whole { .. } => 0,
+            Self::Whole(_) => 0,
             Self::Ranges(ranges) => ranges.extents.unsealed_bytes(),
         }
     }
 
-    pub(super) fn sealed(&self) -> Option<&Sealed> {
+    pub(super) fn sealed(&self) -> Option<Sealed> {
         match self {
-            Self::Whole { sealed, .. } => Some(sealed),
-            Self::Ranges(ranges) => ranges.sealed.as_ref(),
+            Self::Whole(whole) => Some(whole.sealed()),
+            Self::Ranges(ranges) => ranges.sealed.clone(),
         }
     }
 
     /// The ranges, to look at.
     pub(super) fn ranges(&self) -> std::borrow::Cow<'_, Extents> {
         match self {
-            Self::Whole { sealed, size } => {
-                std::borrow::Cow::Owned(Extents::whole(sealed.cid.clone(), *size))
+            Self::Whole(whole) => {
+                std::borrow::Cow::Owned(Extents::whole(whole.cid(), whole.size()))
             }
             Self::Ranges(ranges) => std::borrow::Cow::Borrowed(&ranges.extents),
         }
@@ -168,8 +218,8 @@ impl Content {
 
     /// The ranges, to change: it is no longer sealed.
     pub(super) fn ranges_mut(&mut self) -> &mut Extents {
-        if let Self::Whole { sealed, size } = self {
-            let extents = Extents::whole(sealed.cid.clone(), *size);
+        if let Self::Whole(whole) = self {
+            let extents = Extents::whole(whole.cid(), whole.size());
             *self = Self::Ranges(Box::new(Ranges {
                 extents,
                 sealed: None,
@@ -180,7 +230,7 @@ impl Content {
                 ranges.sealed = None;
                 &mut ranges.extents
             }
-            Self::Whole { .. } => unreachable!("was made ranges above"),
+            Self::Whole(_) => unreachable!("was made ranges above"),
         }
     }
 }
@@ -469,8 +519,29 @@ mod tests {
 
     #[test]
     fn a_node_and_its_entry_stay_as_small_as_trees_of_millions_need_them() {
-        assert!(size_of::<Inode>() <= 136, "{}", size_of::<Inode>());
+        assert!(size_of::<Inode>() <= 120, "{}", size_of::<Inode>());
         assert!(size_of::<Key>() + size_of::<Dentry>() <= 32);
+    }
+
+    #[test]
+    fn sealed_content_is_what_it_was_whether_it_is_one_block_or_not() {
+        use crate::block::{Block, DAG_PB, RAW, SHA2_256};
+        let cid = |codec| *Block::seal(codec, SHA2_256, "abc".into()).unwrap().cid();
+        for (codec, size, tsize, is_leaf) in [
+            (RAW, 3, 3, true),
+            (RAW, 3, 4, false),
+            (RAW, 1 << 40, 1 << 40, false),
+            (DAG_PB, 3, 3, false),
+        ] {
+            let sealed = Sealed {
+                cid: (&cid(codec)).into(),
+                tsize,
+            };
+            let whole = Whole::new(sealed.clone(), size);
+            assert_eq!((whole.sealed(), whole.size()), (sealed.clone(), size));
+            assert_eq!(whole.cid(), sealed.cid);
+            assert_eq!(matches!(whole.0, Form::Leaf { .. }), is_leaf);
+        }
     }
 
     #[test]

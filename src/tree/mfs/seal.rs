@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::Mfs;
 use super::content::store_failed;
 use super::extents::{Data, Extents};
-use super::node::{Body, Content, Inode, Sealed};
+use super::node::{Body, Content, Inode, Sealed, Whole};
 use super::types::{NodeId, Time};
 use crate::block::{Block, BlockSink};
 use crate::cache::CacheError;
@@ -89,7 +89,7 @@ impl Mfs {
         if let Some(sealed) = content.sealed()
             && meta.is_empty()
         {
-            return Ok(sealed.clone());
+            return Ok(sealed);
         }
         let extents = content.ranges();
         if meta.is_empty()
@@ -259,15 +259,12 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
     };
     let before = content.unsealed_bytes();
     match content {
-        Content::Whole { sealed: known, .. } => *known = sealed.clone(),
+        Content::Whole(whole) => *whole = Whole::new(sealed.clone(), whole.size()),
         Content::Ranges(ranges) => {
             let extents = &mut ranges.extents;
             if extents.data_bytes() == extents.size() {
                 let size = extents.size();
-                *content = Content::Whole {
-                    sealed: sealed.clone(),
-                    size,
-                };
+                *content = Content::Whole(Whole::new(sealed.clone(), size));
             } else {
                 *extents = extents.all_sealed(&sealed.cid);
                 ranges.sealed = Some(sealed.clone());

@@ -18,9 +18,23 @@ enum Form {
     Other(Arc<[u8]>),
 }
 
-type Digest = [u8; 32];
+/// What SHA-256 gives.
+pub(super) type Digest = [u8; 32];
 
 impl SmallCid {
+    /// A version 1 CID of a raw block by SHA-256.
+    pub(super) fn raw(digest: Digest) -> Self {
+        Self(Form::Raw(digest))
+    }
+
+    /// The digest of such a one.
+    pub(super) fn as_raw(&self) -> Option<&Digest> {
+        match &self.0 {
+            Form::Raw(digest) => Some(digest),
+            Form::DagPb(_) | Form::Other(_) => None,
+        }
+    }
+
     /// The CID.
     pub(super) fn get(&self) -> Cid {
         match &self.0 {

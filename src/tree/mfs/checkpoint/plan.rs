@@ -261,7 +261,7 @@ fn changed_names(
 /// A child whose content did not change: it was moved here, or is special.
 fn child_of(state: &State, node: NodeId) -> Child {
     let sealed = state.nodes.get(&node).and_then(|inode| match &inode.body {
-        Body::File(content) => content.sealed().cloned(),
+        Body::File(content) => content.sealed(),
         Body::Directory(directory) => directory.base.as_ref().map(|base| base.sealed.clone()),
         Body::Symlink(link) => link.sealed.clone(),
         Body::Special => None,
@@ -272,7 +272,7 @@ fn child_of(state: &State, node: NodeId) -> Child {
 fn leaf_of(mfs: &Mfs, inode: &Inode) -> Option<Leaf> {
     match &inode.body {
         Body::File(content) => Some(match content.sealed() {
-            Some(sealed) if !mfs.options.store_metadata => Leaf::Sealed(sealed.clone()),
+            Some(sealed) if !mfs.options.store_metadata => Leaf::Sealed(sealed),
             Some(_) | None => Leaf::File(content.clone(), mfs.metadata(inode)),
         }),
         Body::Symlink(link) => Some(match &link.sealed {
