@@ -22,6 +22,7 @@ mod journal_group;
 mod journal_reader;
 mod journal_space;
 mod journal_support;
+mod mfs_bounds;
 mod mfs_bulk;
 mod mfs_crash;
 mod mfs_faults;

@@ -237,6 +237,12 @@ impl Mfs {
                 let inode = state.node(node)?;
                 match &inode.body {
                     Body::Special => return Ok(None),
+                    // What is sealed carries the attributes of that time.
+                    Body::File(_) | Body::Symlink { .. }
+                        if self.options.store_metadata && !inode.is_clean() =>
+                    {
+                        None
+                    }
                     Body::File(content) => content.sealed().cloned(),
                     Body::Symlink { sealed, .. } => sealed.clone(),
                     Body::Directory(directory) => directory
@@ -250,7 +256,11 @@ impl Mfs {
                 return Ok(Some(sealed.cid.get()));
             }
             let is_file = matches!(self.state.lock().node(node)?.body, Body::File(_));
-            if is_file {
+            if is_file && self.options.store_metadata {
+                if let Some(cid) = self.seal_as_it_is(node).await? {
+                    return Ok(Some(cid));
+                }
+            } else if is_file {
                 self.seal_node(node).await?;
             } else {
                 self.checkpoint().await?;

@@ -10,7 +10,7 @@ use super::content::store_failed;
 use super::extents::{Data, Extents};
 use super::node::{Body, Content, Inode, Sealed};
 use super::types::NodeId;
-use crate::block::{Block, BlockSink};
+use crate::block::{Block, BlockSink, Cid};
 use crate::cache::{CacheError, Tier};
 use crate::tree::error::TreeError;
 use crate::unixfs::UpdateError;
@@ -163,6 +163,33 @@ impl Mfs {
             state.unsealed_bytes -= put_sealed(inode, &sealed);
         }
         Ok(())
+    }
+
+    /// Seals a file with the attributes that it has now; gives its CID unless it
+    /// changes meanwhile.
+    pub(super) async fn seal_as_it_is(&self, node: NodeId) -> Result<Option<Cid>, TreeError> {
+        let changed = |inode: &Inode| (inode.content_changed, inode.meta_changed);
+        let (content, before, meta) = {
+            let state = self.state.lock();
+            let inode = state.node(node)?;
+            let Body::File(content) = &inode.body else {
+                return Ok(None);
+            };
+            (content.clone(), changed(inode), self.metadata(inode))
+        };
+        let _adding = self.blocks.own_sink();
+        let sealed = self.seal_content(&content, &meta).await?;
+        self.sealed.note();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let Some(inode) = state.nodes.get_mut(&node) else {
+            return Ok(None);
+        };
+        if changed(inode) != before {
+            return Ok(None);
+        }
+        state.unsealed_bytes -= put_sealed(inode, &sealed);
+        Ok(Some(sealed.cid.get()))
     }
 
     /// Seals the files with the most unsealed bytes until there is room again.
