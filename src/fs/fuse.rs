@@ -545,7 +545,8 @@ impl Filesystem for Adapter {
             Ok(mode) => mode,
             Err(error) => return reply.error(report("setxattr", &error).into()),
         };
-        let (caller, pair) = (self.caller(req), (bytes(name), value.to_vec()));
+        let caller = (self.caller(req), req.pid());
+        let pair = (bytes(name), value.to_vec());
         let work = self.files().setxattr(caller, ino.0, pair, mode);
         let reply = reply::done(reply);
         serve(&self.runtime, self.terms("setxattr", req), work, reply);

@@ -25,6 +25,7 @@ mod journal_reader;
 mod journal_space;
 mod journal_support;
 mod mfs_ahead;
+mod mfs_bounds;
 mod mfs_bulk;
 mod mfs_crash;
 mod mfs_far;

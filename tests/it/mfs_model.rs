@@ -600,6 +600,9 @@ impl Model {
         let kept = list.filter(|list| !access || list.equivalent_mode().is_none());
         if let (true, Some(list)) = (access, list) {
             inode.mode = inode.mode & !0o777 | list.mode_of();
+            if inode.gid != crate::mfs_model_run::WHO.1 {
+                inode.mode &= !0o2000;
+            }
             inode.ctime = now;
         }
         match kept {

@@ -54,14 +54,17 @@ impl Files {
     /// Sets an attribute.
     pub async fn setxattr(
         self,
-        caller: Caller,
+        (caller, pid): (Caller, u32),
         ino: u64,
         (name, value): (Vec<u8>, Vec<u8>),
         mode: XattrMode,
     ) -> Result<(), TreeError> {
         let (mfs, node) = self.shared.writable(ino)?;
         may_store(&name)?;
-        mfs.set_xattr(caller, node, &name, &value, mode).await
+        let asks = caller.uid != 0 && name == crate::tree::acl::ACCESS;
+        let groups = if asks { groups_of(pid) } else { Vec::new() };
+        mfs.set_xattr_among(caller, &groups, node, (&name, &value), mode)
+            .await
     }
 
     /// Removes an attribute.
@@ -95,6 +98,19 @@ async fn written_attribute(mfs: Arc<Mfs>, node: NodeId, name: Vec<u8>) -> Result
     sealed.await.unwrap_or_else(failed)
 }
 
+/// The supplementary groups of a process; none where that cannot be told.
+fn groups_of(pid: u32) -> Vec<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    status.map(|text| groups(&text)).unwrap_or_default()
+}
+
+/// Reads the groups of a `/proc/<pid>/status`.
+fn groups(status: &str) -> Vec<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Groups:"));
+    let all = line.unwrap_or_default().split_whitespace();
+    all.filter_map(|group| group.parse().ok()).collect()
+}
+
 /// What `statfs` tells: blocks in all, free, available; files in all, free;
 /// the size of a block.
 pub(in crate::fs) type Space = (u64, u64, u64, u64, u64, u32);
@@ -120,5 +136,18 @@ pub(in crate::fs) fn statfs(dir: Option<&Path>) -> Space {
             s.f_frsize as u32,
         ),
         None => (0, 0, 0, 0, 0, 4096),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_groups_of_a_process_are_read_from_its_status() {
+        let status = "Name:\tcat\nGid:\t4\t4\t4\t4\nGroups:\t4 24 1000 \nNgid:\t0\n";
+        assert_eq!(groups(status), [4, 24, 1000]);
+        assert!(groups("Groups:\t \n").is_empty());
+        assert!(groups_of(0).is_empty());
     }
 }

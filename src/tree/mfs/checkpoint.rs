@@ -257,10 +257,16 @@ impl Mfs {
     /// The CID of a node's content now; what is not sealed is sealed.
     pub async fn cid(&self, node: NodeId) -> Result<Option<Cid>, TreeError> {
         for _ in 0..crate::config::PLAN_ROUNDS_MAX {
-            let known = self.state.lock().sealed_now(node)?;
+            let carries = self.options.store_metadata;
+            let known = self.state.lock().sealed_now(node, carries)?;
             match known {
                 Known::Nothing => return Ok(None),
                 Known::Sealed(cid) => return Ok(Some(cid)),
+                Known::Unsealed(NodeKind::File) if carries => {
+                    if let Some(cid) = self.seal_as_it_is(node).await? {
+                        return Ok(Some(cid));
+                    }
+                }
                 Known::Unsealed(NodeKind::File) => self.seal_node(node).await?,
                 Known::Unsealed(_) => drop(self.checkpoint().await?),
             }
@@ -275,7 +281,8 @@ impl Mfs {
         if !matches!(attribute, b"ipfs.cid" | b"ipfs.path") {
             return Ok(false);
         }
-        let known = self.state.lock().sealed_now(node)?;
+        let carries = self.options.store_metadata;
+        let known = self.state.lock().sealed_now(node, carries)?;
         Ok(matches!(known, Known::Unsealed(_)))
     }
 
@@ -410,10 +417,12 @@ impl State {
     }
 
     /// The CID of a node's content, if it is in blocks as it is now.
-    fn sealed_now(&self, node: NodeId) -> Result<Known, TreeError> {
+    /// Where blocks carry attributes, what is sealed has those of that time.
+    fn sealed_now(&self, node: NodeId, carries: bool) -> Result<Known, TreeError> {
         let inode = self.node(node)?;
         let sealed = match &inode.body {
             Body::Special => return Ok(Known::Nothing),
+            Body::File(_) | Body::Symlink(_) if carries && !inode.is_clean() => None,
             Body::File(content) => content.sealed(),
             Body::Symlink(link) => link.sealed.clone(),
             Body::Directory(directory) => {

@@ -49,8 +49,11 @@ impl Mfs {
             })
         };
         let done = |state: &mut State, ()| state.node(node).map(|inode| inode.attr(node));
-        self.change(caller.origin, Class::Reserve, plan, done)
-            .await?
+        let class = match set.size {
+            Some(size) if size < self.attr(node)?.size => Class::Reserve,
+            Some(_) | None => Class::Normal,
+        };
+        self.change(caller.origin, class, plan, done).await?
     }
 }
 

@@ -11,7 +11,7 @@ use super::content::store_failed;
 use super::extents::{Data, Extents};
 use super::node::{Body, Content, Inode, Sealed, Whole};
 use super::types::{NodeId, Time};
-use crate::block::{Block, BlockSink};
+use crate::block::{Block, BlockSink, Cid};
 use crate::cache::CacheError;
 use crate::config::CHECKPOINT_RETRY;
 use crate::tree::error::TreeError;
@@ -182,6 +182,33 @@ impl Mfs {
                 .min(self.blocks.reserve_bytes() / 2),
             false => self.options.unsealed_bytes_max,
         }
+    }
+
+    /// Seals a file with the attributes that it has now; gives its CID unless it
+    /// changes meanwhile.
+    pub(super) async fn seal_as_it_is(&self, node: NodeId) -> Result<Option<Cid>, TreeError> {
+        let changed = |inode: &Inode| (inode.content_changed(), inode.meta_changed());
+        let (content, before, meta) = {
+            let state = self.state.lock();
+            let inode = state.node(node)?;
+            let Body::File(content) = &inode.body else {
+                return Ok(None);
+            };
+            (content.clone(), changed(inode), self.metadata(inode))
+        };
+        let _adding = self.blocks.own_sink();
+        let sealed = self.seal_content(&content, &meta).await?;
+        self.sealed.note();
+        let mut state = self.state.lock();
+        let state = &mut *state;
+        let Some(inode) = state.nodes.get_mut(&node) else {
+            return Ok(None);
+        };
+        if changed(inode) != before {
+            return Ok(None);
+        }
+        state.unsealed_bytes -= put_sealed(inode, &sealed);
+        Ok(Some(sealed.cid.get()))
     }
 
     /// Seals the files with the most unsealed bytes until there is room again.

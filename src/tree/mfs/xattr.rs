@@ -54,14 +54,28 @@ impl Mfs {
         Ok(listed.map(|name| Bytes::copy_from_slice(name)).collect())
     }
 
-    /// Sets an attribute. An access ACL sets the mode too; `cidfs.mount` mounts
-    /// a CID at an empty directory or file.
+    /// Sets an attribute, of a caller who is in no group but its own.
     pub async fn set_xattr(
         &self,
         caller: Caller,
         node: NodeId,
         name: &[u8],
         value: &[u8],
+        mode: XattrMode,
+    ) -> Result<(), TreeError> {
+        self.set_xattr_among(caller, &[], node, (name, value), mode)
+            .await
+    }
+
+    /// Sets an attribute. An access ACL sets the mode too, and takes setgid where
+    /// the caller is not root and neither its group nor one of `groups` is the
+    /// node's; `cidfs.mount` mounts a CID at an empty directory or file.
+    pub async fn set_xattr_among(
+        &self,
+        caller: Caller,
+        groups: &[u32],
+        node: NodeId,
+        (name, value): (&[u8], &[u8]),
         mode: XattrMode,
     ) -> Result<(), TreeError> {
         if name == MOUNTED {
@@ -81,7 +95,11 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             match name {
-                ACL_ACCESS | ACL_DEFAULT => acl_plan(state, node, name, acl.as_ref(), time),
+                ACL_ACCESS | ACL_DEFAULT => {
+                    let is_member =
+                        caller.uid == 0 || caller.gid == inode.gid || groups.contains(&inode.gid);
+                    acl_plan(state, node, name, (acl.as_ref(), is_member), time)
+                }
                 _ => {
                     check_mode(inode, name, mode)?;
                     check_room(inode, name, value)?;
@@ -182,7 +200,7 @@ fn acl_plan(
     state: &State,
     node: NodeId,
     name: &[u8],
-    acl: Option<&Acl>,
+    (acl, is_member): (Option<&Acl>, bool),
     time: Time,
 ) -> Step<Plan<()>> {
     let inode = state.node(node)?;
@@ -197,9 +215,11 @@ fn acl_plan(
             None => Ok(Plan::nothing(())),
         };
     }
+    // Who is not in the group must not lend its rights to anyone.
+    let kept = if is_member { !0o777 } else { !0o2777 };
     let mode = acl
         .filter(|_| is_access)
-        .map(|acl| (inode.mode & !0o777) | acl.mode_of());
+        .map(|acl| (inode.mode & kept) | acl.mode_of());
     let minimal = is_access && acl.is_some_and(|acl| acl.equivalent_mode().is_some());
     let name: Name = name.into();
     let op = match acl {
