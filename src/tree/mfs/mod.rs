@@ -94,6 +94,8 @@ pub struct Mfs {
     unsealable: Mutex<HashMap<NodeId, (Instant, TreeError)>>,
     /// When it was opened: what was there then was not left unsynced by this run.
     opened_ns: u64,
+    /// The last entry that needs no mark behind it.
+    marked: AtomicU64,
     recovery: Recovery,
     /// Whether blocks were sealed that no entry of the journal names, and that
     /// may not survive a power loss yet.
@@ -458,8 +460,11 @@ fn changes_of(state: &State, op: &Op) -> Vec<Change> {
         | Op::Share { node, .. } => vec![content(*node)],
         Op::Attr(attr) => vec![meta(attr.node)],
         Op::SetXattr { node, .. } | Op::RemoveXattr { node, .. } => vec![meta(*node)],
-        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {
-            Vec::new()
-        }
+        Op::Checkpoint { .. }
+        | Op::Begin
+        | Op::Commit
+        | Op::Rollback
+        | Op::Failed { .. }
+        | Op::Synced => Vec::new(),
     }
 }

@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
 use crate::journal::{
-    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq,
+    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq, Torn,
 };
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -50,6 +50,8 @@ pub struct Recovery {
     pub rolled_back: u64,
     /// Bytes at the end of the journal that a crash had left, and were kept aside.
     pub torn_bytes: u64,
+    /// Whole entries among them.
+    pub torn_entries: u64,
     /// What else was wrong, in words.
     pub errors: Vec<String>,
 }
@@ -100,7 +102,9 @@ impl Mfs {
         let (journal, found) =
             Journal::open(&place, JournalOptions::default(), from, &mut |_, _| {})?;
         recovery.segments = found.segments;
-        recovery.torn_bytes = found.torn.as_ref().map_or(0, |torn| torn.bytes);
+        if let Some(torn) = &found.torn {
+            tell_torn(torn, &mut recovery);
+        }
         let damage = found.history.iter().chain(&found.damage);
         recovery.errors.extend(damage.map(ToString::to_string));
         let open = Arc::new(Open::default());
@@ -121,6 +125,11 @@ impl Mfs {
             checkpoint_failed: Mutex::default(),
             unsealable: Mutex::default(),
             opened_ns,
+            // An end that the entries themselves tell of needs no mark.
+            marked: AtomicU64::new(match found.durable.next() >= found.last {
+                true => found.last.0,
+                false => 0,
+            }),
             recovery: Recovery::default(),
             sealed_unsynced: AtomicBool::new(true),
             open,
@@ -256,7 +265,7 @@ impl Mfs {
                 if frame.head.seq > durable {
                     // Its data did not survive; the order of what was acknowledged ends here.
                     let torn = self.journal.cut_after(frame.head.seq.previous())?;
-                    recovery.torn_bytes += torn.bytes;
+                    tell_torn(&torn, recovery);
                     break;
                 }
                 note(
@@ -303,7 +312,7 @@ impl Mfs {
             (Op::Begin, tx) => {
                 staged.entry(tx).or_default();
             }
-            (Op::Failed { .. } | Op::Checkpoint { .. }, _) => {}
+            (Op::Failed { .. } | Op::Checkpoint { .. } | Op::Synced, _) => {}
             (_, 0) => self.replay_op(seq, &logged, recovery).await?,
             (_, tx) => staged.entry(tx).or_default().push((seq, logged)),
         }
@@ -404,6 +413,24 @@ fn needs_blocks(number: u8) -> bool {
     )
 }
 
+/// Counts what was cut off, and says where it is.
+fn tell_torn(torn: &Torn, recovery: &mut Recovery) {
+    recovery.torn_bytes += torn.bytes;
+    recovery.torn_entries += torn.frames;
+    let (after, bytes, entries) = (torn.after, torn.bytes, torn.frames);
+    let kept = torn.kept.join(", ");
+    if entries > 0 {
+        tracing::error!(
+            %after, bytes, entries, kept,
+            "whole entries behind a broken one were cut off and kept in the journal's directory: \
+             no sync is known to have covered them, as after a power loss. If there was none, \
+             copy the repository and look at the disk before writing on"
+        );
+    } else {
+        tracing::warn!(%after, bytes, kept, "a torn end of the journal was cut off and kept");
+    }
+}
+
 fn note(recovery: &mut Recovery, error: String) {
     tracing::error!(error, "recovery");
     if recovery.errors.len() < RECOVERY_ERRORS_MAX {
@@ -447,7 +474,12 @@ fn ready(state: &State, op: &Op) -> Step<()> {
         | Op::SetXattr { node: at, .. }
         | Op::RemoveXattr { node: at, .. } => node(at)?,
         Op::Attr(attr) => node(&attr.node)?,
-        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {}
+        Op::Checkpoint { .. }
+        | Op::Begin
+        | Op::Commit
+        | Op::Rollback
+        | Op::Failed { .. }
+        | Op::Synced => {}
     }
     Ok(())
 }

@@ -105,6 +105,7 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         },
         "open_transactions": open_transactions(&context),
         "snapshots": context.mfs.checkpoints().len(),
+        "set_aside": figures.set_aside,
         "recovery": context.mfs.recovery(),
         "disk_free_bytes": figures.disk_free_bytes,
     })))
