@@ -27,7 +27,7 @@ use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
 use crate::journal::{
-    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq, Torn,
+    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
 };
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -101,15 +101,9 @@ impl Mfs {
         };
         let (journal, found) =
             Journal::open(&place, JournalOptions::default(), from, &mut |_, _| {})?;
-        recovery.segments = found.segments;
-        if let Some(torn) = &found.torn {
-            tell_torn(torn, &mut recovery);
-        }
-        let damage = found.history.iter().chain(&found.damage);
-        recovery.errors.extend(damage.map(ToString::to_string));
+        take_in(&found, &mut recovery);
         let open = Arc::new(Open::default());
         let opened = crate::clock::since_epoch(clock.now()).as_nanos();
-        let opened_ns = u64::try_from(opened).unwrap_or(u64::MAX);
         let log = Log::new(journal.reader(), Some(Arc::clone(&open)));
         let mut mfs = Self {
             state: Mutex::default(),
@@ -124,12 +118,8 @@ impl Mfs {
             kept: Mutex::new(kept),
             checkpoint_failed: Mutex::default(),
             unsealable: Mutex::default(),
-            opened_ns,
-            // An end that the entries themselves tell of needs no mark.
-            marked: AtomicU64::new(match found.durable.next() >= found.last {
-                true => found.last.0,
-                false => 0,
-            }),
+            opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
+            marked: AtomicU64::new(marked(&found).0),
             recovery: Recovery::default(),
             sealed_unsynced: AtomicBool::new(true),
             open,
@@ -411,6 +401,25 @@ fn needs_blocks(number: u8) -> bool {
         number,
         kind::CHECKPOINT | kind::WRITE_BLOCKS | kind::SHARE | kind::MOUNT
     )
+}
+
+/// What the journal's own recovery has found.
+fn take_in(found: &Recovered, recovery: &mut Recovery) {
+    recovery.segments = found.segments;
+    if let Some(torn) = &found.torn {
+        tell_torn(torn, recovery);
+    }
+    let damage = found.history.iter().chain(&found.damage);
+    recovery.errors.extend(damage.map(ToString::to_string));
+}
+
+/// The last entry that needs no mark behind it: an end of which the entries
+/// themselves say that what is before it is durable.
+fn marked(found: &Recovered) -> Seq {
+    match found.durable.next() >= found.last {
+        true => found.last,
+        false => Seq(0),
+    }
 }
 
 /// Counts what was cut off, and says where it is.
