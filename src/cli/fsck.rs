@@ -69,6 +69,19 @@ fn lines(report: &Value) -> String {
         }
     }
     let count = |name| number(report, name);
+    if let Some(torn) = report.get("torn").and_then(Value::as_str) {
+        let entries = count("torn_entries");
+        out.push_str(&format!(
+            "torn: {}; the next start cuts it off with {entries} whole entries behind it, and keeps them aside\n",
+            safe(torn)
+        ));
+    }
+    for name in list(report, "set_aside").iter().filter_map(Value::as_str) {
+        let name = safe(name);
+        out.push_str(&format!(
+            "set aside: journal/{name}: look at what was lost, then remove it\n"
+        ));
+    }
     out + &format!(
         "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n",
         count("entries"),

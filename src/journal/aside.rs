@@ -4,6 +4,7 @@ use std::io::{self, IoSlice};
 
 use super::error::{JournalError, is_full};
 use super::frame::Seq;
+use super::reader::Reader;
 use super::segment::{Folder, SegmentFile, name_of};
 use crate::config::{JOURNAL_READ_BYTES, JOURNAL_TORN_BYTES_MAX};
 use crate::disk::{DiskFile, append_all, read_exact_at};
@@ -66,8 +67,8 @@ pub(super) fn keep_segment(
     Ok(Some(name))
 }
 
-/// A name that no file has. Makes room for the bytes, oldest files first.
-fn free_name(folder: &Folder, cut: Seq, bytes: u64) -> Result<String, JournalError> {
+/// Files that were set aside, with their lengths, oldest first.
+fn kept(folder: &Folder) -> Result<Vec<(String, u64)>, JournalError> {
     let listed = folder.disk.list(&folder.dir);
     let mut kept = Vec::new();
     for entry in listed.map_err(JournalError::io(&folder.dir))? {
@@ -77,6 +78,21 @@ fn free_name(folder: &Folder, cut: Seq, bytes: u64) -> Result<String, JournalErr
         }
     }
     kept.sort_unstable();
+    Ok(kept)
+}
+
+impl Reader {
+    /// Names of the files that recoveries and repairs have set aside. Nothing
+    /// reads them: they are there to be looked at, and then removed.
+    pub fn set_aside(&self) -> Result<Vec<String>, JournalError> {
+        let kept = kept(&self.folder)?;
+        Ok(kept.into_iter().map(|(name, _)| name).collect())
+    }
+}
+
+/// A name that no file has. Makes room for the bytes, oldest files first.
+fn free_name(folder: &Folder, cut: Seq, bytes: u64) -> Result<String, JournalError> {
+    let kept = kept(folder)?;
     let mut sum: u64 = kept.iter().map(|(_, len)| len).sum();
     let mut number = 0;
     let name_with = |number: u32| format!("{:020}-{number:04}.torn", cut.0);

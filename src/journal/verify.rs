@@ -34,8 +34,11 @@ pub struct VerifyReport {
     pub damage: Vec<Damage>,
     /// Places that are damaged.
     pub damaged: u64,
-    /// A torn tail, which the next start will cut off.
+    /// What the next start will cut off: it begins behind everything that is
+    /// known to survive a power loss, as what a crash leaves does.
     pub torn: Option<Damage>,
+    /// Whole frames behind where that begins.
+    pub torn_frames: u64,
 }
 
 impl Reader {
@@ -93,6 +96,32 @@ impl Reader {
                 break;
             }
         }
+        if last.is_none() && !walk.unreadable {
+            report.tell_torn(walk.durable);
+        }
         Ok(report)
+    }
+}
+
+impl VerifyReport {
+    /// Takes for torn what a start would: damage behind all that is known to
+    /// survive a power loss, and everything after it.
+    fn tell_torn(&mut self, durable: Seq) {
+        let is_torn = |one: &Damage| one.expected > durable && !one.fault.is_of_the_disk();
+        let Some(at) = self.damage.iter().position(is_torn) else {
+            return;
+        };
+        if self.damage.iter().any(|one| one.fault.is_of_the_disk()) {
+            return;
+        }
+        let torn = self.damage.split_off(at).into_iter().next();
+        self.damaged = at as u64;
+        let last = self.last.unwrap_or_default();
+        if let Some(torn) = torn {
+            let whole = (last.0 + 1).saturating_sub(torn.expected.0);
+            let missing = torn.resumes.map_or(0, |next| next.0 - torn.expected.0);
+            self.torn_frames = whole.saturating_sub(missing);
+            self.torn = Some(torn);
+        }
     }
 }

@@ -367,3 +367,153 @@ async fn nothing_in_the_root_is_called_as_the_snapshots_are() {
     let below = world.dir(ROOT, "d").await;
     make(&world.mfs, below, name).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_is_listed_though_children_cannot_be_had_and_fetches_no_raw_one() {
+    let world = World::new().await;
+    let mut dag = Dag::default();
+    let raw: Vec<Cid> = (1..5_u8).map(|n| dag.leaf(vec![n; 100])).collect();
+    let file = dag.file(&[(raw[0], 100)]);
+    let gone = dag.file(&[(raw[1], 100)]);
+    let links = [("a", file), ("gone", gone), ("r0", raw[2]), ("r1", raw[3])];
+    let links = links.map(|(name, cid)| cidfs::testing::dag::link(name, &cid, 100));
+    let kind = cidfs::unixfs::data::Kind::Directory;
+    let unixfs = cidfs::unixfs::data::UnixFs::new(kind);
+    let root = dag.node(links.to_vec(), &unixfs);
+    for block in dag.blocks {
+        world.place.source.insert(block);
+    }
+    world.place.source.remove(&gone);
+    world.place.source.remove(&raw[3]);
+    let mounted = world.mfs.mount(ME, ROOT, b"m", &root).await.unwrap();
+    let before = world.place.source.gets();
+    let (mut cookie, mut listed) = (0, Vec::new());
+    loop {
+        let page = world.mfs.list(mounted.node, cookie, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        cookie = last.cookie;
+        listed.extend(page.into_iter().map(|entry| {
+            let name = String::from_utf8(entry.name.to_vec()).unwrap();
+            (name, entry.attr.size, entry.guessed)
+        }));
+    }
+    listed.sort();
+    let want = [("a", false), ("gone", true), ("r0", true), ("r1", true)];
+    let want = want.map(|(name, guessed)| (name.to_owned(), 100, guessed));
+    assert_eq!(listed, want);
+    let asked = world.place.source.gets() - before;
+    assert_eq!(asked, 2, "the two nodes that may be directories");
+    // What can be had is there as ever, and the rest is no proof of absence.
+    let found = world.mfs.lookup(mounted.node, b"r0", false).await.unwrap();
+    assert_eq!(found.size, 100);
+    let found = world.mfs.lookup(mounted.node, b"gone", false).await;
+    assert!(found.as_ref().is_err_and(is_eio), "{found:?}");
+}
+
+/// The only segment of a journal, and where in it some bytes are.
+fn find_in_journal(world: &World, bytes: &[u8]) -> (PathBuf, usize) {
+    let files = crate::store_support::files(&world.place.path("journal"));
+    for file in files
+        .iter()
+        .filter(|f| f.extension().is_some_and(|e| e == "seg"))
+    {
+        let content = std::fs::read(file).unwrap();
+        if let Some(at) = content.windows(bytes.len()).position(|at| at == bytes) {
+            return (file.clone(), at);
+        }
+    }
+    panic!("not in the journal");
+}
+
+async fn killed_and_damaged(world: World, bytes: &[u8]) -> World {
+    let (file, at) = find_in_journal(&world, bytes);
+    let World {
+        place,
+        blocks,
+        mfs,
+        options,
+    } = world;
+    drop(mfs);
+    blocks.close();
+    drop(blocks);
+    let mut content = std::fs::read(&file).unwrap();
+    content[at] ^= 0xff;
+    std::fs::write(&file, content).unwrap();
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let (blocks, mfs) = crate::mfs_support::open(&place, &options, disk).await;
+    World {
+        place,
+        blocks,
+        mfs,
+        options,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_in_what_an_idle_tree_has_synced_is_told_from_a_torn_end() {
+    let world = World::with(MfsOptions {
+        commit_interval: Duration::from_millis(20),
+        ..MfsOptions::default()
+    })
+    .await;
+    for count in 0..9 {
+        world.file(ROOT, &format!("file {count}"), b"bytes").await;
+    }
+    let journal = world.mfs.journal();
+    let changes = journal.last();
+    crate::store_support::until("the end is marked", || {
+        journal.last() > changes && journal.durable() == journal.last()
+    });
+    let last = journal.last();
+    assert_eq!(last, changes.next(), "one mark");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.mfs.journal().last(), last, "an idle tree stays idle");
+    let marked = world.mfs.history().get(last.0).unwrap().unwrap();
+    assert_eq!(marked.operation_type, "synced");
+    let world = world.killed().await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(world.mfs.journal().last(), last, "nor after a start");
+    let world = killed_and_damaged(world, b"/file 4").await;
+    assert!(world.mfs.journal().check().is_err(), "it is read-only");
+    assert_eq!(world.mfs.recovery().errors.len(), 1);
+    assert_eq!(world.mfs.figures().unwrap().set_aside, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whole_entries_that_a_start_cuts_off_are_counted_and_named_until_they_are_removed() {
+    let world = World::with(quiet()).await;
+    for count in 0..9 {
+        world.file(ROOT, &format!("file {count}"), b"bytes").await;
+    }
+    let parts = |world: &World| Parts {
+        journal_dir: world.place.path("journal"),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock),
+        blocks: world.blocks.clone(),
+        reader: Reader::new(world.blocks.clone()),
+    };
+    let (file, at) = find_in_journal(&world, b"/file 4");
+    let mut content = std::fs::read(&file).unwrap();
+    content[at] ^= 0xff;
+    std::fs::write(&file, content).unwrap();
+    // A check says what a start does.
+    let found = Mfs::inspect_closed(&parts(&world), 1, &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(found.problems, Vec::<String>::new());
+    assert!(found.torn.is_some());
+    // The broken entry is a create; behind it are its write and the last four files.
+    assert_eq!(found.torn_entries, 9);
+    let world = world.killed().await;
+    assert_eq!(world.mfs.recovery().torn_entries, 9);
+    assert!(world.mfs.recovery().torn_bytes > 0);
+    let aside = world.mfs.figures().unwrap().set_aside;
+    assert_eq!(aside.len(), 1);
+    world.mfs.close().await;
+    let found = Mfs::inspect_closed(&parts(&world), 1, &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(found.set_aside, aside);
+    std::fs::remove_file(world.place.path("journal").join(&aside[0])).unwrap();
+    assert_eq!(world.mfs.figures().unwrap().set_aside, Vec::<String>::new());
+}

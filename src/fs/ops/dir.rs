@@ -34,10 +34,20 @@ pub(in crate::fs) struct Listed {
     refer: Refer,
 }
 
+impl Listed {
+    /// Whether the kernel may be told of a node. One that is not loaded, because
+    /// its content cannot be had, has only a name: the kernel looks it up.
+    pub(in crate::fs) fn has_node(&self) -> bool {
+        !matches!(self.refer, Refer::Guess)
+    }
+}
+
 /// What the kernel refers to once it is told of an entry.
 enum Refer {
     /// Nothing: it is told a name and a number.
     Nothing,
+    /// Nothing, since there is no node: its content was not looked at.
+    Guess,
     /// Something immutable.
     Content(Node),
     /// Something writable.
@@ -123,7 +133,7 @@ impl Files {
                 shared.inodes.remember(parent, &listed.name, &node, kind);
             }
             (Refer::Writable(held), Ok(nodes)) => nodes.keep(held),
-            (Refer::Nothing | Refer::Writable(_), _) => {}
+            (Refer::Nothing | Refer::Guess | Refer::Writable(_), _) => {}
         }
     }
 
@@ -171,17 +181,22 @@ impl Shared {
     ) -> Result<Vec<Listed>, TreeError> {
         let from = if cookie <= DOTS { 0 } else { cookie };
         let mfs = self.nodes()?.mfs();
-        let batch = mfs.readdir(dir, from, LISTING_BATCH).await?;
+        let batch = mfs.list(dir, from, LISTING_BATCH).await?;
         let mut listed = Vec::with_capacity(batch.len() + 2);
         for entry in batch {
-            if refer {
+            if refer && !entry.guessed {
                 listed.extend(self.held_entry(dir, entry).await?);
             } else {
+                let refer = if entry.guessed {
+                    Refer::Guess
+                } else {
+                    Refer::Nothing
+                };
                 listed.push(Listed {
                     cookie: entry.cookie,
                     told: self.tell_node(&entry.attr)?,
                     name: entry.name,
-                    refer: Refer::Nothing,
+                    refer,
                 });
             }
         }

@@ -68,7 +68,12 @@ pub(super) fn apply(state: &mut State, op: &Op, seq: u64, chunk: u64) {
             });
         }
         Op::Mount(one) => mount(state, one, seq),
-        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {}
+        Op::Checkpoint { .. }
+        | Op::Begin
+        | Op::Commit
+        | Op::Rollback
+        | Op::Failed { .. }
+        | Op::Synced => {}
     }
 }
 

@@ -12,7 +12,9 @@ use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
 
 use super::Mfs;
+use super::op::{Logged, Op};
 use crate::config::CHECKPOINT_RETRY;
+use crate::journal::{Class, JournalError, Record, Seq, TxId};
 use crate::tree::error::TreeError;
 
 /// The threads, and what they are told.
@@ -102,6 +104,41 @@ impl Mfs {
         }
     }
 
+    /// Says in the journal that everything up to `last` survives a power loss,
+    /// once nothing has come for a while: damage there is then told from a torn
+    /// end. Once for each end; the mark itself needs none.
+    fn mark_synced(&self, last: Seq) -> Result<(), TreeError> {
+        let mark = Logged {
+            path: Vec::new(),
+            to: Vec::new(),
+            op: Op::Synced,
+        };
+        {
+            let _all_appends_are_under_it = self.state.lock();
+            if last <= self.marked() || self.journal.last() != last {
+                return Ok(());
+            }
+            let record = Record {
+                tx: TxId(0),
+                kind: mark.kind(),
+                payload: &mark.encode(),
+            };
+            let marked = match self.journal.append(Class::Normal, &[record]) {
+                Ok(marked) => marked,
+                // It can do without.
+                Err(JournalError::Full | JournalError::ReadOnly(_)) => last,
+                Err(error) => return Err(error.into()),
+            };
+            self.marked.store(marked.0, Ordering::Relaxed);
+        }
+        self.sync()
+    }
+
+    /// The last entry that needs no mark behind it.
+    fn marked(&self) -> Seq {
+        Seq(self.marked.load(Ordering::Relaxed))
+    }
+
     /// A checkpoint was made: what was journaled before it no longer counts.
     pub(super) fn counted_anew(&self) {
         self.journaled_bytes.store(0, Ordering::Relaxed);
@@ -129,6 +166,7 @@ fn interval(me: &Weak<Mfs>) -> Option<Duration> {
 }
 
 fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
+    let mut seen = Seq(0);
     while let Some(interval) = interval(me) {
         if !shared.wait(interval, false) {
             return;
@@ -138,12 +176,19 @@ fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
         let free = mfs.disk.free_bytes(&mfs.journal_dir);
         let tight = free.is_ok_and(|free| free < mfs.options.unsealed_bytes_max);
         shared.tight.store(tight, Ordering::Relaxed);
-        if mfs.journal.last() > mfs.journal.durable()
-            && let Err(error) = mfs.sync()
-        {
+        let last = mfs.journal.last();
+        let done = if last > mfs.journal.durable() {
+            mfs.sync()
+        } else if last == seen {
+            mfs.mark_synced(last)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = done {
             tracing::error!(%error, "the journal could not be synced");
             return;
         }
+        seen = last;
     }
 }
 

@@ -1,5 +1,7 @@
 //! Names: found, listed, made, linked and taken away.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 
 use super::fault::{Fault, Step};
@@ -42,12 +44,34 @@ impl Mfs {
         cookie: u64,
         limit: usize,
     ) -> Result<Vec<NodeEntry>, TreeError> {
+        let guesses = HashMap::new();
         loop {
-            let (entries, unloaded) = self.look(|state| page(state, dir, cookie, limit)).await?;
+            let step = |state: &mut State| page(state, dir, (cookie, limit), &guesses);
+            let (entries, unloaded) = self.look(step).await?;
             if unloaded.is_empty() {
                 return Ok(entries);
             }
             self.load_entries(dir, unloaded).await?;
+        }
+    }
+
+    /// Lists like [`readdir`](Self::readdir), for who shows it: of content that
+    /// is far and known to be a file, or that cannot be had, it tells what the
+    /// directory says of it.
+    pub async fn list(
+        &self,
+        dir: NodeId,
+        cookie: u64,
+        limit: usize,
+    ) -> Result<Vec<NodeEntry>, TreeError> {
+        let mut guesses = HashMap::new();
+        loop {
+            let step = |state: &mut State| page(state, dir, (cookie, limit), &guesses);
+            let (entries, unloaded) = self.look(step).await?;
+            if unloaded.is_empty() {
+                return Ok(entries);
+            }
+            guesses.extend(self.load_or_guess(dir, unloaded).await?);
         }
     }
 
@@ -380,8 +404,8 @@ pub(super) fn make_in(
 fn page(
     state: &State,
     dir: NodeId,
-    cookie: u64,
-    limit: usize,
+    (cookie, limit): (u64, usize),
+    guesses: &HashMap<Name, NodeAttr>,
 ) -> Step<(Vec<NodeEntry>, Vec<Name>)> {
     let directory = state.directory(dir)?;
     if directory.base.is_some() && !directory.complete {
@@ -407,8 +431,17 @@ fn page(
                 cookie: at,
                 name: Bytes::copy_from_slice(&key.name),
                 attr: state.node(node)?.attr(node),
+                guessed: false,
             }),
-            To::Unloaded => unloaded.push(key.name.clone()),
+            To::Unloaded => match guesses.get(&key.name) {
+                Some(guess) => entries.push(NodeEntry {
+                    cookie: at,
+                    name: Bytes::copy_from_slice(&key.name),
+                    attr: *guess,
+                    guessed: true,
+                }),
+                None => unloaded.push(key.name.clone()),
+            },
             To::Absent => {}
         }
         if entries.len() + unloaded.len() >= limit {

@@ -32,6 +32,8 @@ pub struct Figures {
     pub transactions: usize,
     /// Age of the oldest change that a power loss would take, in this run.
     pub unsynced_for: Duration,
+    /// Files of the journal that a recovery or a repair has set aside.
+    pub set_aside: Vec<String>,
     /// Free bytes of the journal's disk.
     pub disk_free_bytes: Option<u64>,
 }
@@ -69,6 +71,7 @@ impl Mfs {
             unsealed_bytes,
             transactions: self.open.count(),
             unsynced_for: unsynced_for.unwrap_or_default(),
+            set_aside: self.journal.reader().set_aside()?,
             disk_free_bytes: self.disk.free_bytes(&self.journal_dir).ok(),
         })
     }

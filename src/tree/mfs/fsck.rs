@@ -59,6 +59,10 @@ pub struct Inspection {
     pub records: u64,
     /// What a crash has left at the end of the journal; the next start cuts it off.
     pub torn: Option<String>,
+    /// Whole entries that go with it.
+    pub torn_entries: u64,
+    /// Files of the journal that were set aside before, to be looked at.
+    pub set_aside: Vec<String>,
     /// What is damaged, in words.
     pub problems: Vec<String>,
     /// What is lost by it, in words.
@@ -190,6 +194,8 @@ async fn inspect(
     })?;
     found.entries = report.frames;
     found.torn = report.torn.map(|torn| torn.to_string());
+    found.torn_entries = report.torn_frames;
+    found.set_aside = journal.set_aside()?;
     inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
     for damage in report.damage {
         let is_history = damage.expected <= found.sequence();

@@ -162,7 +162,8 @@ fn changed(state: &State, op: &Op) -> Vec<NodeId> {
         | Op::Begin
         | Op::Commit
         | Op::Rollback
-        | Op::Failed { .. } => Vec::new(),
+        | Op::Failed { .. }
+        | Op::Synced => Vec::new(),
     }
 }
 
@@ -188,6 +189,7 @@ fn directories(op: &Op) -> Vec<NodeId> {
         | Op::Begin
         | Op::Commit
         | Op::Rollback
-        | Op::Failed { .. } => Vec::new(),
+        | Op::Failed { .. }
+        | Op::Synced => Vec::new(),
     }
 }

@@ -12,8 +12,8 @@ use super::node::{
     Base, Body, Content, Dentry, Directory, Inode, Key, Name, Ranges, Sealed, Symlink, To, Whole,
 };
 use super::state::State;
-use super::types::{NodeId, NodeKind, Time};
-use crate::block::{Cid, RAW};
+use super::types::{NodeAttr, NodeId, NodeKind, Time};
+use crate::block::{Cid, DAG_PB, RAW};
 use crate::config::{FETCHES_PER_REQUEST_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
 use crate::tree::error::TreeError;
 use crate::tree::posix::{key, record};
@@ -70,6 +70,65 @@ impl Mfs {
             .buffer_unordered(FETCHES_PER_REQUEST_MAX)
             .try_collect()
             .await
+    }
+
+    /// Loads several names of a directory side by side. Of what is far and
+    /// known to be a file, or cannot be had, it gives what the directory says.
+    pub(super) async fn load_or_guess(
+        &self,
+        parent: NodeId,
+        names: Vec<Name>,
+    ) -> Result<Vec<(Name, NodeAttr)>, TreeError> {
+        let one = |name: Name| async move {
+            let sealing = self.sealing(parent)?;
+            let entry = match &sealing.base {
+                Some(base) => self.reader.find(base, &name).await?,
+                None => None,
+            };
+            let is_far = match &entry {
+                Some(entry) => entry.tsize.is_some() && self.is_far_file(&entry.cid).await,
+                None => false,
+            };
+            if !is_far {
+                match self.load_entry(parent, &name).await {
+                    Ok(()) => return Ok(None),
+                    Err(
+                        error @ (TreeError::Unavailable(_)
+                        | TreeError::Timeout(_)
+                        | TreeError::Malformed { .. }),
+                    ) if entry.is_some() => {
+                        let name = name.escape_ascii();
+                        tracing::warn!(%error, %name, "listed without knowing what it is");
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            let meta = Meta {
+                kind: MetaKind::File,
+                size: entry.as_ref().and_then(|entry| entry.tsize).unwrap_or(0),
+                mode: None,
+                mtime: None,
+            };
+            let posix = sealing.posix.as_ref();
+            let guess = self
+                .read_as(parent, &name, entry, posix, Some(meta))
+                .await?;
+            Ok(guess.map(|loaded| (name, loaded.inode.attr(loaded.number))))
+        };
+        let all: Vec<_> = stream::iter(names)
+            .map(one)
+            .buffer_unordered(FETCHES_PER_REQUEST_MAX)
+            .try_collect()
+            .await?;
+        Ok(all.into_iter().flatten().collect())
+    }
+
+    /// Whether a block is far, nothing is noted of it, and its codec says that
+    /// it is a file.
+    async fn is_far_file(&self, cid: &Cid) -> bool {
+        cid.codec() != DAG_PB
+            && matches!(self.reader.meta_local(cid), Ok(None))
+            && self.reader.meta_noted(cid).await.is_none()
     }
 
     async fn load_entry(&self, parent: NodeId, name: &Name) -> Result<(), TreeError> {
@@ -184,6 +243,18 @@ impl Mfs {
         entry: Option<DirEntry>,
         posix: Option<&Cid>,
     ) -> Result<Option<Loaded>, TreeError> {
+        self.read_as(parent, name, entry, posix, None).await
+    }
+
+    /// Reads it with what its content is, where that is not to be looked at.
+    async fn read_as(
+        &self,
+        parent: NodeId,
+        name: &Name,
+        entry: Option<DirEntry>,
+        posix: Option<&Cid>,
+        meta: Option<Meta>,
+    ) -> Result<Option<Loaded>, TreeError> {
         let dentry = match posix {
             Some(root) => {
                 self.map
@@ -217,7 +288,10 @@ impl Mfs {
         let mut inode = match (entry, special) {
             (_, Some(special)) => special_inode(special),
             (Some(entry), None) => {
-                let meta = self.meta_of(&entry).await?;
+                let meta = match meta {
+                    Some(meta) => meta,
+                    None => self.meta_of(&entry).await?,
+                };
                 let target = match meta.kind {
                     MetaKind::Symlink => self.reader.readlink(&entry.cid).await?,
                     MetaKind::File | MetaKind::Directory => Bytes::new(),

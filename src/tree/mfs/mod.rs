@@ -106,6 +106,8 @@ pub struct Mfs {
     unsealable: Mutex<HashMap<NodeId, (Instant, TreeError)>>,
     /// When it was opened: what was there then was not left unsynced by this run.
     opened_ns: u64,
+    /// The last entry that needs no mark behind it.
+    marked: AtomicU64,
     recovery: Recovery,
     /// Blocks that were sealed and that no entry of the journal names.
     sealed: seal::Unsynced,
@@ -514,8 +516,11 @@ fn changes_of(state: &State, op: &Op) -> Vec<Change> {
         | Op::Share { node, .. } => vec![content(*node)],
         Op::Attr(attr) => vec![meta(attr.node)],
         Op::SetXattr { node, .. } | Op::RemoveXattr { node, .. } => vec![meta(*node)],
-        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {
-            Vec::new()
-        }
+        Op::Checkpoint { .. }
+        | Op::Begin
+        | Op::Commit
+        | Op::Rollback
+        | Op::Failed { .. }
+        | Op::Synced => Vec::new(),
     }
 }

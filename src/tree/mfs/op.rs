@@ -110,6 +110,8 @@ pub(super) enum Op {
     Failed {
         why: String,
     },
+    /// Everything before it survives a power loss, as its frame says.
+    Synced,
 }
 
 /// A new node.
@@ -189,6 +191,7 @@ pub(super) mod kind {
     pub(in crate::tree) const COMMIT: u8 = 18;
     pub(in crate::tree) const ROLLBACK: u8 = 19;
     pub(in crate::tree) const FAILED: u8 = 20;
+    pub(in crate::tree) const SYNCED: u8 = 21;
 }
 
 /// A change with the paths that it concerns.
@@ -225,6 +228,7 @@ impl Logged {
             Op::Commit => kind::COMMIT,
             Op::Rollback => kind::ROLLBACK,
             Op::Failed { .. } => kind::FAILED,
+            Op::Synced => kind::SYNCED,
         }
     }
 
@@ -286,7 +290,8 @@ impl Op {
             | Self::Begin
             | Self::Commit
             | Self::Rollback
-            | Self::Failed { .. } => {}
+            | Self::Failed { .. }
+            | Self::Synced => {}
         }
     }
 
@@ -349,7 +354,7 @@ impl Op {
                 out.bytes(&commit.to_bytes());
                 out.u64(*through);
             }
-            Self::Begin | Self::Commit | Self::Rollback => {}
+            Self::Begin | Self::Commit | Self::Rollback | Self::Synced => {}
             Self::Failed { why } => out.bytes(why.as_bytes()),
         }
     }
@@ -494,6 +499,7 @@ impl Op {
                     why: String::from_utf8_lossy(&why).into_owned(),
                 }
             }
+            kind::SYNCED => Self::Synced,
             _ => return Err(BadOp("kind of change")),
         })
     }

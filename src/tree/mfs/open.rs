@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
 use crate::journal::{
-    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Seq,
+    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
 };
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -52,6 +52,8 @@ pub struct Recovery {
     pub rolled_back: u64,
     /// Bytes at the end of the journal that a crash had left, and were kept aside.
     pub torn_bytes: u64,
+    /// Whole entries among them.
+    pub torn_entries: u64,
     /// What else was wrong, in words.
     pub errors: Vec<String>,
 }
@@ -101,13 +103,9 @@ impl Mfs {
         };
         let (journal, found) =
             Journal::open(&place, JournalOptions::default(), from, &mut |_, _| {})?;
-        recovery.segments = found.segments;
-        recovery.torn_bytes = found.torn.as_ref().map_or(0, |torn| torn.bytes);
-        let damage = found.history.iter().chain(&found.damage);
-        recovery.errors.extend(damage.map(ToString::to_string));
+        take_in(&found, &mut recovery);
         let open = Arc::new(Open::default());
         let opened = crate::clock::since_epoch(clock.now()).as_nanos();
-        let opened_ns = u64::try_from(opened).unwrap_or(u64::MAX);
         let log = Log::new(journal.reader(), Some(Arc::clone(&open)));
         let mut mfs = Self {
             state: super::ahead::Gate::default(),
@@ -123,7 +121,8 @@ impl Mfs {
             kept: Mutex::new(kept),
             checkpoint_failed: Mutex::default(),
             unsealable: Mutex::default(),
-            opened_ns,
+            opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
+            marked: AtomicU64::new(marked(&found).0),
             recovery: Recovery::default(),
             sealed: super::seal::Unsynced::default(),
             open,
@@ -263,7 +262,7 @@ impl Mfs {
                 if frame.head.seq > durable {
                     // Its data did not survive; the order of what was acknowledged ends here.
                     let torn = self.journal.cut_after(frame.head.seq.previous())?;
-                    recovery.torn_bytes += torn.bytes;
+                    tell_torn(&torn, recovery);
                     break;
                 }
                 note(
@@ -310,7 +309,7 @@ impl Mfs {
             (Op::Begin, tx) => {
                 staged.entry(tx).or_default();
             }
-            (Op::Failed { .. } | Op::Checkpoint { .. }, _) => {}
+            (Op::Failed { .. } | Op::Checkpoint { .. } | Op::Synced, _) => {}
             (_, 0) => self.replay_op(seq, &logged, recovery).await?,
             (_, tx) => staged.entry(tx).or_default().push((seq, logged)),
         }
@@ -450,6 +449,43 @@ fn needs_blocks(number: u8) -> bool {
     )
 }
 
+/// What the journal's own recovery has found.
+fn take_in(found: &Recovered, recovery: &mut Recovery) {
+    recovery.segments = found.segments;
+    if let Some(torn) = &found.torn {
+        tell_torn(torn, recovery);
+    }
+    let damage = found.history.iter().chain(&found.damage);
+    recovery.errors.extend(damage.map(ToString::to_string));
+}
+
+/// The last entry that needs no mark behind it: an end of which the entries
+/// themselves say that what is before it is durable.
+fn marked(found: &Recovered) -> Seq {
+    match found.durable.next() >= found.last {
+        true => found.last,
+        false => Seq(0),
+    }
+}
+
+/// Counts what was cut off, and says where it is.
+fn tell_torn(torn: &Torn, recovery: &mut Recovery) {
+    recovery.torn_bytes += torn.bytes;
+    recovery.torn_entries += torn.frames;
+    let (after, bytes, entries) = (torn.after, torn.bytes, torn.frames);
+    let kept = torn.kept.join(", ");
+    if entries > 0 {
+        tracing::error!(
+            %after, bytes, entries, kept,
+            "whole entries behind a broken one were cut off and kept in the journal's directory: \
+             no sync is known to have covered them, as after a power loss. If there was none, \
+             copy the repository and look at the disk before writing on"
+        );
+    } else {
+        tracing::warn!(%after, bytes, kept, "a torn end of the journal was cut off and kept");
+    }
+}
+
 pub(super) fn note(recovery: &mut Recovery, error: String) {
     tracing::error!(error, "recovery");
     if recovery.errors.len() < RECOVERY_ERRORS_MAX {
@@ -493,7 +529,12 @@ fn ready(state: &State, op: &Op) -> Step<()> {
         | Op::SetXattr { node: at, .. }
         | Op::RemoveXattr { node: at, .. } => node(at)?,
         Op::Attr(attr) => node(&attr.node)?,
-        Op::Checkpoint { .. } | Op::Begin | Op::Commit | Op::Rollback | Op::Failed { .. } => {}
+        Op::Checkpoint { .. }
+        | Op::Begin
+        | Op::Commit
+        | Op::Rollback
+        | Op::Failed { .. }
+        | Op::Synced => {}
     }
     Ok(())
 }

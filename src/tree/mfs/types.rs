@@ -113,6 +113,9 @@ pub struct NodeEntry {
     pub name: Bytes,
     /// Its attributes.
     pub attr: NodeAttr,
+    /// Whether they only follow from what the directory says: the content was
+    /// not looked at, or cannot be had. The node is not loaded then.
+    pub guessed: bool,
 }
 
 /// What to make.

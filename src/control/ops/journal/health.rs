@@ -77,6 +77,12 @@ async fn monitor(
             Value::Null,
         ),
         check(
+            "set_aside",
+            figures.set_aside.is_empty(),
+            told_set_aside(&figures.set_aside),
+            Value::Null,
+        ),
+        check(
             "changes",
             figures.changes <= limits.changes_max,
             figures.changes.into(),
@@ -111,6 +117,19 @@ async fn monitor(
         .iter()
         .all(|one| one.get("ok") == Some(&Value::Bool(true)));
     Ok(Output::Json(json!({"healthy": healthy, "checks": checks})))
+}
+
+/// What was set aside, and what to do about it.
+fn told_set_aside(names: &[String]) -> Value {
+    if names.is_empty() {
+        return Value::Null;
+    }
+    let (count, names) = (names.len(), names.join(", "));
+    let text = format!(
+        "{count} files of entries that were cut off are in journal/: {names}; \
+         look at what was lost, then remove them"
+    );
+    Value::String(text)
 }
 
 fn check(name: &str, ok: bool, value: Value, threshold: Value) -> Value {

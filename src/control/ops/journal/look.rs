@@ -167,7 +167,7 @@ async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationE
         let told = json!({"entries": [entry], "cursor": null, "directory": false});
         return Ok(Output::Json(told));
     }
-    let page = context.mfs.readdir(dir.node(), what.cursor, limit).await?;
+    let page = context.mfs.list(dir.node(), what.cursor, limit).await?;
     let cursor = page
         .last()
         .filter(|_| page.len() == limit)

@@ -108,6 +108,7 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         },
         "open_transactions": open_transactions(&context),
         "snapshots": context.mfs.checkpoints().len(),
+        "set_aside": figures.set_aside,
         "recovery": context.mfs.recovery(),
         "push": push_fields(&context),
         "disk_free_bytes": figures.disk_free_bytes,

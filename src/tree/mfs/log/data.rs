@@ -65,7 +65,8 @@ pub(super) fn of(op: &Op) -> Value {
         | Op::Unmount { .. }
         | Op::Begin
         | Op::Commit
-        | Op::Rollback => json!({}),
+        | Op::Rollback
+        | Op::Synced => json!({}),
     }
 }
 

@@ -27,6 +27,7 @@ pub const OPERATIONS: &[&str] = &[
     "begin",
     "commit",
     "rollback",
+    "synced",
     UNKNOWN,
 ];
 
@@ -167,6 +168,7 @@ pub(in super::super) fn name_of(op: &Op) -> &'static str {
         Op::Begin => "begin",
         Op::Commit => "commit",
         Op::Rollback => "rollback",
+        Op::Synced => "synced",
         // Which operation was refused is the first word of why.
         Op::Failed { why } => {
             let word = why.split(':').next().unwrap_or_default();

@@ -77,7 +77,7 @@ impl Log {
                 Err(error) => return Err(error.into()),
             };
             counts.seen += 1;
-            if !(kind::CHECKPOINT..=kind::FAILED).contains(&frame.head.kind) {
+            if !(kind::CHECKPOINT..=kind::SYNCED).contains(&frame.head.kind) {
                 match self.outcomes.of(&frame)? {
                     Status::Completed => counts.applied += 1,
                     Status::Pending | Status::Failed | Status::RolledBack => {

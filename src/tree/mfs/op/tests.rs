@@ -160,6 +160,7 @@ fn all() -> Vec<Op> {
         Op::Failed {
             why: "conflict".into(),
         },
+        Op::Synced,
     ]
 }
 

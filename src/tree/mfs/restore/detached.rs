@@ -255,7 +255,8 @@ fn concerns(op: &Op, parent: NodeId) -> bool {
         | Op::Begin
         | Op::Commit
         | Op::Rollback
-        | Op::Failed { .. } => false,
+        | Op::Failed { .. }
+        | Op::Synced => false,
     }
 }
 
