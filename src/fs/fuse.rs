@@ -504,14 +504,9 @@ impl Filesystem for Adapter {
                     let told = &listed.told;
                     // The library takes one time for the name and for the attributes.
                     let ttl = told.ttl.min(told.attr_ttl);
-                    let mut attr = FileAttr::from(&told.stat);
-                    let number = attr.ino;
-                    if !listed.has_node() {
-                        // The kernel takes name and type, and looks it up when it is used.
-                        attr.ino = INodeNo(0);
-                    }
+                    let attr = FileAttr::from(&told.stat);
                     let name = OsStr::from_bytes(&listed.name);
-                    if reply.add(number, listed.cookie, name, &ttl, &attr, Generation(0)) {
+                    if reply.add(attr.ino, listed.cookie, name, &ttl, &attr, Generation(0)) {
                         break;
                     }
                     files.told(ino.0, listed);

@@ -134,7 +134,7 @@ fn paths_that_are_not_utf8_are_refused_or_shown_and_never_a_panic() {
         let output = place.command().args(words).arg(odd).output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(2), "{words:?}: {said}");
-        assert!(said.contains("not UTF-8"), "{said}");
+        assert!(said.contains("UTF-8"), "{said}");
     }
     let file = place.write("f", "x");
     let root = place.good(&["add", "-Q", file.to_str().unwrap()]);

@@ -25,12 +25,18 @@ async fn a_checkpoint_that_nobody_waits_for_any_more_leaves_no_mark() {
     let world = World::new().await;
     let mut dag = Dag::default();
     let leaf = dag.leaf(Bytes::from_static(b"far away"));
-    let root = dag.directory(&[("file", leaf)]);
+    let parts: Vec<_> = (0..3).map(|_| dag.file(&[(leaf, 8), (leaf, 8)])).collect();
+    let parts: Vec<_> = parts.into_iter().map(|part| (part, 16)).collect();
+    let root = dag.file(&parts);
     for block in dag.blocks {
         world.place.source.insert(block);
     }
     let mounted = world.mfs.mount(ME, ROOT, b"m", &root).await.unwrap();
-    world.file(mounted.node, "made", b"x").await;
+    world
+        .mfs
+        .write(ME, mounted.node, 3, b"x", false)
+        .await
+        .unwrap();
     let World {
         place,
         blocks,
@@ -40,7 +46,7 @@ async fn a_checkpoint_that_nobody_waits_for_any_more_leaves_no_mark() {
     drop(mfs);
     blocks.close();
     drop(blocks);
-    // The block of the directory must be had from afar, and does not come.
+    // A node on the way to the last leaf must be had from afar, and does not come.
     std::fs::remove_dir_all(place.path("packs/cache")).unwrap();
     std::fs::remove_dir_all(place.path("index")).unwrap();
     let source = Arc::new(FaultSource::new(place.source.clone()));

@@ -103,3 +103,32 @@ fn a_directory_is_listed_as_before_when_nobody_has_its_children_any_more() {
         assert!(world.sh(&script).contains("Input/output error"), "{gone}");
     }
 }
+
+#[test]
+fn a_directory_of_the_tree_is_listed_though_nobody_has_its_children() {
+    let world = World::new(|dir| fs::write(dir.join("unrelated"), "x").unwrap());
+    let (root, blocks) = a_directory();
+    let first_car = world.temp.path().join("1.car");
+    car(
+        &first_car,
+        &root,
+        std::slice::from_ref(blocks.last().unwrap()),
+    );
+    world.cidfs(&["import", "--pin-roots=false", first_car.to_str().unwrap()]);
+    let mount = world.temp.path().join("mnt");
+    let mount = mount.to_str().unwrap();
+    world.cidfs(&["umount", mount]);
+    world.cidfs(&["mount", mount]);
+    world.cidfs(&["tree", "mount", &root.to_string(), "/m"]);
+    let dir = format!("{mount}/mfs/m");
+    for _ in 0..2 {
+        let listed = world.sh(&format!(r#"ls "{dir}" 2>&1"#));
+        let names: Vec<_> = listed.split_whitespace().collect();
+        assert_eq!(names, ["dated", "file", "inside", "plain", "target"]);
+    }
+    // What is used is looked at, and cannot be had.
+    let used = world.sh(&format!(r#"cat "{dir}/plain" 2>&1 || :"#));
+    assert!(used.contains("Input/output error"), "{used}");
+    let listed = world.sh(&format!(r#"ls "{dir}" 2>&1"#));
+    assert_eq!(listed.split_whitespace().count(), 5);
+}

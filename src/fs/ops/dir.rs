@@ -34,20 +34,10 @@ pub(in crate::fs) struct Listed {
     refer: Refer,
 }
 
-impl Listed {
-    /// Whether the kernel may be told of a node. One that is not loaded, because
-    /// its content cannot be had, has only a name: the kernel looks it up.
-    pub(in crate::fs) fn has_node(&self) -> bool {
-        !matches!(self.refer, Refer::Guess)
-    }
-}
-
 /// What the kernel refers to once it is told of an entry.
 enum Refer {
     /// Nothing: it is told a name and a number.
     Nothing,
-    /// Nothing, since there is no node: its content was not looked at.
-    Guess,
     /// Something immutable.
     Content(Node),
     /// Something writable.
@@ -133,7 +123,7 @@ impl Files {
                 shared.inodes.remember(parent, &listed.name, &node, kind);
             }
             (Refer::Writable(held), Ok(nodes)) => nodes.keep(held),
-            (Refer::Nothing | Refer::Guess | Refer::Writable(_), _) => {}
+            (Refer::Nothing | Refer::Writable(_), _) => {}
         }
     }
 
@@ -171,6 +161,8 @@ impl Files {
 
 /// Cookies that `.` and `..` take.
 const DOTS: u64 = 2;
+/// Set in the numbers of what was only guessed, and in no other.
+const GUESSED: u64 = 1 << 63;
 
 impl Shared {
     async fn list_writable(
@@ -184,23 +176,36 @@ impl Shared {
         let batch = mfs.list(dir, from, LISTING_BATCH).await?;
         let mut listed = Vec::with_capacity(batch.len() + 2);
         for entry in batch {
-            if refer && !entry.guessed {
+            if entry.guessed {
+                listed.push(self.guessed_entry(entry)?);
+            } else if refer {
                 listed.extend(self.held_entry(dir, entry).await?);
             } else {
-                let refer = if entry.guessed {
-                    Refer::Guess
-                } else {
-                    Refer::Nothing
-                };
                 listed.push(Listed {
                     cookie: entry.cookie,
                     told: self.tell_node(&entry.attr)?,
                     name: entry.name,
-                    refer,
+                    refer: Refer::Nothing,
                 });
             }
         }
         Ok(listed)
+    }
+
+    /// An entry whose content was not looked at. There is no node that the
+    /// kernel could refer to: it gets a number that none has, and looks the name
+    /// up before any program sees more of it.
+    fn guessed_entry(&self, entry: NodeEntry) -> Result<Listed, TreeError> {
+        let mut told = self.tell_node(&entry.attr)?;
+        told.stat.ino |= GUESSED;
+        told.ttl = Duration::ZERO;
+        told.attr_ttl = Duration::ZERO;
+        Ok(Listed {
+            cookie: entry.cookie,
+            told,
+            name: entry.name,
+            refer: Refer::Nothing,
+        })
     }
 
     /// An entry with its node held; `None` where it went in the meantime.

@@ -11,7 +11,7 @@
 //! prefix of the order in which it was acknowledged. Bulk data goes into own
 //! packs once, in whole chunks; only partial chunks are in the journal. Of a
 //! stream of whole chunks the last few are acknowledged when they are in the
-//! [ring](ring), before they are hashed and journaled.
+//! ring, before they are hashed and journaled.
 //!
 //! It never checks permissions (the kernel does), never knows the kernel's
 //! protocol or a source, and never waits for the network to write, except for

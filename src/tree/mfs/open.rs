@@ -87,10 +87,6 @@ impl Mfs {
         let map = PosixMap::new(Arc::clone(&blocks));
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
-        // Before the index is open, blocks that are here count as absent.
-        if before.newest(|head, _| needs_blocks(head.kind))?.is_some() {
-            blocks.index_ready().await;
-        }
         let kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
         let synced = Arc::clone(&blocks);
@@ -439,14 +435,6 @@ impl Mfs {
             .map(|(cid, _)| cid)
             .find(|cid| !is_here(cid))
     }
-}
-
-/// Whether an entry of this kind refers to blocks that recovery looks at.
-fn needs_blocks(number: u8) -> bool {
-    matches!(
-        number,
-        kind::CHECKPOINT | kind::WRITE_BLOCKS | kind::SHARE | kind::MOUNT
-    )
 }
 
 /// What the journal's own recovery has found.

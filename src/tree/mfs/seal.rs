@@ -242,11 +242,11 @@ impl Mfs {
             Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
         };
         let inodes = stuck.keys().filter_map(|node| state.nodes.get(node));
-        let held_up: u64 = inodes.map(|inode| unsealed(inode)).sum();
+        let held_up: u64 = inodes.map(unsealed).sum();
         if state.unsealed_bytes - held_up <= self.unsealed_max() / 2 {
             return None;
         }
-        let others = state.nodes.iter().filter(|(n, _)| !stuck.contains_key(&n));
+        let others = state.nodes.iter().filter(|(n, _)| !stuck.contains_key(n));
         let fullest = others.max_by_key(|(_, inode)| unsealed(inode));
         fullest
             .filter(|(_, inode)| unsealed(inode) > 0)

@@ -239,7 +239,9 @@ impl Mfs {
             },
             None => Refused::Whole(error),
         };
-        if staged.iter().any(|one| one.content().is_some()) {
+        let named: Vec<_> = staged.iter().filter_map(Staged::content).collect();
+        let _held = self.hold_content(named.clone()).await?;
+        if !named.is_empty() {
             // Recovery does not look for what such entries refer to. Who staged
             // it has put the blocks, or was told of the CID of a file here.
             self.sealed.note();
