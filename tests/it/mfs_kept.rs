@@ -24,8 +24,11 @@ const ROOT: NodeId = NodeId::ROOT;
 async fn a_checkpoint_that_nobody_waits_for_any_more_leaves_no_mark() {
     let world = World::new().await;
     let mut dag = Dag::default();
-    let leaf = dag.leaf(Bytes::from_static(b"far away"));
-    let parts: Vec<_> = (0..3).map(|_| dag.file(&[(leaf, 8), (leaf, 8)])).collect();
+    let mut part = |at| {
+        let leaves = [0, 1].map(|leaf| (dag.leaf(format!("leaf {at}.{leaf}")), 8));
+        dag.file(&leaves)
+    };
+    let parts: Vec<_> = (0..3).map(&mut part).collect();
     let parts: Vec<_> = parts.into_iter().map(|part| (part, 16)).collect();
     let root = dag.file(&parts);
     for block in dag.blocks {
