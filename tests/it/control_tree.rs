@@ -1,5 +1,7 @@
 //! The writable tree by path through control, and its snapshots.
 
+use std::sync::Arc;
+
 use cidfs::control::{Call, ErrorKind};
 use cidfs::tree::mfs::{New, NodeId, SetAttr, XattrMode};
 use futures::{StreamExt, stream};
@@ -340,4 +342,25 @@ async fn two_checkpoints_are_compared() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn appends_at_the_same_time_lose_nothing() {
+    let journal = Arc::new(Journal::new().await);
+    let appends = (0..20).map(|number| {
+        let journal = Arc::clone(&journal);
+        tokio::spawn(async move {
+            let text = format!("{number:04}\n");
+            let params = json!({"path": "/log", "text": text, "append": true});
+            journal.good("write", params).await;
+        })
+    });
+    for append in appends.collect::<Vec<_>>() {
+        append.await.unwrap();
+    }
+    let log = journal.read("/log").await;
+    let mut lines: Vec<_> = log.lines().collect();
+    lines.sort_unstable();
+    let all: Vec<_> = (0..20).map(|number| format!("{number:04}")).collect();
+    assert_eq!(lines, all);
 }

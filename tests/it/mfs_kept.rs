@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use cidfs::cache::PinMode;
 use cidfs::disk::RealDisk;
 use cidfs::fs::{Files, MountOptions};

@@ -10,7 +10,7 @@ use cidfs::testing::dag::Dag;
 use cidfs::testing::disk::{Effect, FaultDisk, Op};
 use cidfs::tree::TreeError;
 use cidfs::tree::mfs::path::TreePath;
-use cidfs::tree::mfs::{CopySource, Mfs, New, NodeId, SetAttr, Staged};
+use cidfs::tree::mfs::{CopySource, Mfs, New, NodeId, SetAttr, Staged, WriteAt};
 
 use crate::mfs_crash::seen;
 use crate::mfs_sim::{Sim, quiet};
@@ -89,7 +89,7 @@ async fn a_power_loss_after_a_write_through_control_leaves_its_content_or_no_tra
             path: path("/new"),
             content,
             size: bytes.len() as u64,
-            offset: None,
+            at: WriteAt::Whole,
             mode: 0o644,
         };
         sim.mfs.perform_staged(ME, &[staged]).await.unwrap();

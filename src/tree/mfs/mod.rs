@@ -62,7 +62,7 @@ pub use open::{Parts, Recovery};
 pub use options::MfsOptions;
 pub use restore::{Restore, Restored};
 pub use snapshots::{Difference, Differences};
-pub use transaction::{CONTROL, OpenTransaction, Refused, Staged};
+pub use transaction::{CONTROL, OpenTransaction, Refused, Staged, WriteAt};
 pub use types::*;
 
 use std::collections::HashMap;

@@ -17,7 +17,7 @@ use crate::config::LIST_BATCH;
 use crate::control::registry::Io;
 use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
 use crate::tree::mfs::path::TreePath;
-use crate::tree::mfs::{NodeKind, RenameMode, SetAttr, Staged};
+use crate::tree::mfs::{NodeKind, RenameMode, SetAttr, Staged, WriteAt};
 use crate::unixfs::builder::{AddOptions, Adder, Input};
 
 /// A place of the tree.
@@ -214,22 +214,19 @@ async fn mkdir(context: Arc<Context>, what: Mkdir, _: Io) -> Result<Output, Oper
 
 async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, OperationError> {
     let (path, mode) = (parse(&what.path)?, mode(what.mode.as_deref(), 0o666)?);
-    if what.append && (what.offset.is_some() || what.transaction.is_some()) {
-        let message = "append goes with neither an offset nor a transaction";
-        return Err(OperationError::invalid(message));
+    if what.append && what.offset.is_some() {
+        return Err(OperationError::invalid("append goes with no offset"));
     }
     if io.body.is_some() && what.text.is_some() {
         return Err(OperationError::invalid(
             "give either text or bytes to write",
         ));
     }
-    let offset = match what.append {
-        true => match context.mfs.find(&path).await {
-            Ok(held) => Some(held.attr().size),
-            Err(crate::tree::TreeError::NotFound) => None,
-            Err(error) => return Err(error.into()),
-        },
-        false => what.offset,
+    // The end is where it is when the bytes have come and the change is made.
+    let at = match (what.append, what.offset) {
+        (true, _) => WriteAt::End,
+        (false, Some(offset)) => WriteAt::Offset(offset),
+        (false, None) => WriteAt::Whole,
     };
     let reader: Box<dyn Read + Send> = match (io.body, what.text) {
         // Made here: reading the body needs the runtime that it came by.
@@ -252,7 +249,7 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
         path,
         content,
         size,
-        offset,
+        at,
         mode,
     });
     let Output::Json(mut told) = change_all(&context, what.transaction, staged).await? else {

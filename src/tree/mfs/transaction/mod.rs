@@ -14,7 +14,7 @@ mod staged;
 
 pub(super) use own::OwnTransaction;
 pub(super) use plan::names_in;
-pub use staged::Staged;
+pub use staged::{Staged, WriteAt};
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

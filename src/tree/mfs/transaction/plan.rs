@@ -17,7 +17,7 @@ use super::super::rename::may_move;
 use super::super::state::State;
 use super::super::types::{Caller, New, NodeId, NodeKind, RenameMode, Time};
 use super::super::{Mfs, entries};
-use super::staged::Staged;
+use super::staged::{Staged, WriteAt};
 use crate::block::Cid;
 use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
 use crate::tree::error::TreeError;
@@ -30,11 +30,14 @@ impl Mfs {
     /// loaded here ends the plan of the whole transaction, which begins anew.
     pub(super) async fn prepare(&self, staged: &Staged) -> Result<(), TreeError> {
         match staged {
-            Staged::Write {
-                path, size, offset, ..
-            } => {
+            Staged::Write { path, size, at, .. } => {
+                // The end of what is there cuts nothing.
+                let offset = match at {
+                    WriteAt::Offset(offset) => Some(*offset),
+                    WriteAt::Whole | WriteAt::End => None,
+                };
                 let end = self.end_of(offset.unwrap_or(0), *size)?;
-                if let (Some(node), Some(offset)) = (self.loaded(path).await?, *offset) {
+                if let (Some(node), Some(offset)) = (self.loaded(path).await?, offset) {
                     match self.keep_cut_leaves(node, &[offset, end]).await {
                         Ok(()) | Err(TreeError::IsADirectory | TreeError::Invalid(_)) => {}
                         Err(error) => return Err(error),
@@ -151,9 +154,9 @@ impl Mfs {
                 path,
                 content,
                 size,
-                offset,
+                at,
                 mode,
-            } => write(state, caller, path, (*content, *size, *offset), *mode, time),
+            } => write(state, caller, path, (*content, *size, *at), *mode, time),
             Staged::Truncate { path, size } => {
                 let node = state.at(path)?;
                 let inode = state.node(node)?;
@@ -330,17 +333,18 @@ fn write(
     state: &State,
     caller: Caller,
     path: &TreePath,
-    (cid, size, offset): (Cid, u64, Option<u64>),
+    (cid, size, at): (Cid, u64, WriteAt),
     mode: u32,
     time: Time,
 ) -> Step<Vec<Logged>> {
     let (parent, name) = state.above(path)?;
     let mut all = Vec::new();
-    let (node, mark) = match state.find(parent, name)? {
+    let (node, mark, there) = match state.find(parent, name)? {
         Some(node) => {
             let inode = state.node(node)?;
             let mark = stamp(inode, time, true);
-            if content(inode)?.size() > 0 && offset.is_none() {
+            let there = content(inode)?.size();
+            if there > 0 && at == WriteAt::Whole {
                 all.push(logged(
                     path,
                     Op::Resize {
@@ -350,7 +354,7 @@ fn write(
                     },
                 ));
             }
-            (node, mark)
+            (node, mark, there)
         }
         None => {
             free_name(state, parent, name)?;
@@ -358,10 +362,16 @@ fn write(
             let at = (parent, &name[..]);
             let made = make_op(state, caller, at, (node, &New::File), (mode, UMASK), time)?;
             all.push(logged(path, Op::Make(made)));
-            (node, super::super::op::Stamp { time, mode: None })
+            (node, super::super::op::Stamp { time, mode: None }, 0)
         }
     };
-    all.extend(share(node, offset.unwrap_or(0), (cid, size), mark).map(|op| logged(path, op)));
+    let offset = match at {
+        WriteAt::Whole => 0,
+        WriteAt::Offset(offset) => offset,
+        WriteAt::End => there,
+    };
+    offset.checked_add(size).ok_or(TreeError::TooLarge)?;
+    all.extend(share(node, offset, (cid, size), mark).map(|op| logged(path, op)));
     Ok(all)
 }
 

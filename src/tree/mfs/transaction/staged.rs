@@ -7,6 +7,17 @@ use super::super::path::TreePath;
 use super::super::types::{RenameMode, SetAttr};
 use crate::block::Cid;
 
+/// Where content goes in a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WriteAt {
+    /// In the place of all that is there.
+    Whole,
+    /// From this offset on.
+    Offset(u64),
+    /// Behind what is there when the change is made.
+    End,
+}
+
 /// A change, by path.
 #[derive(Debug, Clone)]
 pub enum Staged {
@@ -28,8 +39,8 @@ pub enum Staged {
         content: Cid,
         /// Its length.
         size: u64,
-        /// Where in the file; without it the file is replaced.
-        offset: Option<u64>,
+        /// Where in the file.
+        at: WriteAt,
         /// Permission bits of a new file.
         mode: u32,
     },
