@@ -145,31 +145,51 @@ def may_be(model, in_flight, found, atomic):
     yield untimed
 
 
+# What a part of an operation on bytes may change of each name of its file: size, digest, mtime.
+FIELDS_OF_BYTES = 3
+
+
+def may_be_part(model, op, words):
+    """Whether differences are few enough to be those of a file whose operation is there in part. It
+    spares the copy of a model for each operation; every hard link shows the same differences again."""
+    if op["op"] not in REQUESTS:
+        return False
+    node = model.find(op.get("to", op["path"]))
+    names = sum(1 for path in model.paths("file") if model.find(path) is node)
+    return len(words) <= FIELDS_OF_BYTES * names
+
+
 def matches(model, manifest, found):
     """The lengths of the prefixes of a manifest that the tree equals, each with its model. One more
     than all acknowledged stands for the operation in flight."""
     entries = list(manifest.acknowledged)
     if manifest.in_flight is not None:
         entries.append(manifest.in_flight)
-    result = {}
+    result, nearest = {}, None
     for length in range(len(entries) + 1):
         if length > 0:
             model.apply(entries[length - 1].op)
         words = differences(model.portrait(), found)
+        next_op = entries[length].op if length < len(entries) else None
         if not words:
             result[length] = copy.deepcopy(model)
-        elif length < len(entries) and len(words) <= 4 and entries[length].op["op"] in REQUESTS:
-            part = partly(model, entries[length].op, found)
+        elif next_op and may_be_part(model, next_op, words):
+            part = partly(model, next_op, found)
             if part is not None and not differences(part.portrait(), found):
                 result[length] = part
+        if nearest is None or len(words) < len(nearest[1]):
+            nearest = (length, words, next_op)
     if not result:
-        raise Difference([f"no prefix of {len(entries)} operations gives this tree", *nearest(manifest, found)])
+        raise Difference(no_prefix(len(entries), found, *nearest))
     return result
 
 
-def nearest(manifest, found):
-    last = [entry.op for entry in manifest.acknowledged[-3:]]
-    return [f"{len(found)} paths are there", f"the last acknowledged: {last}"]
+def no_prefix(operations, found, length, words, next_op):
+    return [
+        f"no prefix of {operations} operations gives this tree; {len(found)} paths are there",
+        f"nearest are the first {length}, with {len(words)} differences; the next: {next_op}",
+        *words[:12],
+    ]
 
 
 def prefix(models, manifests, founds, syncs):

@@ -60,8 +60,11 @@ class Made:
             os.mkdir(self.home(number))
             for entry in self.manifests[number].acknowledged[:length]:
                 execute(self.home(number), entry.op, content(entry.op) if "seed" in entry.op else b"")
-        founds = [check.seen(self.home(n)) for n in range(len(lengths))]
-        return check.prefix([Model() for _ in lengths], self.manifests, founds, SYNCS)
+        return self.prefix()
+
+    def prefix(self):
+        founds = [check.seen(self.home(n)) for n in range(len(self.models))]
+        return check.prefix([Model() for _ in self.models], self.manifests, founds, SYNCS)
 
     def close(self):
         shutil.rmtree(self.dir)
@@ -213,6 +216,25 @@ class Prefix(Case):
             made.prefix_of([early[0], lengths[1]])
         with self.assertRaises(check.Difference):
             made.prefix_of([lengths[0], early[1]])
+
+    def test_a_part_of_a_write_is_accepted_whatever_number_of_names_shows_it(self):
+        for names in (1, 2, 5):
+            with self.subTest(names=names):
+                made = self.unsynced()
+                made.do(0, {"op": "create", "path": "name 0", "mode": 0o600})
+                for number in range(1, names):
+                    made.do(0, {"op": "link", "path": "name 0", "to": f"name {number}"})
+                # So that its loss is one more difference of each name.
+                made.do(0, {"op": "utime", "path": "name 0", "ns": 10**18})
+                op = {"op": "append", "path": "name 0", "seed": 9, "len": 9000}
+                written = Entry(op, made.clock + 1)
+                written.done = made.clock + 2
+                made.manifests[0].acknowledged.append(written)
+                execute(made.home(0), op, content(op)[:4096])
+                made.prefix()
+                flip(os.path.join(made.home(0), "name 0"))
+                with self.assertRaises(check.Difference):
+                    made.prefix()
 
     def test_what_is_older_than_a_sync_is_refused(self):
         made = self.unsynced()
