@@ -82,11 +82,10 @@ impl Mfs {
             blocks,
             reader,
         } = parts;
-        // Before that no block is known to be here, and what lacks is taken for lost.
-        blocks.index_ready().await;
         let map = PosixMap::new(Arc::clone(&blocks));
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
+        wait_for_blocks(&before, &blocks).await?;
         let kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
         let synced = Arc::clone(&blocks);
@@ -435,6 +434,21 @@ impl Mfs {
             .map(|(cid, _)| cid)
             .find(|cid| !is_here(cid))
     }
+}
+
+/// Before the index is open no block is known to be here, and what lacks would
+/// be taken for lost: waits for it where an entry refers to blocks.
+async fn wait_for_blocks(journal: &Reader, blocks: &Blocks) -> Result<(), TreeError> {
+    let refers = |number: u8| {
+        matches!(
+            number,
+            kind::CHECKPOINT | kind::WRITE_BLOCKS | kind::SHARE | kind::MOUNT
+        )
+    };
+    if journal.newest(|head, _| refers(head.kind))?.is_some() {
+        blocks.index_ready().await;
+    }
+    Ok(())
 }
 
 /// What the journal's own recovery has found.
