@@ -17,6 +17,7 @@ use crate::control::{
 };
 use crate::disk::RealDisk;
 use crate::repo::Repo;
+use crate::source::without_password;
 use crate::tree::Tree;
 use crate::tree::mfs::{Mfs, MfsOptions, Parts};
 use crate::tree::push::Pusher;
@@ -254,5 +255,43 @@ fn deadline(repo: &Repo) -> Duration {
 }
 
 fn config_as_json(repo: &Repo) -> Value {
-    serde_json::to_value(repo.config()).unwrap_or_else(|error| json!({"error": error.to_string()}))
+    let mut shown = serde_json::to_value(repo.config())
+        .unwrap_or_else(|error| json!({"error": error.to_string()}));
+    hide_passwords(&mut shown);
+    shown
+}
+
+/// Takes user and password out of every address.
+fn hide_passwords(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (name, field) in fields {
+                if let Value::String(url) = field
+                    && name == "url"
+                {
+                    *url = without_password(url);
+                }
+                hide_passwords(field);
+            }
+        }
+        Value::Array(all) => all.iter_mut().for_each(hide_passwords),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_shown_without_passwords() {
+        let mut config = json!({
+            "source": [{"kind": "gateway", "url": "https://u:secret@example.net/x", "name": "u@h"}],
+            "push": [{"url": "http://127.0.0.1:5001"}],
+        });
+        hide_passwords(&mut config);
+        assert_eq!(config["source"][0]["url"], "https://example.net/x");
+        assert_eq!(config["source"][0]["name"], "u@h");
+        assert_eq!(config["push"][0]["url"], "http://127.0.0.1:5001");
+    }
 }

@@ -54,7 +54,7 @@ pub use race::Strategy;
 pub use record::{IpnsRecord, RecordError};
 pub use retry::Retry;
 pub use sources::{Probe, Sources};
-pub use spec::{SourceKind, SourceSpec, SpecError};
+pub use spec::{SourceKind, SourceSpec, SpecError, without_password};
 
 use std::time::Duration;
 

@@ -259,7 +259,7 @@ impl SourceSpec {
 }
 
 /// An address as it may be shown: without user and password.
-pub(super) fn without_password(place: &str) -> String {
+pub fn without_password(place: &str) -> String {
     match (place.split_once("://"), place.rsplit_once('@')) {
         (Some((scheme, _)), Some((_, host))) => format!("{scheme}://{host}"),
         _ => place.to_owned(),
