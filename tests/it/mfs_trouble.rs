@@ -17,7 +17,7 @@ use cidfs::unixfs::dir_build::DirRules;
 use cidfs::unixfs::profile::Profile;
 use cidfs::unixfs::{Reader, hamt};
 
-use crate::mfs_sim::{Sim, quiet};
+use crate::mfs_sim::{Sim, open, quiet};
 use crate::mfs_support::{ME, World, dump, read};
 use crate::store_support::Place;
 
@@ -516,4 +516,34 @@ async fn whole_entries_that_a_start_cuts_off_are_counted_and_named_until_they_ar
     assert_eq!(found.set_aside, aside);
     std::fs::remove_file(world.place.path("journal").join(&aside[0])).unwrap();
     assert_eq!(world.mfs.figures().unwrap().set_aside, Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damage_anywhere_in_the_newest_checkpoint_leaves_a_tree_that_opens() {
+    let sim = Sim::new(quiet()).await;
+    for number in 0..600 {
+        file(&sim.mfs, &format!("file {number:03}"), b"").await;
+    }
+    sim.mfs.checkpoint().await.unwrap();
+    let pack = |disk: &SimDisk, dir: &std::path::Path| {
+        let packs = disk.list(dir).unwrap();
+        let newest = packs.into_iter().filter(|entry| entry.name != "reserve");
+        newest.max_by_key(|entry| entry.len).unwrap()
+    };
+    let dir = sim.place.path("packs/own");
+    let before = pack(&sim.disk, &dir).len;
+    file(&sim.mfs, "one more", b"").await;
+    sim.mfs.checkpoint().await.unwrap();
+    sim.mfs.close().await;
+    let whole = pack(&sim.disk, &dir);
+    assert!(whole.len > before);
+    let (place, clock, options) = (sim.place.clone(), sim.clock.clone(), sim.options.clone());
+    for at in (before..whole.len).step_by(97) {
+        let disk = sim.disk.kill();
+        disk.flip(&dir.join(&whole.name), at as usize).unwrap();
+        let opened = open(&place, &disk, &clock, &options).await;
+        let (blocks, mfs) = opened.unwrap_or_else(|error| panic!("byte {at}: {error}"));
+        mfs.close().await;
+        blocks.close();
+    }
 }

@@ -86,7 +86,8 @@ impl Mfs {
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
         wait_for_blocks(&before, &blocks).await?;
-        let kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
+        let mut kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
+        pass_over_damaged(&mut kept, (&map, &reader), &before, &mut recovery).await?;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
         let synced = Arc::clone(&blocks);
         let place = JournalPlace {
@@ -571,6 +572,46 @@ fn kept_checkpoints(
     kept.reverse();
     recovery.checkpoint = kept.last().map(|last| last.sequence);
     Ok(kept)
+}
+
+/// Takes away the newest checkpoints that cannot be begun with, as far as the
+/// journal has what came after the one before.
+async fn pass_over_damaged(
+    kept: &mut Vec<Checkpointed>,
+    (map, reader): (&PosixMap, &crate::unixfs::Reader),
+    journal: &Reader,
+    recovery: &mut Recovery,
+) -> Result<(), TreeError> {
+    while let [.., earlier, last] = kept.as_slice()
+        && let Err(error) = prove_beginning(last, map, reader).await
+    {
+        let first = journal.segments()?.first().map(|segment| segment.first);
+        if first.is_none_or(|first| first > Seq(earlier.sequence).next()) {
+            break;
+        }
+        let at = last.sequence;
+        note(
+            recovery,
+            format!("the checkpoint at entry {at} is not usable: {error}"),
+        );
+        kept.pop();
+    }
+    recovery.checkpoint = kept.last().map(|last| last.sequence);
+    Ok(())
+}
+
+/// Reads what the tree begins with.
+async fn prove_beginning(
+    one: &Checkpointed,
+    map: &PosixMap,
+    reader: &crate::unixfs::Reader,
+) -> Result<(), TreeError> {
+    if let Some(posix) = &one.posix {
+        map.get(posix, &key::dentry(0, ROOT_NAME)).await?;
+        map.get(posix, &key::state(NEXT)).await?;
+    }
+    reader.tsize(&one.root).await?;
+    Ok(())
 }
 
 /// Adds the checkpoints before the oldest, whose entries the journal has no
