@@ -80,9 +80,10 @@ fn a_caller_that_is_killed_while_it_waits_comes_back_whatever_it_waits_for() {
         let mut waiting = [
             reader("stat", &[], &lone),
             reader("cat", &[], &file),
-            reader("python3", &["-c", DIRECT], &file),
+            // Without `site`, which swallows an interrupt while Python starts.
+            reader("python3", &["-I", "-S", "-c", DIRECT], &file),
         ];
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(Duration::from_millis(1000));
         for child in &mut waiting {
             assert!(child.try_wait().unwrap().is_none(), "it should still wait");
             kill(child, signal);
