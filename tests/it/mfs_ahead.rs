@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use cidfs::testing::disk::{Effect, FaultDisk, Op};
 use cidfs::tree::TreeError;
 use cidfs::tree::mfs::{Mfs, MfsOptions, New, NodeId, RenameMode, SetAttr};
 use cidfs::unixfs::file_update::FileForm;
 
 use crate::mfs_sim::{Sim, quiet};
-use crate::mfs_support::{ME, read};
+use crate::mfs_support::{ME, open_from, read};
+use crate::store_support::Place;
 
 const ROOT: NodeId = NodeId::ROOT;
 const CHUNK: u64 = 64;
@@ -261,4 +263,69 @@ async fn two_streams_at_once_and_one_that_is_unlinked_are_as_they_were_written()
         assert_eq!(read(&sim.mfs, node).await, chunks(600));
     }
     sim.mfs.close().await;
+}
+
+/// A repository on a real disk with rings, where a chunk was acknowledged that no
+/// pack takes, and then nothing came for a while.
+async fn refused_by_its_pack(
+    place: &Place,
+    disk: &FaultDisk,
+    options: &MfsOptions,
+    idle: Duration,
+) {
+    let (blocks, mfs) =
+        open_from(place, options, Arc::new(disk.clone()), place.source.clone()).await;
+    let made = mfs.make(ME, ROOT, b"f", New::File, 0o644, 0, false);
+    let node = made.await.unwrap().node;
+    for number in 0..2 {
+        put(&mfs, node, number).await.unwrap();
+    }
+    mfs.sync().unwrap();
+    disk.fail(Op::Append, "packs/own", 0, 1000, Effect::Errno(libc::EIO));
+    put(&mfs, node, 2).await.unwrap();
+    // An idle tree notes that its end is durable: not in the place of the chunk.
+    tokio::time::sleep(idle).await;
+    assert!(mfs.sync().is_err());
+    drop(mfs);
+    blocks.close();
+    disk.heal();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_tree_gives_nothing_the_number_of_a_chunk_that_was_acknowledged() {
+    let options = MfsOptions {
+        commit_interval: Duration::from_millis(300),
+        ..options()
+    };
+    let (place, disk) = (Place::new(), FaultDisk::new());
+    refused_by_its_pack(&place, &disk, &options, 4 * options.commit_interval).await;
+    let (_blocks, mfs) = open_from(&place, &options, Arc::new(disk), place.source.clone()).await;
+    assert_eq!(mfs.recovery().errors, Vec::<String>::new());
+    let node = mfs.lookup(ROOT, b"f", false).await.unwrap().node;
+    assert_eq!(read(&mfs, node).await, chunks(3));
+    mfs.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_chunk_that_cannot_be_taken_up_keeps_its_place_until_a_start_that_can() {
+    let (place, disk, options) = (Place::new(), FaultDisk::new(), options());
+    refused_by_its_pack(&place, &disk, &options, Duration::ZERO).await;
+    disk.fail(Op::Append, "packs/own", 0, 1000, Effect::Errno(libc::EIO));
+    let shared = Arc::new(disk.clone());
+    let (blocks, mfs) = open_from(&place, &options, shared, place.source.clone()).await;
+    assert_eq!(mfs.recovery().errors.len(), 1, "{:?}", mfs.recovery());
+    let made = mfs
+        .make(ME, ROOT, b"other", New::File, 0o644, 0, false)
+        .await;
+    assert!(matches!(made, Err(TreeError::ReadOnly(_))), "{made:?}");
+    disk.heal();
+    drop(mfs);
+    blocks.close();
+    let (_blocks, mfs) = open_from(&place, &options, Arc::new(disk), place.source.clone()).await;
+    let node = mfs.lookup(ROOT, b"f", false).await.unwrap().node;
+    assert_eq!(read(&mfs, node).await, chunks(3));
+    mfs.make(ME, ROOT, b"other", New::File, 0o644, 0, false)
+        .await
+        .unwrap();
+    mfs.close().await;
 }

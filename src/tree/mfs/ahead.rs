@@ -374,7 +374,10 @@ impl Mfs {
         while let Some((slot, data)) = slots.get(self.journal.last().0 + 1) {
             if let Err(error) = self.write_again(&slot, &data).await {
                 let path = slot.path.escape_ascii();
-                let why = format!("a write of {path} that was acknowledged is lost: {error}");
+                let why =
+                    format!("a write of {path} that was acknowledged cannot be stored: {error}");
+                // Entries behind it would take the numbers of the writes in the ring.
+                self.freeze(format!("{why}; it is tried again at the next start"));
                 super::open::note(recovery, why);
                 return;
             }

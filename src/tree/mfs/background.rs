@@ -118,6 +118,10 @@ impl Mfs {
             if last <= self.marked() || self.journal.last() != last {
                 return Ok(());
             }
+            // The next number may be that of a write that was acknowledged.
+            if self.check_open().is_err() {
+                return Ok(());
+            }
             let record = Record {
                 tx: TxId(0),
                 kind: mark.kind(),

@@ -59,7 +59,7 @@ impl Mfs {
                     above(state, parent, &mut want);
                 }
             }
-            for directory in directories(&one.op) {
+            for directory in one.op.directories() {
                 above(state, directory, &mut want);
             }
         }
@@ -158,33 +158,6 @@ fn changed(state: &State, op: &Op) -> Vec<NodeId> {
         | Op::Unlink { .. }
         | Op::Rmdir { .. }
         | Op::Unmount { .. }
-        | Op::Checkpoint { .. }
-        | Op::Begin
-        | Op::Commit
-        | Op::Rollback
-        | Op::Failed { .. }
-        | Op::Synced => Vec::new(),
-    }
-}
-
-/// The directories whose names a change changes.
-fn directories(op: &Op) -> Vec<NodeId> {
-    match op {
-        Op::Make(one) => vec![one.parent],
-        Op::Mount(one) => vec![one.parent],
-        Op::Link { parent, .. }
-        | Op::Unlink { parent, .. }
-        | Op::Rmdir { parent, .. }
-        | Op::Unmount { parent, .. } => vec![*parent],
-        Op::Rename { from, to, .. } => vec![from.0, to.0],
-        Op::Write { .. }
-        | Op::WriteBlocks { .. }
-        | Op::Resize { .. }
-        | Op::Allocate { .. }
-        | Op::Share { .. }
-        | Op::SetXattr { .. }
-        | Op::RemoveXattr { .. }
-        | Op::Attr(_)
         | Op::Checkpoint { .. }
         | Op::Begin
         | Op::Commit

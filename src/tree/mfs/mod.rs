@@ -247,8 +247,7 @@ impl Mfs {
 
     /// Journals changes: once this returns they survive a kill.
     fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
-        self.state.lane.check()?;
-        self.check_frozen()?;
+        self.check_open()?;
         self.check_room(class)?;
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
         let records: Vec<Record<'_>> = logged
@@ -270,6 +269,13 @@ impl Mfs {
             .fetch_add(logged.len() as u64, Ordering::Relaxed);
         self.background.logged(before + bytes as u64, changes);
         Ok(seq)
+    }
+
+    /// Fails while what was acknowledged waits for the next start: no entry may
+    /// take its place.
+    fn check_open(&self) -> Result<(), TreeError> {
+        self.state.lane.check()?;
+        self.check_frozen()
     }
 
     /// Refuses what does not make room while only that may use the disk: the

@@ -262,6 +262,33 @@ impl Logged {
 }
 
 impl Op {
+    /// The directories whose names it changes.
+    pub(super) fn directories(&self) -> Vec<NodeId> {
+        match self {
+            Self::Make(one) => vec![one.parent],
+            Self::Mount(one) => vec![one.parent],
+            Self::Link { parent, .. }
+            | Self::Unlink { parent, .. }
+            | Self::Rmdir { parent, .. }
+            | Self::Unmount { parent, .. } => vec![*parent],
+            Self::Rename { from, to, .. } => vec![from.0, to.0],
+            Self::Write { .. }
+            | Self::WriteBlocks { .. }
+            | Self::Resize { .. }
+            | Self::Allocate { .. }
+            | Self::Share { .. }
+            | Self::SetXattr { .. }
+            | Self::RemoveXattr { .. }
+            | Self::Attr(_)
+            | Self::Checkpoint { .. }
+            | Self::Begin
+            | Self::Commit
+            | Self::Rollback
+            | Self::Failed { .. }
+            | Self::Synced => Vec::new(),
+        }
+    }
+
     /// Content that it names.
     pub(super) fn referred(&self, roots: &mut Vec<Cid>) {
         match self {

@@ -160,16 +160,28 @@ impl Mfs {
         }
         let _adding = self.blocks.own_sink();
         let sealed = self.seal_content(&content, &meta).await?;
+        self.put_in_place(node, &sealed, |inode| inode.content_changed() == changed);
+        Ok(())
+    }
+
+    /// Puts sealed content in its file's place if that is still as it was.
+    fn put_in_place(
+        &self,
+        node: NodeId,
+        sealed: &Sealed,
+        is_as_it_was: impl FnOnce(&Inode) -> bool,
+    ) -> bool {
         self.sealed.note();
         let mut state = self.state.lock();
         let state = &mut *state;
         let Some(inode) = state.nodes.get_mut(&node) else {
-            return Ok(());
+            return false;
         };
-        if inode.content_changed() == changed {
-            state.unsealed_bytes -= put_sealed(inode, &sealed);
+        let fits = is_as_it_was(inode);
+        if fits {
+            state.unsealed_bytes -= put_sealed(inode, sealed);
         }
-        Ok(())
+        fits
     }
 
     /// Bytes that may wait for their chunks to fill: on a disk that is nearly
@@ -198,17 +210,8 @@ impl Mfs {
         };
         let _adding = self.blocks.own_sink();
         let sealed = self.seal_content(&content, &meta).await?;
-        self.sealed.note();
-        let mut state = self.state.lock();
-        let state = &mut *state;
-        let Some(inode) = state.nodes.get_mut(&node) else {
-            return Ok(None);
-        };
-        if changed(inode) != before {
-            return Ok(None);
-        }
-        state.unsealed_bytes -= put_sealed(inode, &sealed);
-        Ok(Some(sealed.cid.get()))
+        let fits = self.put_in_place(node, &sealed, |inode| changed(inode) == before);
+        Ok(fits.then(|| sealed.cid.get()))
     }
 
     /// Seals the files with the most unsealed bytes until there is room again.
@@ -256,7 +259,7 @@ impl Mfs {
     /// Refuses to hold more of a file that cannot be sealed while there is no
     /// room. Whole chunks go to packs, and mend it.
     pub(super) fn may_hold_more(&self, node: NodeId, bytes: u64) -> Result<(), TreeError> {
-        let full = self.state.lock().unsealed_bytes > self.options.unsealed_bytes_max;
+        let full = self.state.lock().unsealed_bytes > self.unsealed_max();
         match self.unsealable.lock().get(&node) {
             Some((_, error)) if full && bytes < self.options.chunk_bytes() => Err(error.clone()),
             Some(_) | None => Ok(()),

@@ -234,30 +234,10 @@ impl<'m> Detached<'m> {
     }
 }
 
-/// Whether a change is one of a directory that is in the tree.
+/// Whether a change is one of the directory that is in the tree.
 fn concerns(op: &Op, parent: NodeId) -> bool {
-    match op {
-        Op::Make(one) => one.parent == parent,
-        Op::Mount(one) => one.parent == parent,
-        Op::Link { parent: at, .. } | Op::Unmount { parent: at, .. } => *at == parent,
-        Op::Attr(attr) => attr.node == parent,
-        Op::Unlink { .. }
-        | Op::Rmdir { .. }
-        | Op::Rename { .. }
-        | Op::Write { .. }
-        | Op::WriteBlocks { .. }
-        | Op::Resize { .. }
-        | Op::Allocate { .. }
-        | Op::Share { .. }
-        | Op::SetXattr { .. }
-        | Op::RemoveXattr { .. }
-        | Op::Checkpoint { .. }
-        | Op::Begin
-        | Op::Commit
-        | Op::Rollback
-        | Op::Failed { .. }
-        | Op::Synced => false,
-    }
+    let is_of_it = matches!(op, Op::Attr(attr) if attr.node == parent);
+    is_of_it || op.directories().contains(&parent)
 }
 
 impl Place {
