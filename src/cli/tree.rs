@@ -207,7 +207,6 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
         TreeCommand::Root { now } => root(common, now).await,
         TreeCommand::Push(args) => super::push::run(common, args).await,
         TreeCommand::Begin { deadline } => {
-            super::backend::need_daemon(common).await?;
             let params =
                 json!({"deadline_ms": deadline.map(|seconds| seconds.saturating_mul(1000))});
             let begun = ask(common, "fs-journal/begin", params).await?;

@@ -35,17 +35,7 @@ impl Client {
         };
         match client.connect().await {
             Ok(_) => Ok(Some(client)),
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    // Reset: a daemon that is just ending took its socket away.
-                    io::ErrorKind::NotFound
-                        | io::ErrorKind::ConnectionRefused
-                        | io::ErrorKind::ConnectionReset
-                ) =>
-            {
-                Ok(None)
-            }
+            Err(error) if nobody_listens(&error) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -67,7 +57,11 @@ impl Client {
             OperationError::new(ErrorKind::Unavailable, message)
                 .hint("daemon.log in the repository tells why")
         };
-        let stream = self.connect().await.map_err(|_| self.ending())?;
+        let stream = match self.connect().await {
+            Ok(stream) => stream,
+            Err(error) if nobody_listens(&error) => return Err(self.ending()),
+            Err(error) => return Err(lost(&error)),
+        };
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake::<_, RequestBody>(TokioIo::new(stream))
                 .await
@@ -97,6 +91,15 @@ impl Client {
         };
         result_of(last)
     }
+}
+
+/// Whether there is no daemon at a socket.
+fn nobody_listens(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        // Reset: a daemon that is just ending took its socket away.
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::ConnectionReset
+    )
 }
 
 impl Client {

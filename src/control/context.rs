@@ -144,6 +144,16 @@ impl Lifecycle for AloneLifecycle {
     }
 }
 
+impl Context {
+    /// Refuses what would be gone with the command that asks for it.
+    pub(super) fn need_daemon(&self) -> Result<(), OperationError> {
+        match self.info.daemon {
+            true => Ok(()),
+            false => Err(no_daemon()),
+        }
+    }
+}
+
 fn no_daemon() -> OperationError {
     OperationError::new(ErrorKind::Unavailable, "no daemon runs for this repository")
         .hint("`cidfs mount DIR` or `cidfs daemon` starts one")

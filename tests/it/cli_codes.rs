@@ -20,6 +20,7 @@ fn failures_have_the_documented_exit_codes_and_say_what_to_do() {
         (&["sources", "rm", "none"], 3),
         (&["sources", "add", "nonsense"], 2),
         (&["shutdown"], 4),
+        (&["tree", "begin"], 4),
         (&["umount", "/"], 3),
         (&["mount", "/nonexistent/dir"], 3),
         (&["mount", "relative/path", "/"], 2),

@@ -171,26 +171,22 @@ fn make(state: &mut State, one: &Make, seq: u64) {
     };
     inode.set_rdev(rdev);
     inode.set_xattrs(one.xattrs.iter().cloned().collect());
-    inode.set_meta_changed(seq);
-    inode.set_content_changed(seq);
-    add(
-        state,
-        one.node,
-        inode,
-        (one.parent, &one.name),
-        one.time,
-        seq,
-    );
+    add(state, one.node, inode, one.time, seq);
 }
 
-/// Adds a node under a name.
-fn add(state: &mut State, node: NodeId, inode: Inode, at: (NodeId, &Name), time: Time, seq: u64) {
+/// Adds a new node where it says that it is.
+fn add(state: &mut State, node: NodeId, mut inode: Inode, time: Time, seq: u64) {
+    inode.set_meta_changed(seq);
+    inode.set_content_changed(seq);
+    let home = inode.home.clone();
     if let Some(count) = node.count() {
         state.next = state.next.max(count + 1);
     }
     state.insert(node, inode);
     state.dirty.insert(node);
-    enter(state, node, at, time, seq);
+    if let Some((parent, name)) = &home {
+        enter(state, node, (*parent, name), time, seq);
+    }
 }
 
 /// Gives a new node its first name.
@@ -282,16 +278,7 @@ fn mount(state: &mut State, one: &Mount, seq: u64) {
         ..Inode::plain(one.kind, body)
     };
     inode.set_xattr(MOUNTED.into(), mounted);
-    inode.set_meta_changed(seq);
-    inode.set_content_changed(seq);
-    add(
-        state,
-        one.node,
-        inode,
-        (one.parent, &one.name),
-        one.time,
-        seq,
-    );
+    add(state, one.node, inode, one.time, seq);
 }
 
 fn link(state: &mut State, node: NodeId, at: (NodeId, &Name), time: Time, seq: u64) {

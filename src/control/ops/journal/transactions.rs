@@ -58,6 +58,7 @@ pub(super) fn caller() -> Caller {
 }
 
 async fn begin(context: Arc<Context>, how: Begin, _: Io) -> Result<Output, OperationError> {
+    context.need_daemon()?;
     let within = how
         .deadline_ms
         .map_or(TRANSACTION_DEADLINE, Duration::from_millis);

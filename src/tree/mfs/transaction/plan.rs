@@ -37,21 +37,12 @@ impl Mfs {
                     WriteAt::Whole | WriteAt::End => None,
                 };
                 let end = self.end_of(offset.unwrap_or(0), *size)?;
-                if let (Some(node), Some(offset)) = (self.loaded(path).await?, offset) {
-                    match self.keep_cut_leaves(node, &[offset, end]).await {
-                        Ok(()) | Err(TreeError::IsADirectory | TreeError::Invalid(_)) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
+                let cuts = offset.map_or(Vec::new(), |offset| vec![offset, end]);
+                self.keep_cuts(path, &cuts).await?;
             }
             Staged::Truncate { path, size } => {
                 self.end_of(0, *size)?;
-                if let Some(node) = self.loaded(path).await? {
-                    match self.keep_cut_leaves(node, &[*size]).await {
-                        Ok(()) | Err(TreeError::IsADirectory | TreeError::Invalid(_)) => {}
-                        Err(error) => return Err(error),
-                    }
-                }
+                self.keep_cuts(path, &[*size]).await?;
             }
             Staged::Remove {
                 path,
@@ -78,6 +69,18 @@ impl Mfs {
             Staged::Remove { path, .. } => self.load_emptiness(path).await?,
         }
         Ok(())
+    }
+
+    /// Loads a file, and sees that its leaves which are cut are here.
+    async fn keep_cuts(&self, path: &TreePath, cuts: &[u64]) -> Result<(), TreeError> {
+        let Some(node) = self.loaded(path).await? else {
+            return Ok(());
+        };
+        match self.keep_cut_leaves(node, cuts).await {
+            // The plan says what is wrong.
+            Ok(()) | Err(TreeError::IsADirectory | TreeError::Invalid(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
     }
 
     /// Loads what a path leads to, and of a directory whether anything is in it.
