@@ -7,17 +7,20 @@
 //! never deletes.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Mfs;
 use super::checkpoint::Checkpointed;
+use super::head;
 use super::op::{Logged, kind};
 use super::open::{Parts, checkpoints_before, named_by, read_checkpoint};
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
+use crate::disk::Disk;
 use crate::journal::{
     Damage, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
     set_aside_from,
@@ -75,6 +78,9 @@ pub struct Inspection {
     journal_damage: Vec<Damage>,
     #[serde(skip)]
     state: Option<Checkpointed>,
+    /// The newest checkpoint, where the journal ends before it.
+    #[serde(skip)]
+    newer: Option<Checkpointed>,
 }
 
 impl Inspection {
@@ -103,13 +109,9 @@ impl Mfs {
     /// Checks the tree while it is open.
     pub async fn inspect(&self, progress: OnFsck<'_>) -> Result<Inspection, TreeError> {
         let journal = self.whole_journal();
-        inspect(
-            &journal,
-            &self.blocks,
-            self.options.snapshots_kept,
-            progress,
-        )
-        .await
+        let kept = self.options.snapshots_kept;
+        let place = (&*self.disk, &*self.journal_dir);
+        inspect(&journal, place, &self.blocks, kept, progress).await
     }
 
     /// Checks every checksum of the journal; `progress` stops it by saying false.
@@ -136,7 +138,8 @@ impl Mfs {
         progress: OnFsck<'_>,
     ) -> Result<Inspection, TreeError> {
         let journal = Reader::open(&parts.journal_dir, Arc::clone(&parts.disk));
-        inspect(&journal, &parts.blocks, snapshots_kept, progress).await
+        let place = (&*parts.disk, &*parts.journal_dir);
+        inspect(&journal, place, &parts.blocks, snapshots_kept, progress).await
     }
 
     /// Mends what an inspection of a tree that is not open has found.
@@ -153,6 +156,15 @@ impl Mfs {
                     found.damaged_blocks.push(cid);
                 }
             }
+        }
+        if let Some(newer) = found.newer.take() {
+            let kept = head::begin_anew(parts, &newer)?.join(", ");
+            let text = format!("the journal goes on from checkpoint {}", newer.commit);
+            found.repaired.push(match kept.is_empty() {
+                true => text,
+                false => format!("{text}; what was left of it is set aside: {kept}"),
+            });
+            return Ok(());
         }
         let needed = found.sequence();
         let (dir, disk) = (&parts.journal_dir, &parts.disk);
@@ -188,6 +200,7 @@ impl Mfs {
 
 async fn inspect(
     journal: &Reader,
+    (disk, dir): (&dyn Disk, &Path),
     blocks: &Arc<Blocks>,
     snapshots_kept: usize,
     progress: OnFsck<'_>,
@@ -203,6 +216,15 @@ async fn inspect(
     found.torn_entries = report.torn_frames;
     found.set_aside = journal.set_aside()?;
     inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
+    if let Some(newer) = head::newer_than(found.state.as_ref(), disk, dir, blocks) {
+        found.problem(head::lost_end(&newer));
+        found.loses(format!(
+            "changes after entry {}, if there were any",
+            newer.sequence
+        ));
+        found.newer = Some(newer);
+        found.state = Some(newer);
+    }
     for damage in report.damage {
         let is_history = damage.expected <= found.sequence();
         found.problem(format!("journal: {damage}"));

@@ -13,6 +13,7 @@ use super::background::Background;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
+use super::head;
 use super::keep::Keeping;
 use super::load::is_far;
 use super::log::Log;
@@ -85,8 +86,16 @@ impl Mfs {
         let map = PosixMap::new(Arc::clone(&blocks));
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
+        if head::exists(&*disk, &journal_dir) {
+            blocks.index_ready().await;
+        }
         wait_for_blocks(&before, &blocks).await?;
         let mut kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
+        let newer = head::newer_than(kept.last(), &*disk, &journal_dir, &blocks);
+        if let Some(newer) = newer {
+            note(&mut recovery, head::lost_end(&newer));
+            kept.push(newer);
+        }
         pass_over_damaged(&mut kept, (&map, &reader), &mut recovery).await;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
         let synced = Arc::clone(&blocks);
@@ -134,6 +143,9 @@ impl Mfs {
             background: Background::default(),
             keeping: Keeping::default(),
         };
+        if let Some(newer) = newer {
+            mfs.freeze(format!("{}; {}", head::lost_end(&newer), head::HINT));
+        }
         mfs.begin().await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
         if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
@@ -697,7 +709,10 @@ pub(super) fn named_by(frame: &Frame, blocks: &Blocks) -> Vec<Cid> {
 }
 
 /// Reads a checkpoint by its commit object, and gives the one before it.
-fn read_commit(cid: &Cid, blocks: &Blocks) -> Result<(Checkpointed, Option<Cid>), String> {
+pub(super) fn read_commit(
+    cid: &Cid,
+    blocks: &Blocks,
+) -> Result<(Checkpointed, Option<Cid>), String> {
     let block = blocks.get_local(cid).map_err(|error| error.to_string())?;
     let block = block.ok_or_else(|| format!("commit object {cid} is lost"))?;
     let commit = Commit::decode(block.data()).map_err(|error| error.to_string())?;
