@@ -171,7 +171,11 @@ fn a_journal_that_is_lost_is_told_and_nothing_goes_until_it_is_begun_anew() {
         lost(how, &segments[0].0);
         assert_eq!(place.good(&["tree", "read", "/file"]), "hello", "{how}");
         let refused = place.run(&["tree", "mkdir", "/new"]);
-        assert!(refused.err.contains("journal is lost"), "{how}: {}", refused.err);
+        assert!(
+            refused.err.contains("journal is lost"),
+            "{how}: {}",
+            refused.err
+        );
         assert_ne!(place.run(&["gc"]).code, 0, "{how}");
         let found = place.run(&["fsck"]);
         assert_eq!(found.code, 5, "{how}: {}", found.out);
