@@ -16,7 +16,7 @@ use super::Mfs;
 use super::checkpoint::Checkpointed;
 use super::head;
 use super::op::{Logged, kind};
-use super::open::{Parts, checkpoints_before, named_by, read_checkpoint};
+use super::open::{Parts, checkpoints_before, keep_older, named_by, read_checkpoint};
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
@@ -257,30 +257,26 @@ async fn inspect(
     Ok(found)
 }
 
-/// Looks at the kept checkpoints, the newest first.
+/// Looks at the checkpoints of the journal down to the newest sound one, and at
+/// those that are kept before it.
 fn inspect_checkpoints(
     journal: &Reader,
     blocks: &Blocks,
     snapshots_kept: usize,
     found: &mut Inspection,
 ) -> Result<(), TreeError> {
-    let (mut before, mut looked_at) = (Seq(u64::MAX), 0);
-    while looked_at < snapshots_kept.max(1) {
+    let mut before = Seq(u64::MAX);
+    while found.state.is_none() {
         let frames = checkpoints_before(journal, before)?;
         if frames.is_empty() {
             break;
         }
         for frame in frames.iter().rev() {
             before = frame.head.seq;
-            looked_at += 1;
-            if looked_at > snapshots_kept.max(1) {
-                break;
-            }
             match read_checkpoint(frame, blocks) {
                 Ok(one) => {
-                    found.checkpoints += 1;
-                    found.checkpoint.get_or_insert(one.sequence);
-                    found.state.get_or_insert(one);
+                    found.state = Some(one);
+                    break;
                 }
                 Err(why) => {
                     found.problem(format!("checkpoint at entry {before}: {why}"));
@@ -292,7 +288,11 @@ fn inspect_checkpoints(
             }
         }
     }
-    if looked_at > 0 && found.checkpoints == 0 {
+    found.checkpoint = found.state.map(|one| one.sequence);
+    let mut kept: Vec<_> = found.state.into_iter().collect();
+    keep_older(&mut kept, snapshots_kept.max(1), blocks);
+    found.checkpoints = kept.len() as u64;
+    if before < Seq(u64::MAX) && kept.is_empty() {
         found.problem(
             "no kept checkpoint is sound: unless the journal goes back to the first entry, the \
              tree is shown empty and takes no change. Bring packs/own back, or configure a source \

@@ -31,6 +31,7 @@ mod fsck;
 mod head;
 mod keep;
 mod kept;
+mod let_go;
 mod load;
 pub mod log;
 mod meta;

@@ -578,7 +578,8 @@ fn ready(state: &State, op: &Op) -> Step<()> {
     Ok(())
 }
 
-/// The newest checkpoints, oldest first, the last of them sound.
+/// The kept checkpoints, oldest first: the newest of the journal that is sound, and
+/// those before it, along their names.
 fn kept_checkpoints(
     journal: &Reader,
     blocks: &Blocks,
@@ -587,16 +588,18 @@ fn kept_checkpoints(
 ) -> Result<Vec<Checkpointed>, TreeError> {
     let mut kept = Vec::new();
     let mut before = Seq(u64::MAX);
-    let wanted = options.snapshots_kept.max(1);
-    while kept.len() < wanted {
+    while kept.is_empty() {
         let frames = checkpoints_before(journal, before)?;
         if frames.is_empty() {
             break;
         }
-        for frame in frames.iter().rev().take(wanted - kept.len()) {
+        for frame in frames.iter().rev() {
             before = frame.head.seq;
             match read_checkpoint(frame, blocks) {
-                Ok(one) => kept.push(one),
+                Ok(one) => {
+                    kept.push(one);
+                    break;
+                }
                 Err(why) => {
                     let text = format!("the checkpoint at entry {before} is not usable: {why}");
                     note(recovery, text);
@@ -604,7 +607,7 @@ fn kept_checkpoints(
             }
         }
     }
-    keep_older(&mut kept, wanted, blocks);
+    keep_older(&mut kept, options.snapshots_kept.max(1), blocks);
     kept.reverse();
     recovery.checkpoint = kept.last().map(|last| last.sequence);
     Ok(kept)
@@ -646,7 +649,7 @@ async fn prove_beginning(
 
 /// Adds the checkpoints before the oldest, whose entries the journal has no
 /// more: each commit object names the one before. They end where one was let go.
-fn keep_older(kept: &mut Vec<Checkpointed>, wanted: usize, blocks: &Blocks) {
+pub(super) fn keep_older(kept: &mut Vec<Checkpointed>, wanted: usize, blocks: &Blocks) {
     while kept.len() < wanted
         && let Some(oldest) = kept.last()
         && let Ok((_, Some(parent))) = read_commit(&oldest.commit, blocks)
