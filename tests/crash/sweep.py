@@ -110,8 +110,8 @@ def workload(subject, options, manifest, without):
     """The same operations each time, in a process that may die of a fault in a mapping."""
     program = (
         "import sys, worker, multiprocessing; from model import Model; "
-        "worker.work(sys.argv[1], sys.argv[2], Model(), 1, worker.Signals(multiprocessing), "
-        "set(sys.argv[4].split(',')), int(sys.argv[3]))"
+        "hand = worker.Hand(sys.argv[1], Model(), 1, set(sys.argv[4].split(','))); "
+        "worker.work(hand, sys.argv[2], worker.Signals(multiprocessing), int(sys.argv[3]))"
     )
     words = ["python3", "-c", program, subject.root, manifest, str(options.ops), ",".join(without)]
     child = subprocess.Popen(words, cwd=HERE)
