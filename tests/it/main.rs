@@ -43,6 +43,7 @@ mod mfs_restore;
 mod mfs_sim;
 mod mfs_staged;
 mod mfs_support;
+mod mfs_transaction_crash;
 mod mfs_tree;
 mod mfs_trouble;
 mod names;
