@@ -12,8 +12,8 @@
 #                     sweeps at every call
 #   --self-test       only whether the harness notices trees that were broken on purpose
 #   --rounds N        of kill -9 under four workers; with --delete-index or --cut-segment as named
-#   --sweep [N]       strace kills the daemon at every N-th write and sync of a fixed workload, and makes
-#                     them fail with EIO and ENOSPC; one run for each
+#   --sweep [N]       strace kills the daemon at every N-th write and sync of a fixed workload, and of one
+#                     of long streams, and makes them fail with EIO and ENOSPC; one run for each
 #   --seed N          repeats the choices of a run (not the moments of its kills)
 #   --plain, --peer "COMMAND {back} {mnt}"   on a directory or another FUSE file system, to try the harness
 #   --keep, --require
@@ -85,6 +85,10 @@ sweeps() {
     for fault in kill EIO ENOSPC; do
         crash "sweep-$fault" --rounds 0 --sweep "$fault" "$@"
     done
+    # Of these the ring is struck, too.
+    for fault in ${struck_streams:-kill EIO ENOSPC}; do
+        crash "sweep-streams-$fault" --rounds 0 --sweep "$fault" --streams "$@"
+    done
 }
 
 self_test() {
@@ -111,6 +115,7 @@ quick)
     crash segment-cut --rounds 8 --cut-segment
     crash streams --streams --rounds 6 --seconds 0.3 1.5 --stream-mib 96
     crash streams-cut --streams --rounds 3 --seconds 0.3 1 --stream-mib 64 --cut-segment
+    struck_streams=kill
     sweeps --stride 7 --points 6 --ops 60
     ;;
 all)
