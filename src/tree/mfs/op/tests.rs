@@ -193,3 +193,102 @@ fn cut_or_longer_payloads_are_refused_and_nothing_panics() {
         assert!(Logged::decode(logged.kind(), &longer).is_err());
     }
 }
+
+#[test]
+fn changes_that_end_where_no_file_can_are_refused() {
+    let time = Time { sec: 0, nsec: 0 };
+    let stamp = Stamp { time, mode: None };
+    let node = NodeId::counted(7);
+    let cid = *Block::seal(RAW, SHA2_256, "x".into()).unwrap().cid();
+    let hole = |len| Extent {
+        len,
+        data: Data::Hole,
+    };
+    let far = i64::MAX as u64;
+    let changes = |offset: u64| {
+        let what = Allocate::Punch;
+        let (bytes, blocks) = (Bytes::from("bytes"), vec![(cid, 5)]);
+        let (len, ranges) = (5, vec![hole(2), hole(3)]);
+        #[rustfmt::skip]
+        let all = [
+            Op::Write { node, offset, stamp, bytes },
+            Op::WriteBlocks { node, offset, stamp, blocks },
+            Op::Resize { node, size: offset + 5, stamp },
+            Op::Allocate { node, what, offset, len, stamp },
+            Op::Share { node, offset, stamp, ranges },
+        ];
+        all
+    };
+    let more = |offset, len, ranges| {
+        let what = Allocate::Punch;
+        #[rustfmt::skip]
+        let all = [
+            Op::Allocate { node, what, offset, len, stamp },
+            Op::Share { node, offset, stamp, ranges },
+        ];
+        all
+    };
+    let decoded = |op: Op| {
+        let (path, to) = (Vec::new(), Vec::new());
+        let logged = Logged { path, to, op };
+        Logged::decode(logged.kind(), &logged.encode().into())
+    };
+    for op in changes(far - 5) {
+        decoded(op).unwrap();
+    }
+    let two = vec![hole(u64::MAX), hole(u64::MAX)];
+    for op in changes(far - 4).into_iter().chain(more(7, u64::MAX, two)) {
+        let told = decoded(op.clone());
+        assert!(told.is_err(), "{op:?}");
+    }
+}
+
+/// A segment with a frame for each of them.
+fn segment() -> Vec<u8> {
+    use crate::journal::{FrameHead, Place, SegmentHead, Seq, TxId, encode, encode_head};
+    let head = SegmentHead {
+        first: Seq(1),
+        begun_ns: 0,
+        durable: Seq(0),
+    };
+    let mut out = encode_head(&head).to_vec();
+    for (op, seq) in all().into_iter().zip(1..) {
+        let logged = Logged {
+            path: b"/a/b".to_vec(),
+            to: b"/c".to_vec(),
+            op,
+        };
+        let head = FrameHead {
+            seq: Seq(seq),
+            tx: TxId(0),
+            kind: logged.kind(),
+            time_ns: 0,
+            durable: Seq(0),
+        };
+        let (payload, offset) = (logged.encode(), out.len() as u64);
+        let segment = Seq(1);
+        out.extend(encode(&head, &payload, Place { segment, offset }));
+        out.extend(payload);
+    }
+    out
+}
+
+#[test]
+fn changes_are_encoded_as_in_the_fixture_of_their_version() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = root.join("tests/fixtures/journal/v1/changes");
+    let path = dir.join("00000000000000000001.seg");
+    if std::env::var_os("CIDFS_WRITE_FIXTURES").is_some() {
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(&path, segment()).unwrap();
+    }
+    assert!(std::fs::read(&path).unwrap() == segment());
+    let disk = std::sync::Arc::new(crate::disk::RealDisk);
+    let frames = crate::journal::Reader::open(&dir, disk).frames(crate::journal::Seq(1));
+    let frames: Vec<_> = frames.unwrap().map(Result::unwrap).collect();
+    let decoded = |frame: &crate::journal::Frame| {
+        let logged = Logged::decode(frame.head.kind, &frame.payload);
+        logged.unwrap().op
+    };
+    assert_eq!(frames.iter().map(decoded).collect::<Vec<_>>(), all());
+}
