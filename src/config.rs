@@ -271,6 +271,9 @@ pub const JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// Space kept back for what makes room on a full disk, by default. Other
 /// appends find the disk full before they touch it.
 pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
+/// The end of it, 64 KiB by default: for checkpoints and rollbacks alone, so that
+/// deletions cannot keep a checkpoint from freeing what they deleted.
+pub const JOURNAL_LAST_BYTES: u64 = 64 << 10;
 /// Disk space that is set aside at a time, 16 MiB.
 pub const JOURNAL_ROOM_BYTES: u64 = 16 << 20;
 /// Age at which a segment before the checkpoint is dropped, by default.

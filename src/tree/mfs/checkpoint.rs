@@ -125,7 +125,7 @@ impl Mfs {
         self.journal.sync(Seq(made.sequence))?;
         {
             let mut state = self.state.lock();
-            self.log(Class::Reserve, TxId(0), &[&logged])?;
+            self.log(Class::Last, TxId(0), &[&logged])?;
             settle(&mut state, snapshot, built);
         }
         self.counted_anew();

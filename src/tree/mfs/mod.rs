@@ -259,7 +259,11 @@ impl Mfs {
                 payload,
             })
             .collect();
-        let seq = self.journal.append(class, &records)?;
+        let appended = self.journal.append(class, &records);
+        let exhausted = class == Class::Reserve && matches!(appended, Err(JournalError::Full));
+        let in_reserve = self.journal.in_reserve();
+        self.background.in_reserve(in_reserve, exhausted);
+        let seq = appended?;
         let bytes: usize = payloads.iter().map(Vec::len).sum();
         let before = self
             .journaled_bytes
@@ -283,7 +287,7 @@ impl Mfs {
     fn check_room(&self, class: Class) -> Result<(), TreeError> {
         match class {
             Class::Normal => self.blocks.check_room().map_err(content::store_failed),
-            Class::Reserve => Ok(()),
+            Class::Reserve | Class::Last => Ok(()),
         }
     }
 
