@@ -120,6 +120,8 @@ pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
 pub const OWN_RESERVE_BYTES: u64 = 64 << 20;
 /// Least that is set aside. Where that does not fit, the disk counts as full.
 pub const OWN_RESERVE_BYTES_MIN: u64 = 1 << 20;
+/// After an error that is not a full disk, the reserve is set aside this much later.
+pub const OWN_RESERVE_RETRY: Duration = Duration::from_secs(1);
 /// Length at which a cache pack is full and the next one begins.
 pub const CACHE_PACK_BYTES_MAX: u64 = 256 << 20;
 /// Shortest length at which a cache pack may be full, where the cache is small.
