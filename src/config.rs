@@ -354,6 +354,8 @@ pub const AHEAD_GAP_MAX: Duration = Duration::from_millis(500);
 /// Free space below which no chunk is acknowledged before it is in its pack,
 /// 256 MiB, so that a full disk is told to who writes.
 pub const AHEAD_FREE_BYTES_MIN: u64 = 256 << 20;
+/// Ranges that one copy gathers under the tree's lock; who copies goes on behind them.
+pub const COPY_RANGES_MAX: usize = 16 << 10;
 /// Ranges that one entry of a copy names; more are several entries.
 pub const SHARED_RANGES_MAX: usize = 4096;
 /// Bytes of files that wait in memory for their chunks to fill, 256 MiB by

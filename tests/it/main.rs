@@ -40,6 +40,7 @@ mod mfs_model_runs;
 mod mfs_posix;
 mod mfs_regress;
 mod mfs_restore;
+mod mfs_room;
 mod mfs_sim;
 mod mfs_staged;
 mod mfs_support;

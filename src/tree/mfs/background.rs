@@ -205,7 +205,9 @@ fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
         };
         if let Err(error) = done {
             tracing::error!(%error, "the journal could not be synced");
-            return;
+            if mfs.journal.check().is_err() {
+                return;
+            }
         }
         seen = last;
     }

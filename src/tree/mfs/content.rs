@@ -13,7 +13,10 @@ use super::types::{Allocate, Caller, CopySource, NodeId, NodeKind, Seek, Time};
 use super::{Mfs, Plan};
 use crate::block::{Block, Cid, DAG_PB, RAW};
 use crate::cache::Tier;
-use crate::config::{INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX};
+use crate::config::{
+    COPY_RANGES_MAX, INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX,
+};
+use crate::disk::is_full;
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::data::Kind;
@@ -609,11 +612,11 @@ fn whole_chunk(state: &State, node: NodeId, at: u64, chunk: u64) -> Option<(u64,
 
 /// A failure of the block store as those who write see it.
 pub(super) fn store_failed(error: crate::cache::CacheError) -> TreeError {
-    let is_full = matches!(
+    let no_room = matches!(
         &error,
-        crate::cache::CacheError::Io(io) if io.raw_os_error() == Some(libc::ENOSPC)
+        crate::cache::CacheError::Io(io) if is_full(io)
     );
-    if is_full {
+    if no_room {
         return TreeError::NoSpace(error.to_string());
     }
     TreeError::Failed(error.to_string())

@@ -363,8 +363,10 @@ impl Mfs {
     pub fn sync(&self) -> Result<(), TreeError> {
         // What is acknowledged gets into the journal first.
         drop(self.state.lock());
+        // Also where a write beyond it could not be stored.
+        let synced = self.journal.sync(self.journal.last());
         self.state.lane.check()?;
-        Ok(self.journal.sync(self.journal.last())?)
+        Ok(synced?)
     }
 
     /// Waits until those who watch have been told of all changes so far and have
