@@ -290,6 +290,8 @@ impl Mfs {
     /// tree refers to beyond them, what clients have staged, and what a recovery
     /// will look for because the journal names it, even if it is overwritten by now.
     pub fn live_roots(&self) -> Result<Vec<Cid>, TreeError> {
+        // What was kept may go, where nothing leads to it any more.
+        self.keeping.forget();
         let mut roots: Vec<Cid> = Vec::new();
         let mut from = Seq(1);
         for one in self.kept.lock().iter() {

@@ -246,16 +246,22 @@ impl Mfs {
 
     /// Sees that the leaf that ends beyond `offset`, and begins before it, is
     /// here, and the nodes on the way to it.
-    async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
+    pub(super) async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
         let (mut way, leaf) = way_to_leaf(&self.reader, cid, offset).await?;
         if leaf.start != offset {
             prove_leaf(&self.reader, &leaf).await?;
             way.push(leaf.cid);
         }
-        for cid in way.iter().filter(|cid| !self.blocks.has_own(cid)) {
+        way.retain(|cid| !self.blocks.has_own(cid));
+        for cid in &way {
             let block = self.reader.block(cid).await?;
             // A file can be cut though the disk is full.
             self.blocks.put_reserved(block).map_err(store_failed)?;
+        }
+        if !way.is_empty() {
+            // Before the entry that rests on it, also if this process is killed; and
+            // the sync of that entry covers only what was appended.
+            self.blocks.flush_reserved().map_err(store_failed)?;
         }
         Ok(())
     }
@@ -345,7 +351,8 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(to)?;
             content(inode)?;
-            let stamp = stamp(inode, time, true);
+            // As in `allocate`: root may keep privileges.
+            let stamp = stamp(inode, time, caller.uid != 0);
             let path = state.path(to, None);
             let mut logged = Vec::new();
             let mut at = to_offset;
@@ -395,11 +402,8 @@ impl Mfs {
                 let state = self.state.lock();
                 let ranges = content(state.node(node)?)?.ranges();
                 let end = offset.saturating_add(len);
-                Ok(ranges
-                    .slice(offset, end)
-                    .into_iter()
-                    .map(|(_, range)| range)
-                    .collect())
+                // Who copies goes on where this ends.
+                Ok(ranges.slice(offset, end, COPY_RANGES_MAX))
             }
             CopySource::Content(cid) => {
                 let meta = self.reader.meta(&cid).await?;
@@ -570,7 +574,7 @@ fn fill_near(content: &Content, offset: u64, out: &mut [u8], wanted: &mut Vec<Wa
 
 /// Which content a cut at `at` goes through, and where in it. What is put
 /// behind the end cuts there too: a short last leaf is filled up.
-fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
+pub(super) fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     let size = content.size();
     if at == 0 || size == 0 {
         return None;
