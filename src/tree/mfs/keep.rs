@@ -20,6 +20,7 @@ use super::node::{Body, Content, Inode};
 use super::op::{Logged, Op};
 use super::path::TreePath;
 use super::state::State;
+use super::transaction::WriteAt;
 use super::types::NodeId;
 use crate::block::{Cid, DAG_PB};
 use crate::config::KEPT_REMEMBERED_MAX;
@@ -92,8 +93,11 @@ impl Mfs {
         Ok(end.map(|(cid, offset)| Keep::Leaf(cid, offset)))
     }
 
-    /// Proves that what an append rests on was kept.
-    pub(super) fn end_is_kept(&self, state: &State, path: &TreePath) -> Step<()> {
+    /// Proves that what an append rests on was kept; other writes end their own way.
+    pub(super) fn end_is_kept(&self, state: &State, path: &TreePath, at: WriteAt) -> Step<()> {
+        if at != WriteAt::End {
+            return Ok(());
+        }
         match self.end_of_file(state, path)? {
             Some(keep) if !self.keeping.done.lock().contains(&keep) => {
                 Err(Fault::Need(Need::Keep(vec![keep])))

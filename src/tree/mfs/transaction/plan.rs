@@ -165,10 +165,8 @@ impl Mfs {
                 at,
                 mode,
             } => {
-                if *at == WriteAt::End {
-                    // It may have got another end since that was kept.
-                    self.end_is_kept(state, path)?;
-                }
+                // It may have got another end since that was kept.
+                self.end_is_kept(state, path, *at)?;
                 write(state, caller, path, (*content, *size, *at), *mode, time)
             }
             Staged::Truncate { path, size } => {
