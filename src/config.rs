@@ -122,6 +122,8 @@ pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
 pub const OWN_RESERVE_BYTES: u64 = 64 << 20;
 /// Least that is set aside. Where that does not fit, the disk counts as full.
 pub const OWN_RESERVE_BYTES_MIN: u64 = 1 << 20;
+/// After an error that is not a full disk, the reserve is set aside this much later.
+pub const OWN_RESERVE_RETRY: Duration = Duration::from_secs(1);
 /// Length at which a cache pack is full and the next one begins.
 pub const CACHE_PACK_BYTES_MAX: u64 = 256 << 20;
 /// Shortest length at which a cache pack may be full, where the cache is small.
@@ -273,6 +275,9 @@ pub const JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// Space kept back for what makes room on a full disk, by default. Other
 /// appends find the disk full before they touch it.
 pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
+/// The end of it, 64 KiB by default: for checkpoints and rollbacks alone, so that
+/// deletions cannot keep a checkpoint from freeing what they deleted.
+pub const JOURNAL_LAST_BYTES: u64 = 64 << 10;
 /// Disk space that is set aside at a time, 16 MiB.
 pub const JOURNAL_ROOM_BYTES: u64 = 16 << 20;
 /// Age at which a segment before the checkpoint is dropped, by default.
@@ -351,6 +356,8 @@ pub const AHEAD_GAP_MAX: Duration = Duration::from_millis(500);
 /// Free space below which no chunk is acknowledged before it is in its pack,
 /// 256 MiB, so that a full disk is told to who writes.
 pub const AHEAD_FREE_BYTES_MIN: u64 = 256 << 20;
+/// Ranges that one copy gathers under the tree's lock; who copies goes on behind them.
+pub const COPY_RANGES_MAX: usize = 16 << 10;
 /// Ranges that one entry of a copy names; more are several entries.
 pub const SHARED_RANGES_MAX: usize = 4096;
 /// Bytes of files that wait in memory for their chunks to fill, 256 MiB by

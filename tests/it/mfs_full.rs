@@ -16,7 +16,7 @@ use crate::mfs_support::ME;
 const ROOT: NodeId = NodeId::ROOT;
 const MIB: usize = 1 << 20;
 
-fn options() -> MfsOptions {
+pub(crate) fn options() -> MfsOptions {
     MfsOptions {
         snapshots_kept: 1,
         ..quiet()
@@ -28,7 +28,7 @@ fn free(disk: &SimDisk) -> u64 {
 }
 
 /// Leaves `room` on the disk.
-fn leave(disk: &SimDisk, room: u64) {
+pub(crate) fn leave(disk: &SimDisk, room: u64) {
     disk.set_bytes_max(Some(1 << 40));
     let used = (1 << 40) - free(disk);
     disk.set_bytes_max(Some(used + room));
@@ -43,7 +43,7 @@ async fn write(mfs: &Mfs, name: &str, salt: u8, len: usize) -> Result<(), TreeEr
     mfs.write(ME, made.node, 0, &bytes, false).await.map(drop)
 }
 
-fn collect(blocks: &Blocks, mfs: &Mfs) -> cidfs::cache::GcReport {
+pub(crate) fn collect(blocks: &Blocks, mfs: &Mfs) -> cidfs::cache::GcReport {
     let roots = || {
         let live = mfs.live_roots().map_err(std::io::Error::other)?;
         let commits = mfs.live_commits().into_iter();
@@ -55,7 +55,7 @@ fn collect(blocks: &Blocks, mfs: &Mfs) -> cidfs::cache::GcReport {
 }
 
 /// Fills a disk until not one byte is left.
-async fn fill(sim: &Sim) -> u8 {
+pub(crate) async fn fill(sim: &Sim) -> u8 {
     leave(&sim.disk, 40 << 20);
     let mut count = 0;
     loop {

@@ -10,9 +10,12 @@ use super::node::{Base, Body, Content, Directory, Inode, Links, Name, Sealed, Sy
 use super::op::{Attr, Make, Mount, Op, Stamp};
 use super::state::State;
 use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
+use crate::block::DAG_PB;
 
 /// Attribute that says which CID was mounted at a node.
 pub(super) const MOUNTED: &[u8] = b"cidfs.mount";
+/// Attribute of what has held mounted content and counts as made here.
+pub(super) const HELD: &[u8] = b"cidfs.held";
 /// Attribute that holds the access ACL.
 pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 
@@ -64,6 +67,9 @@ pub(super) fn apply(state: &mut State, op: &Op, seq: u64, chunk: u64) {
         }
         Op::RemoveXattr { node, name, time } => {
             change_meta(state, *node, *time, seq, |inode| {
+                if **name == *MOUNTED && holds_nodes(inode) {
+                    inode.set_xattr(HELD.into(), Bytes::new());
+                }
                 inode.remove_xattr(name);
             });
         }
@@ -247,6 +253,16 @@ fn mounted_body(one: &Mount, seq: u64) -> Body {
         | NodeKind::Socket
         | NodeKind::CharDevice
         | NodeKind::BlockDevice => Body::File(Content::Whole(Whole::new(sealed, one.size))),
+    }
+}
+
+/// Whether mounted content is more than a raw leaf: numbers below it follow from
+/// it, and changes rest on its root.
+fn holds_nodes(inode: &Inode) -> bool {
+    match &inode.body {
+        Body::File(Content::Whole(whole)) => whole.cid().get().codec() == DAG_PB,
+        Body::File(Content::Ranges(_)) | Body::Special => false,
+        Body::Directory(_) | Body::Symlink(_) => true,
     }
 }
 

@@ -126,7 +126,7 @@ impl Mfs {
         self.journal.sync(Seq(made.sequence))?;
         {
             let mut state = self.state.lock();
-            self.log(Class::Reserve, TxId(0), &[&logged])?;
+            self.log(Class::Last, TxId(0), &[&logged])?;
             settle(&mut state, snapshot, built);
         }
         self.counted_anew();
@@ -297,6 +297,8 @@ impl Mfs {
     pub fn live_roots(&self) -> Result<Vec<Cid>, TreeError> {
         self.check_frozen()?;
         self.journal.check()?;
+        // What was kept may go, where nothing leads to it any more.
+        self.keeping.forget();
         let mut roots: Vec<Cid> = Vec::new();
         let mut from = Seq(1);
         for one in self.kept.lock().iter() {

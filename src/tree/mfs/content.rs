@@ -13,7 +13,10 @@ use super::types::{Allocate, Caller, CopySource, NodeId, NodeKind, Seek, Time};
 use super::{Mfs, Plan};
 use crate::block::{Block, Cid, DAG_PB, RAW};
 use crate::cache::Tier;
-use crate::config::{INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX};
+use crate::config::{
+    COPY_RANGES_MAX, INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX,
+};
+use crate::disk::is_full;
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::data::Kind;
@@ -243,16 +246,22 @@ impl Mfs {
 
     /// Sees that the leaf that ends beyond `offset`, and begins before it, is
     /// here, and the nodes on the way to it.
-    async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
+    pub(super) async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
         let (mut way, leaf) = way_to_leaf(&self.reader, cid, offset).await?;
         if leaf.start != offset {
             prove_leaf(&self.reader, &leaf).await?;
             way.push(leaf.cid);
         }
-        for cid in way.iter().filter(|cid| !self.blocks.has_own(cid)) {
+        way.retain(|cid| !self.blocks.has_own(cid));
+        for cid in &way {
             let block = self.reader.block(cid).await?;
             // A file can be cut though the disk is full.
             self.blocks.put_reserved(block).map_err(store_failed)?;
+        }
+        if !way.is_empty() {
+            // Before the entry that rests on it, also if this process is killed; and
+            // the sync of that entry covers only what was appended.
+            self.blocks.flush_reserved().map_err(store_failed)?;
         }
         Ok(())
     }
@@ -342,7 +351,8 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(to)?;
             content(inode)?;
-            let stamp = stamp(inode, time, true);
+            // As in `allocate`: root may keep privileges.
+            let stamp = stamp(inode, time, caller.uid != 0);
             let path = state.path(to, None);
             let mut logged = Vec::new();
             let mut at = to_offset;
@@ -392,11 +402,8 @@ impl Mfs {
                 let state = self.state.lock();
                 let ranges = content(state.node(node)?)?.ranges();
                 let end = offset.saturating_add(len);
-                Ok(ranges
-                    .slice(offset, end)
-                    .into_iter()
-                    .map(|(_, range)| range)
-                    .collect())
+                // Who copies goes on where this ends.
+                Ok(ranges.slice(offset, end, COPY_RANGES_MAX))
             }
             CopySource::Content(cid) => {
                 let meta = self.reader.meta(&cid).await?;
@@ -567,7 +574,7 @@ fn fill_near(content: &Content, offset: u64, out: &mut [u8], wanted: &mut Vec<Wa
 
 /// Which content a cut at `at` goes through, and where in it. What is put
 /// behind the end cuts there too: a short last leaf is filled up.
-fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
+pub(super) fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     let size = content.size();
     if at == 0 || size == 0 {
         return None;
@@ -609,11 +616,11 @@ fn whole_chunk(state: &State, node: NodeId, at: u64, chunk: u64) -> Option<(u64,
 
 /// A failure of the block store as those who write see it.
 pub(super) fn store_failed(error: crate::cache::CacheError) -> TreeError {
-    let is_full = matches!(
+    let no_room = matches!(
         &error,
-        crate::cache::CacheError::Io(io) if io.raw_os_error() == Some(libc::ENOSPC)
+        crate::cache::CacheError::Io(io) if is_full(io)
     );
-    if is_full {
+    if no_room {
         return TreeError::NoSpace(error.to_string());
     }
     TreeError::Failed(error.to_string())

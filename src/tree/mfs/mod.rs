@@ -261,7 +261,11 @@ impl Mfs {
                 payload,
             })
             .collect();
-        let seq = self.journal.append(class, &records)?;
+        let appended = self.journal.append(class, &records);
+        let exhausted = class == Class::Reserve && matches!(appended, Err(JournalError::Full));
+        let in_reserve = self.journal.in_reserve();
+        self.background.in_reserve(in_reserve, exhausted);
+        let seq = appended?;
         let bytes: usize = payloads.iter().map(Vec::len).sum();
         let before = self
             .journaled_bytes
@@ -290,7 +294,7 @@ impl Mfs {
     fn check_room(&self, class: Class) -> Result<(), TreeError> {
         match class {
             Class::Normal => self.blocks.check_room().map_err(content::store_failed),
-            Class::Reserve => Ok(()),
+            Class::Reserve | Class::Last => Ok(()),
         }
     }
 
@@ -366,8 +370,10 @@ impl Mfs {
     pub fn sync(&self) -> Result<(), TreeError> {
         // What is acknowledged gets into the journal first.
         drop(self.state.lock());
+        // Also where a write beyond it could not be stored.
+        let synced = self.journal.sync(self.journal.last());
         self.state.lane.check()?;
-        Ok(self.journal.sync(self.journal.last())?)
+        Ok(synced?)
     }
 
     /// Waits until those who watch have been told of all changes so far and have

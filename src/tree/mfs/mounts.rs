@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::apply::MOUNTED;
+use super::apply::{HELD, MOUNTED};
 use super::content::store_failed;
 use super::node::{Body, Name};
 use super::op::{Mount, Op};
@@ -49,7 +49,8 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             check_room(inode, MOUNTED, cid.to_string().as_bytes())?;
-            let had_content = inode.xattr(MOUNTED).is_some() || node.count().is_none();
+            let marks = [MOUNTED, HELD].map(|name| inode.xattr(name).is_some());
+            let had_content = marks.contains(&true) || node.count().is_none();
             if inode.kind == NodeKind::Directory && had_content {
                 // Numbers of unchanged content follow from where it is: those of
                 // what was here, and was moved away, must not be given twice.

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Mfs;
-use super::apply::MOUNTED;
+use super::apply::{HELD, MOUNTED};
 use super::checkpoint::Checkpointed;
 use super::content::framed;
 use super::kept::KeptNode;
@@ -302,7 +302,9 @@ fn made(inode: &Inode, (parent, name, node): (NodeId, Name, NodeId), time: Time)
         (_, Body::Symlink(link)) => New::Symlink(link.target.clone()),
         (_, Body::File(_) | Body::Directory(_) | Body::Special) => New::File,
     };
-    let xattrs = inode.xattrs().filter(|(name, _)| ***name != *MOUNTED);
+    let xattrs = inode
+        .xattrs()
+        .filter(|(name, _)| ![MOUNTED, HELD].contains(&&***name));
     Make {
         parent,
         name,

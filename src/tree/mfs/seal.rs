@@ -321,7 +321,7 @@ impl From<UpdateError> for TreeError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Read(error) => error.into(),
-            UpdateError::Store(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+            UpdateError::Store(error) if crate::disk::is_full(&error) => {
                 Self::NoSpace(error.to_string())
             }
             other @ (UpdateError::Block(_)

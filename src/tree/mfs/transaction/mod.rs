@@ -177,7 +177,7 @@ impl Mfs {
             return Err(ended());
         }
         open.remove(&id);
-        let logged = self.log(Class::Reserve, TxId(id), &[&mark(Op::Rollback)]);
+        let logged = self.log(Class::Last, TxId(id), &[&mark(Op::Rollback)]);
         drop(state);
         logged.map(drop)
     }

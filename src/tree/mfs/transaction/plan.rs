@@ -31,10 +31,15 @@ impl Mfs {
     pub(super) async fn prepare(&self, staged: &Staged) -> Result<(), TreeError> {
         match staged {
             Staged::Write { path, size, at, .. } => {
-                // The end of what is there cuts nothing.
                 let offset = match at {
                     WriteAt::Offset(offset) => Some(*offset),
-                    WriteAt::Whole | WriteAt::End => None,
+                    WriteAt::Whole => None,
+                    WriteAt::End => {
+                        if let Some(end) = self.look(|state| self.end_of_file(state, path)).await? {
+                            self.keep(&[end]).await?;
+                        }
+                        None
+                    }
                 };
                 let end = self.end_of(offset.unwrap_or(0), *size)?;
                 let cuts = offset.map_or(Vec::new(), |offset| vec![offset, end]);
@@ -159,7 +164,11 @@ impl Mfs {
                 size,
                 at,
                 mode,
-            } => write(state, caller, path, (*content, *size, *at), *mode, time),
+            } => {
+                // It may have got another end since that was kept.
+                self.end_is_kept(state, path, *at)?;
+                write(state, caller, path, (*content, *size, *at), *mode, time)
+            }
             Staged::Truncate { path, size } => {
                 let node = state.at(path)?;
                 let inode = state.node(node)?;
