@@ -107,7 +107,7 @@ impl Files {
     }
 
     /// The inode numbers that the kernel may know, of the writable tree.
-    pub(super) fn known(&self) -> impl Fn() -> Vec<u64> + Send + 'static {
+    pub(super) fn known(&self) -> impl Fn() -> Vec<u64> + Send + Sync + 'static {
         let known = self.shared.nodes.as_ref().map(|n| n.known().clone());
         move || known.as_ref().map(|k| k.all()).unwrap_or_default()
     }

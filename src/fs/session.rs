@@ -165,16 +165,18 @@ impl Mount {
         if self.has_ended() {
             return Ok(());
         }
-        // A notice that waits in the kernel while its mount goes away, or while
-        // this process ends, could wait for ever.
-        if lazy {
-            self.notices.end();
-        } else {
-            self.notices.pause();
-        }
+        // A notice that waits in the kernel while its mount goes away could wait
+        // for ever. Who still uses a mount that is detached goes on being told.
+        self.notices.pause();
         let outcome = unmount::unmount(&self.dir, lazy);
         self.notices.resume();
         outcome
+    }
+
+    /// Tells the kernel nothing more: for the end of this process, which a notice
+    /// that waits for an answer of ours would put off for ever. May block.
+    pub fn quiet(&self) {
+        self.notices.end();
     }
 }
 
