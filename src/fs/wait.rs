@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Handle;
 
 use super::errno::{Errno, report};
-use crate::config::SIGNAL_POLL_INTERVAL;
+use crate::config::{REQUEST_GRACE, SIGNAL_POLL_INTERVAL};
+use crate::patience;
 use crate::tree::TreeError;
 
 /// Whose request it is, what it does, and how long it may take.
@@ -24,7 +25,7 @@ pub(super) struct Terms {
     pub(super) doing: &'static str,
     /// The caller's process; 0 where that is not known.
     pub(super) pid: u32,
-    /// The longest that it waits.
+    /// How long the caller waits for what is far.
     pub(super) deadline: Duration,
 }
 
@@ -59,14 +60,14 @@ pub(super) fn serve<T, W, R>(
     R: FnOnce(Result<T, Errno>) + Send + 'static,
 {
     let guard = runtime.enter();
-    let mut work = Box::pin(work);
+    let mut work = Box::pin(patience::within(deadline, work));
     let mut context = Context::from_waker(Waker::noop());
     if let Poll::Ready(outcome) = work.as_mut().poll(&mut context) {
         drop(guard);
         return reply(outcome.map_err(|error| report(doing, &error)));
     }
     drop(guard);
-    let until = Instant::now() + deadline;
+    let until = Instant::now() + deadline + REQUEST_GRACE;
     runtime.spawn(async move {
         let outcome = tokio::select! {
             outcome = work => outcome.map_err(|error| report(doing, &error)),
