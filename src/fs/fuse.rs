@@ -42,11 +42,12 @@ impl Adapter {
         }
     }
 
-    fn terms(&self, doing: &'static str, req: &Request) -> Terms {
+    fn terms(&self, doing: &'static str, req: &Request) -> Terms<'_> {
         Terms {
             doing,
             pid: req.pid(),
             deadline: self.files.options().deadline,
+            closing: &self.files.shared.closing,
         }
     }
 

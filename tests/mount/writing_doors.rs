@@ -188,6 +188,18 @@ fn a_lookup_that_hangs_holds_up_the_notices_of_its_own_directory_only() {
     hanging.kill().unwrap();
     hanging.wait().unwrap();
     within_a_second("what was told late", || world.path("x/new").is_dir());
+    // Who waits when the daemon ends is answered, and the daemon does end.
+    let name = world.path("x/far");
+    let mut hanging = std::process::Command::new("stat")
+        .arg(name)
+        .spawn()
+        .unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    world.cidfs(&["tree", "mkdir", "/x/newer"]);
+    let begin = std::time::Instant::now();
+    world.cidfs(&["shutdown", "--force"]);
+    assert!(!hanging.wait().unwrap().success());
+    assert!(begin.elapsed() < std::time::Duration::from_secs(10));
 }
 
 #[test]
