@@ -38,11 +38,11 @@ enum Bad {
 
 impl From<io::Error> for Bad {
     fn from(error: io::Error) -> Self {
-        match error.kind() {
-            // The pack is shorter than it was.
-            io::ErrorKind::UnexpectedEof => Self::Bytes(error.to_string()),
-            _ => Self::Disk(error),
+        // The pack is shorter than it was.
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::Bytes(error.to_string());
         }
+        Self::Disk(error)
     }
 }
 
