@@ -21,6 +21,9 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
 /// Operations that run at once for all callers. More are told to come back.
 pub const OPERATIONS_MAX: usize = 64;
+/// Callers that follow the journal at once. More are told so (503): each keeps its
+/// connection for as long as it likes, and operations need some too.
+pub const FOLLOWERS_MAX: usize = 32;
 /// Connections to the control socket at once. More wait in the backlog.
 pub const CONTROL_CONNECTIONS_MAX: usize = 128;
 /// Largest body of JSON parameters, 1 MiB. More is refused (413).
@@ -392,9 +395,16 @@ pub const NOTICES_MAX: usize = 256 << 10;
 /// When the kernel is told a second time to drop what changed: an answer from
 /// before the change may have reached it after the first time.
 pub const NOTICE_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How long the answer to a change through the control socket waits until the
-/// kernels of all mounts have taken notice. Beyond it it is given all the same.
+/// How long the answer to a change through the control socket waits until all
+/// mounts have taken notice, one that hangs included. Beyond it it is given all
+/// the same, and later answers do not wait for what is stuck.
 pub const NOTICE_WAIT: Duration = Duration::from_secs(1);
+/// How long a notice to the kernel may take before the next ones overtake it: it
+/// is stuck behind a request that hangs.
+pub const NOTICE_STUCK_AFTER: Duration = Duration::from_millis(50);
+/// Threads that tell the kernel of one mount, all but one of them stuck. With
+/// more stuck the rest waits for the first that goes on.
+pub const NOTICE_THREADS_MAX: usize = 16;
 /// How long unmounting waits for a notice that is under way.
 pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of one copy_file_range: what a reply can count, in whole pages.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::attr::Stat;
 use super::inodes::{Inodes, ROOT};
 use super::nodes::Nodes;
 use super::notices::Notices;
 use super::options::MountOptions;
-use super::watch::{self, Watch};
+use super::watch::{Watch, origin};
 use crate::config::NAME_BYTES_MAX;
 use crate::sync::BufferPool;
 use crate::tree::mfs::{Mfs, NodeAttr, NodeId, Origin, Watcher};
@@ -32,6 +33,8 @@ pub(super) struct Shared {
     /// The writable tree, where the mount shows it.
     nodes: Option<Nodes>,
     pub(super) notices: Arc<Notices>,
+    /// Turned true when no request is to wait any more.
+    pub(super) closing: Arc<watch::Sender<bool>>,
     /// The door that this mount is.
     origin: Origin,
     /// The tree tells it of changes for as long as it is held here.
@@ -67,7 +70,7 @@ impl Files {
             Some(mfs) => Some(Nodes::new(Arc::clone(mfs), &root)?),
             None => None,
         };
-        let origin = watch::origin();
+        let origin = origin();
         let notices = Arc::new(Notices::default());
         let watch = nodes.as_ref().map(|nodes| {
             let watch: Arc<dyn Watcher> = Arc::new(Watch {
@@ -89,6 +92,7 @@ impl Files {
                 buffers,
                 nodes,
                 notices,
+                closing: Arc::default(),
                 origin,
                 _watch: watch,
                 changed,
@@ -107,7 +111,7 @@ impl Files {
     }
 
     /// The inode numbers that the kernel may know, of the writable tree.
-    pub(super) fn known(&self) -> impl Fn() -> Vec<u64> + Send + 'static {
+    pub(super) fn known(&self) -> impl Fn() -> Vec<u64> + Send + Sync + 'static {
         let known = self.shared.nodes.as_ref().map(|n| n.known().clone());
         move || known.as_ref().map(|k| k.all()).unwrap_or_default()
     }

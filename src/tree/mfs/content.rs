@@ -14,7 +14,8 @@ use super::{Mfs, Plan};
 use crate::block::{Block, Cid, DAG_PB, RAW};
 use crate::cache::Tier;
 use crate::config::{
-    COPY_RANGES_MAX, INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX,
+    COPY_RANGES_MAX, INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, PLAN_ROUNDS_MAX,
+    SHARED_RANGES_MAX,
 };
 use crate::disk::is_full;
 use crate::journal::Class;
@@ -30,6 +31,15 @@ struct Wanted {
     offset: u64,
     at: usize,
     len: usize,
+}
+
+/// What else is said of a write than where its bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// It was acknowledged at a time before.
+    Time(Time),
+    /// It is an append: only the end of the file will do.
+    End,
 }
 
 impl Mfs {
@@ -84,15 +94,58 @@ impl Mfs {
             .await
     }
 
+    /// Writes all of `data` at the end of the file, wherever that is by now; gives
+    /// where. `believed` is where the caller takes it to be.
+    pub async fn append(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        believed: u64,
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<u64, TreeError> {
+        let mut place = (node, believed);
+        // A stream goes on at the end and nowhere else.
+        if data.is_empty() || self.write_ahead(caller, place, data, kill_privileges) {
+            return Ok(believed);
+        }
+        for _ in 0..PLAN_ROUNDS_MAX {
+            let here = Some(At::End);
+            match self
+                .write_pieces(caller, place, data, kill_privileges, here)
+                .await?
+            {
+                None => return Ok(place.1),
+                Some(end) => place.1 = end,
+            }
+        }
+        Err(TreeError::Busy("the file grows faster than it is written"))
+    }
+
     /// Writes all of `data`, at a time that was or now, to packs and the journal.
     pub(super) async fn write_through(
+        &self,
+        caller: Caller,
+        place: (NodeId, u64),
+        data: &[u8],
+        kill_privileges: bool,
+        at: Option<Time>,
+    ) -> Result<usize, TreeError> {
+        self.write_pieces(caller, place, data, kill_privileges, at.map(At::Time))
+            .await?;
+        Ok(data.len())
+    }
+
+    /// Writes all of `data` and gives `None`, or where the end of the file is, if
+    /// it was to go there and `offset` is elsewhere.
+    async fn write_pieces(
         &self,
         caller: Caller,
         (node, offset): (NodeId, u64),
         data: &[u8],
         kill_privileges: bool,
-        at: Option<Time>,
-    ) -> Result<usize, TreeError> {
+        at: Option<At>,
+    ) -> Result<Option<u64>, TreeError> {
         let end = self.end_of(offset, data.len() as u64)?;
         self.check_room(Class::Normal)?;
         if self.state.lock().unsealed_bytes > self.unsealed_max() {
@@ -105,32 +158,22 @@ impl Mfs {
         let whole = data.len() as u64 >= self.options.chunk_bytes();
         let _adding = whole.then(|| self.blocks.own_sink());
         let pieces = self.pieces(offset, data)?;
+        let mut moved = None;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
-            content(inode)?;
-            let stamp = stamp(inode, at.unwrap_or(time), kill_privileges);
-            let path = state.path(node, None);
-            let logged = |piece: &Piece| {
-                let op = match piece {
-                    Piece::Inline(at, bytes) => Op::Write {
-                        node,
-                        offset: *at,
-                        stamp,
-                        bytes: bytes.clone(),
-                    },
-                    Piece::Blocks(at, blocks) => Op::WriteBlocks {
-                        node,
-                        offset: *at,
-                        stamp,
-                        blocks: blocks.clone(),
-                    },
-                };
-                Logged {
-                    path: path.clone(),
-                    to: Vec::new(),
-                    op,
-                }
+            let size = content(inode)?.size();
+            if at == Some(At::End) && size != offset {
+                moved = Some(size);
+                return Ok(Plan::nothing(()));
+            }
+            let time = if let Some(At::Time(at)) = at {
+                at
+            } else {
+                time
             };
+            let stamp = stamp(inode, time, kill_privileges);
+            let path = state.path(node, None);
+            let logged = |piece: &Piece| piece.logged(node, stamp, path.clone());
             Ok(Plan {
                 logged: pieces.iter().map(logged).collect(),
                 told: (),
@@ -145,6 +188,9 @@ impl Mfs {
         let (full, changed) = self
             .change(caller.origin, Class::Normal, plan, done)
             .await?;
+        if moved.is_some() {
+            return Ok(moved);
+        }
         if data.len() as u64 == chunk && offset.is_multiple_of(chunk) {
             self.state.lane.ran(node, offset, chunk, changed);
         }
@@ -154,7 +200,7 @@ impl Mfs {
                 tracing::warn!(%error, "a whole chunk stays in memory");
             }
         }
-        Ok(data.len())
+        Ok(None)
     }
 
     pub(super) fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
@@ -438,6 +484,31 @@ pub(super) fn leaf_block(form: &FileForm, bytes: Bytes) -> Result<Block, UpdateE
 enum Piece {
     Inline(u64, Bytes),
     Blocks(u64, Vec<(Cid, u32)>),
+}
+
+impl Piece {
+    /// The change that it is.
+    fn logged(&self, node: NodeId, stamp: Stamp, path: Vec<u8>) -> Logged {
+        let op = match self {
+            Self::Inline(at, bytes) => Op::Write {
+                node,
+                offset: *at,
+                stamp,
+                bytes: bytes.clone(),
+            },
+            Self::Blocks(at, blocks) => Op::WriteBlocks {
+                node,
+                offset: *at,
+                stamp,
+                blocks: blocks.clone(),
+            },
+        };
+        Logged {
+            path,
+            to: Vec::new(),
+            op,
+        }
+    }
 }
 
 /// Lets a block share the memory of a chunk.

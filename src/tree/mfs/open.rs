@@ -24,7 +24,7 @@ use super::transaction::Open;
 use super::types::{NodeId, NodeKind, Time};
 use super::{Mfs, MfsOptions, time_of};
 use crate::block::Cid;
-use crate::cache::Blocks;
+use crate::cache::{Blocks, CacheError};
 use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
@@ -275,8 +275,16 @@ impl Mfs {
             }
             next = frame.head.seq.next();
             let unproved = frame.head.seq > durable;
-            if let Some(missing) = self.missing_block(&frame, unproved) {
-                if frame.head.seq > durable {
+            if let Some((missing, why)) = self.missing_block(&frame, unproved) {
+                if let Some(error) = why {
+                    // Nobody knows, so nothing is cut off: it may be there the next time.
+                    let seq = frame.head.seq;
+                    let why = format!("entry {seq}: block {missing} cannot be read: {error}");
+                    self.freeze(format!(
+                        "{why}; a start when the disk is well makes it whole"
+                    ));
+                    note(recovery, why);
+                } else if frame.head.seq > durable {
                     // Its data did not survive; the order of what was acknowledged ends here.
                     let after = frame.head.seq.previous();
                     if self.options.only_read {
@@ -293,11 +301,12 @@ impl Mfs {
                         tell_torn(&self.journal.cut_after(after)?, recovery);
                     }
                     break;
+                } else {
+                    note(
+                        recovery,
+                        format!("entry {}: block {missing} is lost", frame.head.seq),
+                    );
                 }
-                note(
-                    recovery,
-                    format!("entry {}: block {missing} is lost", frame.head.seq),
-                );
             }
             recovery.entries_seen += 1;
             self.replay_frame(frame, &mut staged, recovery).await?;
@@ -450,9 +459,10 @@ impl Mfs {
         Ok(Some(at))
     }
 
-    /// A block that a frame names and that is not here. Where a power loss may
-    /// have torn it, its bytes are looked at.
-    fn missing_block(&self, frame: &Frame, unproved: bool) -> Option<Cid> {
+    /// A block that a frame names and that is not here, or of which the disk does
+    /// not say whether it is. Where a power loss may have torn it, its bytes are
+    /// looked at.
+    fn missing_block(&self, frame: &Frame, unproved: bool) -> Option<(Cid, Option<CacheError>)> {
         if frame.head.kind != kind::WRITE_BLOCKS {
             return None;
         }
@@ -461,13 +471,19 @@ impl Mfs {
             return None;
         };
         let is_here = |cid: &Cid| match unproved {
-            true => matches!(self.blocks.get_local(cid), Ok(Some(_))),
-            false => self.blocks.has_local(cid),
+            true => self.blocks.is_whole(cid),
+            false => Ok(self.blocks.has_local(cid)),
         };
-        blocks
-            .into_iter()
-            .map(|(cid, _)| cid)
-            .find(|cid| !is_here(cid))
+        // One that is missing for sure says more than one that cannot be read.
+        let mut unread = None;
+        for (cid, _) in blocks {
+            match is_here(&cid) {
+                Ok(true) => {}
+                Ok(false) => return Some((cid, None)),
+                Err(error) => unread = Some((cid, Some(error))),
+            }
+        }
+        unread
     }
 }
 
