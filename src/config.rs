@@ -71,7 +71,8 @@ pub const NAME_HOPS_MAX: usize = 32;
 pub const NAME_TTL_MIN: Duration = Duration::from_secs(1);
 /// Longest time that a name's answer is kept, whatever its record says.
 pub const NAME_TTL_MAX: Duration = Duration::from_secs(3600);
-/// Longest path that the tree resolves in one call.
+/// Longest path that the tree resolves in one call, or that a journal entry has
+/// in full.
 pub const PATH_BYTES_MAX: usize = 16 << 10;
 /// A reply buffer: a huge page, 2 MiB, which the largest request half fills.
 pub const REPLY_BUFFER_BYTES: usize = 2 << 20;
@@ -327,6 +328,9 @@ pub const FILE_BYTES_MAX: u64 = 1 << 60;
 pub const SYMLINK_BYTES_MAX: usize = 4095;
 /// Deepest directory; nothing can be made below it.
 pub const TREE_DEPTH_MAX: usize = 4096;
+/// Longest path from a directory that was made here, 128 KiB: only mounted
+/// content can be deeper. What lies beyond cannot be changed: ENAMETOOLONG.
+pub const TREE_WAY_BYTES_MAX: usize = 128 << 10;
 /// Directories and blocks of mounted content that a run remembers to have kept.
 /// Beyond it they are looked up again.
 pub const KEPT_REMEMBERED_MAX: usize = 100_000;
@@ -351,6 +355,8 @@ pub const AHEAD_GAP_MAX: Duration = Duration::from_millis(500);
 pub const AHEAD_FREE_BYTES_MIN: u64 = 256 << 20;
 /// Ranges that one entry of a copy names; more are several entries.
 pub const SHARED_RANGES_MAX: usize = 4096;
+/// Bytes of them in the entry, CIDs and written bytes; more are several entries.
+pub const SHARED_BYTES_MAX: usize = INLINE_BYTES_MAX + 64;
 /// Bytes of files that wait in memory for their chunks to fill, 256 MiB by
 /// default. Over it, who writes seals the fullest files.
 pub const UNSEALED_BYTES_MAX: u64 = 256 << 20;

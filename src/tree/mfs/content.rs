@@ -6,14 +6,16 @@ use bytes::Bytes;
 
 use super::extents::{Data, Extent};
 use super::node::{Body, Content, Inode};
-use super::op::{Logged, Op, Stamp};
+use super::op::{Logged, Op, Stamp, range_bytes};
 use super::small_cid::SmallCid;
 use super::state::State;
 use super::types::{Allocate, Caller, CopySource, NodeId, NodeKind, Seek, Time};
 use super::{Mfs, Plan};
 use crate::block::{Block, Cid, DAG_PB, RAW};
 use crate::cache::Tier;
-use crate::config::{INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX};
+use crate::config::{
+    INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_BYTES_MAX, SHARED_RANGES_MAX,
+};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::data::Kind;
@@ -106,7 +108,7 @@ impl Mfs {
             let inode = state.node(node)?;
             content(inode)?;
             let stamp = stamp(inode, at.unwrap_or(time), kill_privileges);
-            let path = state.path(node, None);
+            let path = state.way(node, None);
             let logged = |piece: &Piece| {
                 let op = match piece {
                     Piece::Inline(at, bytes) => Op::Write {
@@ -139,9 +141,7 @@ impl Mfs {
             let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
             (full, changed)
         };
-        let (full, changed) = self
-            .change(caller.origin, Class::Normal, plan, done)
-            .await?;
+        let (full, changed) = self.change(caller.origin, plan, done).await?;
         if data.len() as u64 == chunk && offset.is_multiple_of(chunk) {
             self.state.lane.ran(node, offset, chunk, changed);
         }
@@ -276,7 +276,12 @@ impl Mfs {
             return Err(TreeError::Invalid("empty range"));
         }
         let end = self.end_of(offset, len)?;
-        if what != Allocate::Punch {
+        let frees = {
+            let state = self.state.lock();
+            let content = content(state.node(node)?)?;
+            super::class::frees(content, what, (offset, end), self.options.chunk_bytes())
+        };
+        if !frees {
             self.check_room(Class::Normal)?;
         }
         if !matches!(what, Allocate::Reserve { .. }) {
@@ -294,14 +299,9 @@ impl Mfs {
                 len,
                 stamp,
             };
-            Ok(Plan::of(state.path(node, None), op, ()))
+            Ok(Plan::of(state.way(node, None), op, ()))
         };
-        let class = if what == Allocate::Punch {
-            Class::Reserve
-        } else {
-            Class::Normal
-        };
-        self.change(caller.origin, class, plan, |_, ()| ()).await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 
     /// Finds data or a hole; `NoSuchPosition` behind the last data or the end.
@@ -343,7 +343,7 @@ impl Mfs {
             let inode = state.node(to)?;
             content(inode)?;
             let stamp = stamp(inode, time, true);
-            let path = state.path(to, None);
+            let path = state.way(to, None);
             let mut logged = Vec::new();
             let mut at = to_offset;
             for ranges in framed(&ranges) {
@@ -363,8 +363,7 @@ impl Mfs {
             }
             Ok(Plan { logged, told: () })
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
-            .await?;
+        self.change(caller.origin, plan, |_, ()| ()).await?;
         Ok(len)
     }
 
@@ -447,60 +446,46 @@ impl AsRef<[u8]> for Shared {
 fn cut_to_an_append(ranges: &mut Vec<Extent>) {
     let mut bytes = 0;
     let fits = |range: &Extent| {
-        bytes += if let Data::Bytes(held) = &range.data {
-            held.len()
-        } else {
-            64
-        };
+        bytes += range_bytes(range);
         bytes <= JOURNAL_APPEND_BYTES_MAX / 2
     };
     let count = ranges.iter().map(fits).take_while(|fits| *fits).count();
     ranges.truncate(count.max(1));
 }
 
-/// Cuts ranges into groups that fit into a frame each.
+/// Cuts ranges into groups that fit into an entry each, with all that it says of them.
 pub(super) fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
     let mut groups: Vec<Vec<Extent>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for range in ranges {
-        let inline = if let Data::Bytes(held) = &range.data {
-            held.len()
-        } else {
-            0
-        };
-        let full = groups
-            .last()
-            .is_none_or(|group| group.len() >= SHARED_RANGES_MAX);
-        if full || bytes + inline > INLINE_BYTES_MAX {
-            groups.push(Vec::new());
-            bytes = 0;
+    let mut bytes = 0;
+    for range in ranges.iter().flat_map(in_parts) {
+        let more = range_bytes(&range);
+        match groups.last_mut() {
+            Some(group) if group.len() < SHARED_RANGES_MAX && bytes + more <= SHARED_BYTES_MAX => {
+                group.push(range);
+                bytes += more;
+            }
+            Some(_) | None => {
+                groups.push(vec![range]);
+                bytes = more;
+            }
         }
-        // One chunk's bytes may be over what a frame takes: they go in parts.
-        let mut done = 0;
-        while inline - done > INLINE_BYTES_MAX {
-            let part = super::extents::part(&range.data, done as u64, INLINE_BYTES_MAX as u64);
-            let extent = Extent {
-                len: INLINE_BYTES_MAX as u64,
-                data: part,
-            };
-            groups
-                .last_mut()
-                .into_iter()
-                .for_each(|group| group.push(extent.clone()));
-            groups.push(Vec::new());
-            done += INLINE_BYTES_MAX;
-        }
-        let len = range.len - done as u64;
-        let data = super::extents::part(&range.data, done as u64, len);
-        groups.last_mut().into_iter().for_each(|group| {
-            group.push(Extent {
-                len,
-                data: data.clone(),
-            });
-        });
-        bytes += inline - done;
     }
     groups
+}
+
+/// A range; of bytes over what an entry holds the parts.
+fn in_parts(range: &Extent) -> Vec<Extent> {
+    if !matches!(range.data, Data::Bytes(_)) {
+        return vec![range.clone()];
+    }
+    let most = INLINE_BYTES_MAX as u64;
+    let starts = (0..range.len).step_by(INLINE_BYTES_MAX);
+    let part = |at: u64| {
+        let len = most.min(range.len - at);
+        let data = super::extents::part(&range.data, at, len);
+        Extent { len, data }
+    };
+    starts.map(part).collect()
 }
 
 /// A file's content; directories and the rest are refused.

@@ -12,7 +12,6 @@ use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
 use super::xattr::{check_xattrs, inherited, xattr_bytes};
 use super::{Mfs, Plan};
 use crate::config::{NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
-use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::tree::writable::SNAPSHOTS;
 
@@ -104,14 +103,13 @@ impl Mfs {
                 time,
             )?;
             Ok(Plan::of(
-                state.path(parent, Some(name)),
+                state.way(parent, Some(name)),
                 Op::Make(made),
                 node,
             ))
         };
         let done = |state: &mut State, node| told(state, node, hold);
-        self.change(caller.origin, Class::Normal, plan, done)
-            .await?
+        self.change(caller.origin, plan, done).await?
     }
 
     pub(super) fn check_new(&self, new: &New) -> Result<(), TreeError> {
@@ -146,8 +144,8 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             self.may_link(state, node, parent, name)?;
             let logged = Logged {
-                path: state.path(node, None),
-                to: state.path(parent, Some(name)),
+                path: state.way(node, None),
+                to: state.way(parent, Some(name)),
                 op: Op::Link {
                     node,
                     parent,
@@ -161,8 +159,7 @@ impl Mfs {
             })
         };
         let done = |state: &mut State, ()| told(state, node, hold);
-        self.change(caller.origin, Class::Normal, plan, done)
-            .await?
+        self.change(caller.origin, plan, done).await?
     }
 
     /// Refuses hard links where they may not be.
@@ -210,10 +207,9 @@ impl Mfs {
                 name: name.into(),
                 time,
             };
-            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
+            Ok(Plan::of(state.way(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
-            .await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 
     /// Takes an empty directory away.
@@ -236,10 +232,9 @@ impl Mfs {
                 name: name.into(),
                 time,
             };
-            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
+            Ok(Plan::of(state.way(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
-            .await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 }
 

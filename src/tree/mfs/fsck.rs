@@ -405,7 +405,8 @@ fn inspect_changes(
                         found.blocks += 1;
                         continue;
                     }
-                    let path = logged.path.escape_ascii();
+                    let path = super::way::shown(logged.path.clone());
+                    let path = path.escape_ascii();
                     found.problem(format!("entry {seq}: block {cid} is damaged or lost"));
                     found.loses(format!("what was written then to {path}"));
                     found.damaged_blocks.push(cid);

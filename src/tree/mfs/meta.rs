@@ -19,6 +19,9 @@ impl Mfs {
         set: SetAttr,
     ) -> Result<NodeAttr, TreeError> {
         if let Some(size) = set.size {
+            if size >= self.attr(node)?.size {
+                self.check_room(Class::Normal)?;
+            }
             self.prepare_resize(node, size).await?;
         }
         let rest = SetAttr {
@@ -37,7 +40,7 @@ impl Mfs {
             if rest != SetAttr::default() {
                 ops.push(Op::Attr(attr_op(inode, node, &rest, time)?));
             }
-            let path = state.path(node, None);
+            let path = state.way(node, None);
             let logged = |op| Logged {
                 path: path.clone(),
                 to: Vec::new(),
@@ -49,11 +52,7 @@ impl Mfs {
             })
         };
         let done = |state: &mut State, ()| state.node(node).map(|inode| inode.attr(node));
-        let class = match set.size {
-            Some(size) if size < self.attr(node)?.size => Class::Reserve,
-            Some(_) | None => Class::Normal,
-        };
-        self.change(caller.origin, class, plan, done).await?
+        self.change(caller.origin, plan, done).await?
     }
 }
 

@@ -21,6 +21,7 @@ mod ahead;
 mod apply;
 mod background;
 mod checkpoint;
+mod class;
 mod codec;
 mod content;
 mod entries;
@@ -50,6 +51,7 @@ mod state;
 mod table;
 mod transaction;
 mod types;
+mod way;
 mod xattr;
 
 pub use checkpoint::Checkpointed;
@@ -173,7 +175,6 @@ impl Mfs {
     async fn change<T, R>(
         &self,
         origin: Origin,
-        class: Class,
         mut plan: impl FnMut(&mut State, Time) -> Step<Plan<T>>,
         done: impl FnOnce(&mut State, T) -> R,
     ) -> Result<R, TreeError> {
@@ -189,7 +190,7 @@ impl Mfs {
                 });
                 match planned {
                     Ok(plan) => {
-                        let changes = self.perform(&mut state, class, &plan.logged)?;
+                        let changes = self.perform(&mut state, &plan.logged)?;
                         let done = done.take().ok_or(TreeError::Busy("planned twice"))?;
                         let told = done(&mut state, plan.told);
                         drop(state);
@@ -208,14 +209,14 @@ impl Mfs {
     }
 
     /// Journals changes, as one transaction where there are several, and applies them.
-    fn perform(
-        &self,
-        state: &mut State,
-        class: Class,
-        logged: &[Logged],
-    ) -> Result<Vec<Change>, TreeError> {
+    fn perform(&self, state: &mut State, logged: &[Logged]) -> Result<Vec<Change>, TreeError> {
         let watched = !self.watchers.read().is_empty();
         let mut changes = Vec::new();
+        let mut effect = class::Effect::default();
+        for one in logged {
+            effect.add(state, &one.op, self.options.chunk_bytes());
+        }
+        let class = effect.class();
         let last = match logged {
             [] => return Ok(changes),
             [one] => self.log(class, TxId(0), &[one])?,
@@ -248,6 +249,7 @@ impl Mfs {
     /// Journals changes: once this returns they survive a kill.
     fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
         self.check_open()?;
+        logged.iter().try_for_each(|one| one.check_ways())?;
         self.check_room(class)?;
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
         let records: Vec<Record<'_>> = logged
@@ -441,8 +443,8 @@ impl From<JournalError> for TreeError {
         match error {
             JournalError::Full => Self::NoSpace(error.to_string()),
             JournalError::ReadOnly(_) => Self::ReadOnly(error.to_string()),
-            other @ (JournalError::TooLong { .. }
-            | JournalError::Stopped { .. }
+            JournalError::TooLong { .. } => Self::Limit(error.to_string()),
+            other @ (JournalError::Stopped { .. }
             | JournalError::Damaged(_)
             | JournalError::Version { .. }
             | JournalError::Durable { .. }

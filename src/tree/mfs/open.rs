@@ -28,7 +28,7 @@ use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
 use crate::journal::{
-    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
+    Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
 };
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -219,7 +219,7 @@ impl Mfs {
             to: Vec::new(),
             op: Op::Attr(attr),
         };
-        let founded = self.perform(&mut self.state.lock(), Class::Normal, &[logged]);
+        let founded = self.perform(&mut self.state.lock(), &[logged]);
         match founded {
             Ok(_) => self.sync(),
             // Damaged, or on a full disk: it is served as it is.
@@ -331,7 +331,8 @@ impl Mfs {
     ) -> Result<(), TreeError> {
         match self.replay_loading(seq, logged, recovery).await {
             Err(error) if is_far(&error) => {
-                let path = logged.path.escape_ascii();
+                let path = super::way::shown(logged.path.clone());
+                let path = path.escape_ascii();
                 let why = format!("entry {seq}: {path} cannot be had now: {error}");
                 self.freeze(format!("{why}; a start with its source makes it whole"));
                 note(recovery, why);
@@ -394,15 +395,21 @@ impl Mfs {
             }
         }
         if !logged.path.is_empty() {
-            let path = logged.path.escape_ascii();
+            let path = super::way::shown(logged.path.clone());
+            let path = path.escape_ascii();
             note(recovery, format!("entry {seq}: {path} is not there"));
         }
         Ok(())
     }
 
-    /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
+    /// Loads the nodes on the way of an entry, as far as it goes; gives the last if it goes to its end.
     pub(super) async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
-        let mut at = NodeId::ROOT;
+        let Some((mut at, path)) = super::way::begin(path) else {
+            return Ok(None);
+        };
+        if !self.find_place(at).await? {
+            return Ok(None);
+        }
         for name in path
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())

@@ -26,7 +26,7 @@ use super::fault::{Fault, Need};
 use super::op::{Logged, Op};
 use super::state::State;
 use super::types::{Caller, Change, NodeId, Origin};
-use super::{Mfs, apply, changes_of};
+use super::{Mfs, apply, changes_of, class};
 use crate::block::Cid;
 use crate::config::{
     PLAN_ROUNDS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CHANGES_MAX, TRANSACTION_DEADLINE_MAX,
@@ -314,8 +314,12 @@ impl Mfs {
             if let Some(need) = self.unkept(state, &planned) {
                 return Err((0, Fault::Need(need)));
             }
+            let mut effect = class::Effect::default();
+            for one in &planned {
+                effect.add(state, &one.op, chunk);
+            }
             let last = self
-                .log_all(id, first, &planned)
+                .log_all((id, first), &planned, effect.class())
                 .map_err(|error| (0, error.into()))?;
             for (seq, one) in (first..).zip(&planned) {
                 if watched {
@@ -326,6 +330,7 @@ impl Mfs {
             return Ok((changes, last));
         }
         state.begin();
+        let mut effect = class::Effect::default();
         for (index, one) in staged.iter().enumerate() {
             let planned = self.plan(state, caller, one, now);
             let planned = planned.and_then(|all| plan::with_linked(state, all, linked));
@@ -341,6 +346,7 @@ impl Mfs {
                 return Err((index, Fault::Need(need)));
             }
             for one in planned {
+                effect.add(state, &one.op, chunk);
                 if watched {
                     changes.extend(changes_of(state, &one.op));
                 }
@@ -353,7 +359,7 @@ impl Mfs {
                 return Err((index, TreeError::Limit(why).into()));
             }
         }
-        match self.log_all(id, first, &logged) {
+        match self.log_all((id, first), &logged, effect.class()) {
             Ok(last) => {
                 state.keep();
                 Ok((changes, last))
@@ -366,18 +372,12 @@ impl Mfs {
     }
 
     /// Journals the changes of a transaction, with its end.
-    fn log_all(&self, id: Option<u64>, first: u64, logged: &[Logged]) -> Result<u64, TreeError> {
-        let frees = |one: &Logged| {
-            matches!(
-                one.op,
-                Op::Unlink { .. } | Op::Rmdir { .. } | Op::Unmount { .. }
-            )
-        };
-        let class = if logged.iter().all(frees) {
-            Class::Reserve
-        } else {
-            Class::Normal
-        };
+    fn log_all(
+        &self,
+        (id, first): (Option<u64>, u64),
+        logged: &[Logged],
+        class: Class,
+    ) -> Result<u64, TreeError> {
         let bytes: usize = logged.iter().map(|one| one.encode().len()).sum();
         if bytes > TRANSACTION_BYTES_MAX {
             return Err(TreeError::Limit(format!(

@@ -20,6 +20,7 @@ use super::super::{Mfs, entries};
 use super::staged::{Staged, WriteAt};
 use crate::block::Cid;
 use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
+use crate::journal::Class;
 use crate::tree::error::TreeError;
 
 /// Permission bits that group and others do not get where nothing is said.
@@ -38,6 +39,7 @@ impl Mfs {
                 };
                 let end = self.end_of(offset.unwrap_or(0), *size)?;
                 let cuts = offset.map_or(Vec::new(), |offset| vec![offset, end]);
+                self.check_room(Class::Normal)?;
                 self.keep_cuts(path, &cuts).await?;
             }
             Staged::Truncate { path, size } => {
@@ -174,7 +176,7 @@ impl Mfs {
             Staged::Remove { path, recursive } => {
                 let mut gone = Vec::new();
                 let at = state.above(path)?;
-                remove(state, (at.0, at.1), path, *recursive, time, &mut gone)?;
+                remove(state, (at.0, at.1), *recursive, time, &mut gone)?;
                 Ok(gone)
             }
             Staged::Move { from, to, mode } => rename(state, from, to, *mode, time),
@@ -402,34 +404,37 @@ fn share(
 fn remove(
     state: &State,
     (parent, name): (NodeId, &Name),
-    path: &TreePath,
     recursive: bool,
     time: Time,
     gone: &mut Vec<Logged>,
 ) -> Step<()> {
     // What is to be visited, and whether what is below it was.
-    let mut open = vec![((parent, name.clone()), path.clone(), false)];
-    while let Some(((parent, name), path, below_done)) = open.pop() {
+    let mut open = vec![((parent, name.clone()), false)];
+    while let Some(((parent, name), below_done)) = open.pop() {
+        let path = state.way(parent, Some(&name));
+        let logged = |op| Logged {
+            path: path.clone(),
+            to: Vec::new(),
+            op,
+        };
         if gone.len() + open.len() > TRANSACTION_CHANGES_MAX {
             return Err(too_many().into());
         }
         let node = state.find(parent, &name)?.ok_or(TreeError::NotFound)?;
         let inode = state.node(node)?;
         if inode.kind != NodeKind::Directory {
-            gone.push(logged(&path, Op::Unlink { parent, name, time }));
+            gone.push(logged(Op::Unlink { parent, name, time }));
         } else if inode.xattr(MOUNTED).is_some() && recursive {
             // Content as a whole: what is below it is not to be fetched for this.
-            gone.push(logged(&path, Op::Unmount { parent, name, time }));
+            gone.push(logged(Op::Unmount { parent, name, time }));
         } else if below_done {
-            gone.push(logged(&path, Op::Rmdir { parent, name, time }));
+            gone.push(logged(Op::Rmdir { parent, name, time }));
         } else if recursive {
-            open.push(((parent, name), path.clone(), true));
-            for name in names_in(state, node)? {
-                let below = path.join(&name);
-                open.push(((node, name), below, false));
-            }
+            open.push(((parent, name), true));
+            let below = names_in(state, node)?.into_iter();
+            open.extend(below.map(|name| ((node, name), false)));
         } else if state.is_empty(node)? {
-            gone.push(logged(&path, Op::Rmdir { parent, name, time }));
+            gone.push(logged(Op::Rmdir { parent, name, time }));
         } else {
             return Err(TreeError::NotEmpty.into());
         }
