@@ -247,6 +247,13 @@ fn status_lines(status: &Value) -> String {
         figure("segments"),
         human_bytes(figure("bytes")),
     );
+    if figure("given_up_segments") > 0 {
+        out.push_str(&format!(
+            "given up    {} segments, {}, because the disk was full\n",
+            figure("given_up_segments"),
+            human_bytes(figure("given_up_bytes"))
+        ));
+    }
     if let Some(why) = status.get("stopped").and_then(Value::as_str) {
         out.push_str(&format!("read-only   {}\n", safe(why)));
     }

@@ -320,10 +320,12 @@ impl Mfs {
     fn store_ahead(&self, data: Bytes) -> Result<Block, TreeError> {
         let block = leaf_block(&self.options.file_form(), data);
         let block = block.map_err(|error| TreeError::Failed(error.to_string()))?;
-        let stored = self.blocks.put(block.clone(), Tier::Own);
-        stored
-            .and_then(|()| self.blocks.flush())
-            .map_err(store_failed)?;
+        self.in_place_of_history(|| {
+            let stored = self.blocks.put(block.clone(), Tier::Own);
+            stored
+                .and_then(|()| self.blocks.flush())
+                .map_err(store_failed)
+        })?;
         Ok(block)
     }
 

@@ -58,7 +58,10 @@ impl Mfs {
         &self,
         _only: tokio::sync::MutexGuard<'_, ()>,
     ) -> Result<Checkpointed, TreeError> {
-        let made = self.make_checkpoint().await;
+        let mut made = self.make_checkpoint().await;
+        while matches!(made, Err(TreeError::NoSpace(_))) && self.give_up_history() {
+            made = self.make_checkpoint().await;
+        }
         *self.checkpoint_failed.lock() = made.as_ref().err().map(ToString::to_string);
         made
     }
@@ -140,6 +143,7 @@ impl Mfs {
         drop(kept);
         self.sync()?;
         self.newest.send_replace(Some(made));
+        self.history.needed_after(before);
         self.journal.retire(Seq(before))?;
         Ok(())
     }

@@ -103,7 +103,7 @@ impl Mfs {
         // that names it.
         let whole = data.len() as u64 >= self.options.chunk_bytes();
         let _adding = whole.then(|| self.blocks.own_sink());
-        let pieces = self.pieces(offset, data)?;
+        let pieces = self.in_place_of_history(|| self.pieces(offset, data))?;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             content(inode)?;

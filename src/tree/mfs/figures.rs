@@ -34,6 +34,9 @@ pub struct Figures {
     pub unsynced_for: Duration,
     /// Files of the journal that a recovery or a repair has set aside.
     pub set_aside: Vec<String>,
+    /// Segments of the journal that were given up in this run because the disk
+    /// was full, and their bytes.
+    pub given_up: (u64, u64),
     /// Free bytes of the journal's disk.
     pub disk_free_bytes: Option<u64>,
 }
@@ -72,6 +75,7 @@ impl Mfs {
             transactions: self.open.count(),
             unsynced_for: unsynced_for.unwrap_or_default(),
             set_aside: self.journal.reader().set_aside()?,
+            given_up: self.history.given_up(),
             disk_free_bytes: self.disk.free_bytes(&self.journal_dir).ok(),
         })
     }

@@ -29,6 +29,7 @@ mod extents;
 mod fault;
 mod figures;
 mod fsck;
+mod history;
 mod keep;
 mod kept;
 mod load;
@@ -119,6 +120,8 @@ pub struct Mfs {
     /// Where the journal is, to tell how much room it has.
     disk: Arc<dyn crate::disk::Disk>,
     journal_dir: std::path::PathBuf,
+    /// What of the journal may go where the disk is full, and what has gone.
+    history: history::History,
     /// Whether it is about to end: who follows the journal stops.
     closing: AtomicBool,
     /// Bytes journaled since the last checkpoint, and changes.
@@ -261,7 +264,8 @@ impl Mfs {
                 payload,
             })
             .collect();
-        let seq = self.journal.append(class, &records)?;
+        let append = || Ok(self.journal.append(class, &records)?);
+        let seq = self.in_place_of_history(append)?;
         let bytes: usize = payloads.iter().map(Vec::len).sum();
         let before = self
             .journaled_bytes
@@ -284,7 +288,10 @@ impl Mfs {
     /// next checkpoint must find room for what is acknowledged until then.
     fn check_room(&self, class: Class) -> Result<(), TreeError> {
         match class {
-            Class::Normal => self.blocks.check_room().map_err(content::store_failed),
+            Class::Normal => {
+                let check = || self.blocks.check_room().map_err(content::store_failed);
+                self.in_place_of_history(check)
+            }
             Class::Reserve => Ok(()),
         }
     }

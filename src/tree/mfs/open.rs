@@ -115,6 +115,7 @@ impl Mfs {
             checkpointing: tokio::sync::Mutex::default(),
             newest: tokio::sync::watch::Sender::new(kept.last().copied()),
             kept: Mutex::new(kept),
+            history: super::history::History::default(),
             checkpoint_failed: Mutex::default(),
             unsealable: Mutex::default(),
             opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
@@ -131,6 +132,8 @@ impl Mfs {
             background: Background::default(),
             keeping: Keeping::default(),
         };
+        let before = mfs.kept.lock().iter().rev().nth(1).map(|one| one.sequence);
+        mfs.history.needed_after(before.unwrap_or(0));
         mfs.begin().await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
         if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
