@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::elsewhere::{is_elsewhere, note_elsewhere};
 use super::extents::{Data, Extent};
 use super::node::{Body, Content, Inode};
 use super::op::{Logged, Op, Stamp, range_bytes};
@@ -345,6 +346,12 @@ impl Mfs {
             let stamp = stamp(inode, time, true);
             let path = state.way(to, None);
             let mut logged = Vec::new();
+            if self.is_from_elsewhere(state, from)
+                && let Some(op) = note_elsewhere(to, Some(inode), time)
+            {
+                let (path, to) = (path.clone(), Vec::new());
+                logged.push(Logged { path, to, op });
+            }
             let mut at = to_offset;
             for ranges in framed(&ranges) {
                 let covered: u64 = ranges.iter().map(|range| range.len).sum();
@@ -378,6 +385,17 @@ impl Mfs {
             }
         }
         Ok(())
+    }
+
+    /// Whether what is shared may not be here.
+    fn is_from_elsewhere(&self, state: &State, from: CopySource) -> bool {
+        match from {
+            CopySource::Node(node) => {
+                let inode = state.nodes.get(&node);
+                inode.is_none_or(|inode| is_elsewhere(node, inode))
+            }
+            CopySource::Content(cid) => !self.blocks.has_own(&cid),
+        }
     }
 
     async fn ranges_of(

@@ -6,6 +6,8 @@
 //! the journal aside, and fetches damaged blocks from the sources again; it
 //! never deletes.
 
+mod place;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use crate::unixfs::dag_pb::PbNode;
 use crate::unixfs::hamt::prefix_width;
 use crate::unixfs::links::links;
 use crate::unixfs::node::{Body, Node};
+use place::Place;
 
 /// How far a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +54,12 @@ pub struct Inspection {
     pub checkpoint: Option<u64>,
     /// Blocks of it, and of the journal since, that are here and sound.
     pub blocks: u64,
-    /// Blocks that are not here. Of mounted content that is as it should be.
+    /// Blocks that were written here and are lost.
+    pub lost_blocks: u64,
+    /// Blocks that are not here, of content that was mounted or shared from
+    /// elsewhere and not fetched: as it should be.
     pub absent_blocks: u64,
-    /// The first of them.
+    /// The first of them, with the paths of the files that need them.
     pub absent: Vec<String>,
     /// Records of it that are sound.
     pub records: u64,
@@ -82,6 +88,22 @@ impl Inspection {
         if self.problems.len() < FSCK_LISTED_MAX {
             self.problems.push(text);
         }
+    }
+
+    /// A block is not here.
+    fn lacks(&mut self, cid: Cid, place: &Place) {
+        let shown = place.shown();
+        if place.elsewhere {
+            self.absent_blocks += 1;
+            if self.absent.len() < FSCK_LISTED_MAX {
+                self.absent.push(format!("{cid} of {shown}"));
+            }
+            return;
+        }
+        self.lost_blocks += 1;
+        self.problem(format!("block {cid} of {shown} was here and is lost"));
+        self.loses(format!("content of {shown}, unless a source has it"));
+        self.damaged_blocks.push(cid);
     }
 
     fn loses(&mut self, text: String) {
@@ -212,10 +234,15 @@ async fn inspect(
         found.journal_damage.push(damage);
     }
     if let Some(state) = found.state {
-        let roots = [Some(state.root), state.posix, Some(state.commit)];
-        for (root, path) in roots.into_iter().zip(["", "(records)", "(commit)"]) {
+        let roots = [
+            (Some(state.root), Place::root()),
+            (state.posix, Place::own("(records)")),
+            (Some(state.commit), Place::own("(commit)")),
+        ];
+        for (root, place) in roots {
             if let Some(root) = root {
-                inspect_blocks(blocks, root, path, &mut found, progress);
+                let top = (root, place);
+                inspect_blocks(blocks, top, state.posix, &mut found, progress).await;
             }
         }
         if let Some(posix) = state.posix {
@@ -263,21 +290,22 @@ fn inspect_checkpoints(
 }
 
 /// Reads and proves every local block below a root.
-fn inspect_blocks(
-    blocks: &Blocks,
-    root: Cid,
-    path: &str,
+async fn inspect_blocks(
+    blocks: &Arc<Blocks>,
+    (root, top): (Cid, Place),
+    posix: Option<Cid>,
     found: &mut Inspection,
     progress: OnFsck<'_>,
 ) {
+    let records = posix.map(|posix| (PosixMap::new(Arc::clone(blocks)), posix));
     let mut seen = HashSet::new();
-    let mut open = vec![(root, path.to_owned())];
-    while let Some((cid, path)) = open.pop() {
+    let mut open = vec![(root, top)];
+    while let Some((cid, place)) = open.pop() {
         // The history of commits goes back further than what is kept.
-        if !seen.insert(cid) || (path == "(commit)" && seen.len() > 1) {
+        if !seen.insert(cid) || (place.path == "(commit)" && seen.len() > 1) {
             continue;
         }
-        let shown = if path.is_empty() { "/" } else { &path };
+        let shown = place.shown();
         let block = match blocks.get_local(&cid) {
             Ok(Some(block)) => block,
             Ok(None) if blocks.has_local(&cid) => {
@@ -287,10 +315,7 @@ fn inspect_blocks(
                 continue;
             }
             Ok(None) => {
-                found.absent_blocks += 1;
-                if found.absent.len() < FSCK_LISTED_MAX {
-                    found.absent.push(format!("{cid} of {shown}"));
-                }
+                found.lacks(cid, &place);
                 continue;
             }
             Err(error) => {
@@ -300,30 +325,38 @@ fn inspect_blocks(
         };
         found.blocks += 1;
         progress(FsckProgress::Blocks(found.blocks));
-        match below(&block, &path) {
-            Ok(all) => open.extend(all),
-            Err(why) => found.problem(format!("block {cid} of {shown} is malformed: {why}")),
+        let below = match below(&block) {
+            Ok(below) => below,
+            Err(why) => {
+                found.problem(format!("block {cid} of {shown} is malformed: {why}"));
+                continue;
+            }
+        };
+        for (cid, name) in below {
+            let place = match name {
+                Some(name) => place.child(&name, records.as_ref()).await,
+                None => place.clone(),
+            };
+            open.push((cid, place));
         }
     }
 }
 
-/// What a block leads to, with the paths as far as it tells them.
-fn below(block: &crate::block::Block, path: &str) -> Result<Vec<(Cid, String)>, String> {
+/// What a block leads to, with names where they are those of entries.
+fn below(block: &crate::block::Block) -> Result<Vec<(Cid, Option<Vec<u8>>)>, String> {
     let cids = links(block).map_err(|error| error.to_string())?;
     let names = match block.cid().codec() {
         DAG_PB => names_of(block),
         _ => Vec::new(),
     };
     let mut names = names.into_iter();
-    let each = cids.into_iter().map(|cid| match names.next() {
-        Some(name) if !name.is_empty() => (cid, format!("{path}/{name}")),
-        Some(_) | None => (cid, path.to_owned()),
-    });
+    let each = cids.into_iter();
+    let each = each.map(|cid| (cid, names.next().filter(|name| !name.is_empty())));
     Ok(each.collect())
 }
 
 /// Names of the links of a directory or of a shard of one.
-fn names_of(block: &crate::block::Block) -> Vec<String> {
+fn names_of(block: &crate::block::Block) -> Vec<Vec<u8>> {
     let Ok(node) = PbNode::decode(block.data()) else {
         return Vec::new();
     };
@@ -334,8 +367,7 @@ fn names_of(block: &crate::block::Block) -> Vec<String> {
     };
     let name = |link: &crate::unixfs::dag_pb::Link| {
         let name = link.name.as_deref().unwrap_or_default();
-        let name = name.get(skipped..).unwrap_or_default();
-        String::from_utf8_lossy(name).into_owned()
+        name.get(skipped..).unwrap_or_default().to_vec()
     };
     node.links.iter().map(name).collect()
 }

@@ -1,6 +1,7 @@
 //! Attributes: mode, owner, times, and the length through them.
 
 use super::content::{content, stamp, without_privileges};
+use super::elsewhere::forget_elsewhere;
 use super::node::Inode;
 use super::op::{Attr, Logged, Op};
 use super::state::State;
@@ -36,6 +37,9 @@ impl Mfs {
                 content(inode)?;
                 let stamp = stamp(inode, time, set.kill_privileges);
                 ops.push(Op::Resize { node, size, stamp });
+                if size == 0 {
+                    ops.extend(forget_elsewhere(node, inode, time));
+                }
             }
             if rest != SetAttr::default() {
                 ops.push(Op::Attr(attr_op(inode, node, &rest, time)?));

@@ -24,6 +24,7 @@ mod checkpoint;
 mod class;
 mod codec;
 mod content;
+mod elsewhere;
 mod entries;
 mod extents;
 mod fault;

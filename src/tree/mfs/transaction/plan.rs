@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::super::apply::MOUNTED;
 use super::super::checkpoint::plan::loaded_directories;
 use super::super::content::{content, stamp};
+use super::super::elsewhere::note_elsewhere;
 use super::super::entries::{free_name, make_op};
 use super::super::extents::{Data, Extent};
 use super::super::fault::{Fault, Need, Step};
@@ -161,7 +162,17 @@ impl Mfs {
                 size,
                 at,
                 mode,
-            } => write(state, caller, path, (*content, *size, *at), *mode, time),
+            } => {
+                let is_here = self.blocks.has_own(content);
+                write(
+                    state,
+                    caller,
+                    path,
+                    (*content, *size, *at, is_here),
+                    *mode,
+                    time,
+                )
+            }
             Staged::Truncate { path, size } => {
                 let node = state.at(path)?;
                 let inode = state.node(node)?;
@@ -198,7 +209,10 @@ impl Mfs {
                 path,
                 content,
                 plain,
-            } => mount(state, caller, path, (content, *plain), time),
+            } => {
+                let is_here = self.blocks.has_own(&content.cid());
+                mount(state, caller, path, (content, *plain, is_here), time)
+            }
             Staged::Unmount { path } => {
                 let (parent, name) = state.above(path)?;
                 let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
@@ -338,7 +352,7 @@ fn write(
     state: &State,
     caller: Caller,
     path: &TreePath,
-    (cid, size, at): (Cid, u64, WriteAt),
+    (cid, size, at, is_here): (Cid, u64, WriteAt, bool),
     mode: u32,
     time: Time,
 ) -> Step<Vec<Logged>> {
@@ -376,6 +390,10 @@ fn write(
         WriteAt::End => there,
     };
     offset.checked_add(size).ok_or(TreeError::TooLarge)?;
+    if !is_here {
+        let note = note_elsewhere(node, state.nodes.get(&node), time);
+        all.extend(note.map(|op| logged(path, op)));
+    }
     all.extend(share(node, offset, (cid, size), mark).map(|op| logged(path, op)));
     Ok(all)
 }
@@ -487,7 +505,7 @@ fn mount(
     state: &State,
     caller: Caller,
     path: &TreePath,
-    (content, plain): (&Content, bool),
+    (content, plain, is_here): (&Content, bool, bool),
     time: Time,
 ) -> Step<Vec<Logged>> {
     let (parent, name) = state.above(path)?;
@@ -495,6 +513,11 @@ fn mount(
     let node = state.fresh();
     let op = Op::Mount(content.mount((parent, name.clone()), node, caller, time));
     let mut all = vec![logged(path, op)];
+    if plain && !is_here {
+        // It will not show as mounted.
+        let note = note_elsewhere(node, None, time);
+        all.extend(note.map(|op| logged(path, op)));
+    }
     if plain {
         all.push(logged(
             path,
