@@ -360,6 +360,9 @@ pub const SHARED_BYTES_MAX: usize = INLINE_BYTES_MAX + 64;
 /// Bytes of files that wait in memory for their chunks to fill, 256 MiB by
 /// default. Over it, who writes seals the fullest files.
 pub const UNSEALED_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of a file that cannot be sealed which each checkpoint journals again, 8
+/// MiB. With more, no checkpoint is made until what is damaged is written anew.
+pub const HELD_BACK_BYTES_MAX: u64 = 8 << 20;
 /// Oldest change that a power loss may take, without fsync, by default.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between checkpoints while there are changes, by default.

@@ -266,6 +266,10 @@ fn status_lines(status: &Value) -> String {
         )),
         None => out.push_str("checkpoint  none yet\n"),
     }
+    for one in list(status, "held_back") {
+        let (path, why) = (text(one, "path"), text(one, "why"));
+        out.push_str(&format!("held back   {path}: {why}\n"));
+    }
     let changed = human_bytes(number(status, "changed_bytes"));
     out.push_str(&format!(
         "since then  {} changes, {changed}\n",

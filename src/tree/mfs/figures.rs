@@ -18,6 +18,9 @@ pub struct Figures {
     pub checkpoint: Option<Checkpointed>,
     /// Why the last try to make one failed, if it did.
     pub checkpoint_failed: Option<String>,
+    /// Files that it has as they were before, since they cannot be sealed: the
+    /// path and why.
+    pub held_back: Vec<(String, String)>,
     /// Changes journaled since then.
     pub changes: u64,
     /// Bytes journaled since then.
@@ -67,6 +70,12 @@ impl Mfs {
             stopped: self.journal.check().err().map(|error| error.to_string()),
             checkpoint: self.kept.lock().last().copied(),
             checkpoint_failed: self.checkpoint_failed.lock().clone(),
+            held_back: {
+                let held_back = self.held_back.lock();
+                let told = held_back.iter();
+                told.map(|one| (one.path.clone(), one.why.clone()))
+                    .collect()
+            },
             changes: self.journaled_changes.load(Ordering::Relaxed),
             changed_bytes: self.journaled_bytes.load(Ordering::Relaxed),
             nodes,

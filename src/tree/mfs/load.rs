@@ -595,6 +595,7 @@ fn take_holes(inode: &mut Inode, holes: &[(u64, u64)]) -> Result<(), TreeError> 
         *content = Content::Ranges(Box::new(Ranges {
             extents,
             sealed: Some(whole.sealed()),
+            before: None,
         }));
     }
     Ok(())

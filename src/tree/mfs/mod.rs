@@ -106,6 +106,8 @@ pub struct Mfs {
     newest: tokio::sync::watch::Sender<Option<Checkpointed>>,
     /// Why the last try to make a checkpoint failed, if it did.
     checkpoint_failed: Mutex<Option<String>>,
+    /// Files that the last checkpoint has as they were before, and why.
+    held_back: Mutex<Vec<checkpoint::held::HeldBack>>,
     /// Files that could not be sealed, why, and until when they are let alone.
     unsealable: Mutex<HashMap<NodeId, (Instant, TreeError)>>,
     /// When it was opened: what was there then was not left unsynced by this run.

@@ -169,6 +169,8 @@ pub(super) struct Ranges {
     pub(super) extents: Extents,
     /// The same as a whole, while it is still what they say.
     pub(super) sealed: Option<Sealed>,
+    /// What it was when it was last sealed.
+    pub(super) before: Option<Sealed>,
 }
 
 impl Content {
@@ -206,6 +208,14 @@ impl Content {
         }
     }
 
+    /// What it was when it was last sealed, where it has changed since.
+    pub(super) fn before(&self) -> Option<Sealed> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Ranges(ranges) => ranges.before.clone(),
+        }
+    }
+
     /// The ranges, to look at.
     pub(super) fn ranges(&self) -> std::borrow::Cow<'_, Extents> {
         match self {
@@ -223,11 +233,14 @@ impl Content {
             *self = Self::Ranges(Box::new(Ranges {
                 extents,
                 sealed: None,
+                before: Some(whole.sealed()),
             }));
         }
         match self {
             Self::Ranges(ranges) => {
-                ranges.sealed = None;
+                if let Some(sealed) = ranges.sealed.take() {
+                    ranges.before = Some(sealed);
+                }
                 &mut ranges.extents
             }
             Self::Whole(_) => unreachable!("was made ranges above"),

@@ -117,6 +117,7 @@ impl Mfs {
             kept: Mutex::new(kept),
             history: super::history::History::default(),
             checkpoint_failed: Mutex::default(),
+            held_back: Mutex::default(),
             unsealable: Mutex::default(),
             opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
             marked: AtomicU64::new(marked(&found).0),

@@ -101,6 +101,9 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         "stopped": figures.stopped,
         "checkpoint": figures.checkpoint.as_ref().map(checkpoint_fields),
         "checkpoint_failed": figures.checkpoint_failed,
+        "held_back": figures.held_back.iter()
+            .map(|(path, why)| json!({"path": path, "why": why}))
+            .collect::<Vec<_>>(),
         "changes": figures.changes,
         "changed_bytes": figures.changed_bytes,
         "tree": {
