@@ -85,10 +85,18 @@ pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 4..=8;
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.
 pub const LISTING_BATCH: usize = 256;
+/// Children that a listing looks at at once, a batch: those that cannot be had
+/// cost one deadline together, and the request ends before its own.
+pub const LISTING_FETCHES_MAX: usize = LISTING_BATCH;
 /// Nodes that are let go under one lock, so that nothing else waits long for it.
 pub const FORGETS_AT_ONCE: usize = 256;
 /// How long what the kernel forgot may wait for more of it.
 pub const FORGET_AFTER: Duration = Duration::from_millis(20);
+/// How long a thread that was told that something is a file, though that cannot
+/// be known, finds it as one: as long as it may take to remove what it listed.
+pub const GUESS_KEPT_FOR: Duration = Duration::from_secs(60);
+/// Such entries that are remembered; the least recently used is forgotten.
+pub const GUESSES_KEPT_MAX: usize = 4096;
 /// Readahead of a mount where this process may set it, 4 MiB.
 pub const READAHEAD_BYTES: u64 = 4 << 20;
 /// What a request may take beyond the deadline of the fetch that it waits for.

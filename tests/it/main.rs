@@ -45,6 +45,7 @@ mod mfs_staged;
 mod mfs_support;
 mod mfs_tree;
 mod mfs_trouble;
+mod mfs_unreachable;
 mod names;
 mod posix_hostile;
 mod posix_map;

@@ -190,16 +190,19 @@ impl Mfs {
         Ok(check_room(inode, None, name)?)
     }
 
-    /// Takes the name of what is not a directory away.
+    /// Takes the name of what is not a directory away, or of content that cannot
+    /// be had: nobody can tell what that is.
     pub async fn unlink(
         &self,
         caller: Caller,
         parent: NodeId,
         name: &[u8],
     ) -> Result<(), TreeError> {
-        let plan = |state: &mut State, time: Time| {
-            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
-            if state.node(node)?.kind == NodeKind::Directory {
+        let plan = |state: &mut State, time: Time, unseen: bool| {
+            let node = there(state, parent, name, unseen)?;
+            if let Some(node) = node
+                && state.node(node)?.kind == NodeKind::Directory
+            {
                 return Err(TreeError::IsADirectory.into());
             }
             let op = Op::Unlink {
@@ -209,23 +212,24 @@ impl Mfs {
             };
             Ok(Plan::of(state.way(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, plan, |_, ()| ()).await
+        self.take_name(caller, (parent, name), plan).await
     }
 
-    /// Takes an empty directory away.
+    /// Takes an empty directory away, or content that cannot be had.
     pub async fn rmdir(
         &self,
         caller: Caller,
         parent: NodeId,
         name: &[u8],
     ) -> Result<(), TreeError> {
-        let plan = |state: &mut State, time: Time| {
-            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
-            if state.node(node)?.kind != NodeKind::Directory {
-                return Err(TreeError::NotADirectory.into());
-            }
-            if !state.is_empty(node)? {
-                return Err(TreeError::NotEmpty.into());
+        let plan = |state: &mut State, time: Time, unseen: bool| {
+            if let Some(node) = there(state, parent, name, unseen)? {
+                if state.node(node)?.kind != NodeKind::Directory {
+                    return Err(TreeError::NotADirectory.into());
+                }
+                if !state.is_empty(node)? {
+                    return Err(TreeError::NotEmpty.into());
+                }
             }
             let op = Op::Rmdir {
                 parent,
@@ -234,7 +238,31 @@ impl Mfs {
             };
             Ok(Plan::of(state.way(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, plan, |_, ()| ()).await
+        self.take_name(caller, (parent, name), plan).await
+    }
+
+    /// Plans that a name goes; a second time where what it leads to cannot be had.
+    async fn take_name(
+        &self,
+        caller: Caller,
+        (parent, name): (NodeId, &[u8]),
+        plan: impl Fn(&mut State, Time, bool) -> Step<Plan<()>>,
+    ) -> Result<(), TreeError> {
+        let seen = |state: &mut State, time: Time| plan(state, time, false);
+        match self.change(caller.origin, seen, |_, ()| ()).await {
+            Err(error) if self.is_unseen(&error, parent, name).await => {}
+            done => return done,
+        }
+        let unseen = |state: &mut State, time: Time| plan(state, time, true);
+        self.change(caller.origin, unseen, |_, ()| ()).await
+    }
+}
+
+/// What a name leads to; with `unseen`, `None` of content that is not loaded.
+fn there(state: &State, parent: NodeId, name: &[u8], unseen: bool) -> Step<Option<NodeId>> {
+    match state.find(parent, name) {
+        Err(Fault::Need(Need::Entry(..))) if unseen => Ok(None),
+        found => Ok(Some(found?.ok_or(TreeError::NotFound)?)),
     }
 }
 

@@ -14,7 +14,7 @@ use super::node::{
 use super::state::State;
 use super::types::{NodeAttr, NodeId, NodeKind, Time};
 use crate::block::{Cid, DAG_PB, RAW};
-use crate::config::{FETCHES_PER_REQUEST_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
+use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_FETCHES_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
 use crate::tree::error::TreeError;
 use crate::tree::posix::{key, record};
 use crate::unixfs::dir_build::DirTally;
@@ -92,11 +92,7 @@ impl Mfs {
             if !is_far {
                 match self.load_entry(parent, &name).await {
                     Ok(()) => return Ok(None),
-                    Err(
-                        error @ (TreeError::Unavailable(_)
-                        | TreeError::Timeout(_)
-                        | TreeError::Malformed { .. }),
-                    ) if entry.is_some() => {
+                    Err(error) if entry.is_some() && cannot_be_had(&error) => {
                         let name = name.escape_ascii();
                         tracing::warn!(%error, %name, "listed without knowing what it is");
                     }
@@ -117,7 +113,7 @@ impl Mfs {
         };
         let all: Vec<_> = stream::iter(names)
             .map(one)
-            .buffer_unordered(FETCHES_PER_REQUEST_MAX)
+            .buffer_unordered(LISTING_FETCHES_MAX)
             .try_collect()
             .await?;
         Ok(all.into_iter().flatten().collect())
@@ -131,7 +127,7 @@ impl Mfs {
             && self.reader.meta_noted(cid).await.is_none()
     }
 
-    async fn load_entry(&self, parent: NodeId, name: &Name) -> Result<(), TreeError> {
+    pub(super) async fn load_entry(&self, parent: NodeId, name: &Name) -> Result<(), TreeError> {
         let sealing = self.sealing(parent)?;
         let entry = match &sealing.base {
             Some(base) => self.reader.find(base, name).await?,
@@ -338,6 +334,16 @@ impl Mfs {
         }
     }
 
+    /// Whether an error says that what a name leads to cannot be had, and the
+    /// directory has that name.
+    pub(super) async fn is_unseen(&self, error: &TreeError, parent: NodeId, name: &[u8]) -> bool {
+        let base = self.sealing(parent).ok().and_then(|sealing| sealing.base);
+        match base.filter(|_| cannot_be_had(error)) {
+            Some(base) => matches!(self.reader.find(&base, name).await, Ok(Some(_))),
+            None => false,
+        }
+    }
+
     /// Puts in the place of far content a node that only serves to be removed;
     /// false where the directory does not have it.
     pub(super) async fn stand_in(
@@ -436,6 +442,11 @@ impl Mfs {
         state.nodes.shrink();
         state.trim_at = state.nodes.len() + state.nodes.len() / 2;
     }
+}
+
+/// Whether it says that content cannot be had now, or is none.
+pub(super) fn cannot_be_had(error: &TreeError) -> bool {
+    is_far(error) || matches!(error, TreeError::Malformed { .. })
 }
 
 /// Whether it says that content cannot be had now, and not that it is not there.

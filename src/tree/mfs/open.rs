@@ -14,7 +14,7 @@ use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
 use super::keep::Keeping;
-use super::load::is_far;
+use super::load::{cannot_be_had, is_far};
 use super::log::Log;
 use super::node::{Base, Body, Directory, Inode, Sealed};
 use super::op::{Attr, Logged, Op, kind};
@@ -349,12 +349,12 @@ impl Mfs {
     /// Loads what a change lacks; what it removes need not be here for that.
     async fn load_for(&self, need: &Need, op: &Op) -> Result<(), TreeError> {
         let failed = match self.load(need).await {
-            Err(error) if is_far(&error) => error,
+            Err(error) if cannot_be_had(&error) => error,
             other => return other,
         };
         let kind = if let Op::Unlink { .. } = op {
             MetaKind::File
-        } else if let Op::Rmdir { .. } = op {
+        } else if let Op::Rmdir { .. } | Op::Unmount { .. } = op {
             MetaKind::Directory
         } else {
             return Err(failed);
@@ -371,10 +371,13 @@ impl Mfs {
         logged: &Logged,
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
-        if let Op::Unmount { .. } = &logged.op
-            && let Some(node) = self.find_path(&logged.path).await?
-        {
-            self.load_linked_below(node).await?;
+        if let Op::Unmount { .. } = &logged.op {
+            match self.find_path(&logged.path).await {
+                Ok(Some(node)) => self.load_linked_below(node).await?,
+                // What goes need not be here for that.
+                Err(error) if !cannot_be_had(&error) => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
         }
         let mut searched = false;
         for _ in 0..PLAN_ROUNDS_MAX {

@@ -23,6 +23,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::fault::{Fault, Need};
+use super::node::Name;
 use super::op::{Logged, Op};
 use super::state::State;
 use super::types::{Caller, Change, NodeId, Origin};
@@ -48,6 +49,17 @@ struct Staging {
     deadline: Instant,
     /// Nothing is staged any more, and no deadline ends it.
     committing: bool,
+}
+
+/// What was found out for a transaction before it is planned.
+#[derive(Default)]
+struct Known {
+    /// Nodes to unmount below which all is loaded that has names elsewhere too.
+    linked: HashSet<NodeId>,
+    /// Names of content that cannot be had, and is to be removed.
+    unseen: HashSet<(NodeId, Name)>,
+    /// Directories that cannot be listed, and are to be removed.
+    unlisted: HashSet<NodeId>,
 }
 
 /// What is told of one that is under way.
@@ -247,16 +259,16 @@ impl Mfs {
             self.sealed.note();
             self.sealed.sync(&self.blocks)?;
         }
+        let mut known = Known::default();
         for (index, one) in staged.iter().enumerate() {
-            self.prepare(one)
+            self.prepare(one, &mut known)
                 .await
                 .map_err(|error| refused(index, error))?;
         }
-        let mut linked = HashSet::new();
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
                 let mut state = self.state.lock();
-                self.attempt(&mut state, caller, id, staged, &linked)
+                self.attempt(&mut state, caller, id, staged, &known)
             };
             let (index, need) = match attempt {
                 Ok((changes, last)) => {
@@ -284,22 +296,21 @@ impl Mfs {
                 )
             })?;
             if let Need::Linked(node, _) = need {
-                linked.insert(node);
+                known.linked.insert(node);
             }
         }
         Err(TreeError::Busy("the tree changes faster than it can be read").into())
     }
 
     /// Plans, applies and journals everything, or takes it back. An index past
-    /// the changes stands for all of them. Of what is unmounted the nodes in
-    /// `linked` have all loaded that has names elsewhere too.
+    /// the changes stands for all of them.
     fn attempt(
         &self,
         state: &mut State,
         caller: Caller,
         id: Option<u64>,
         staged: &[Staged],
-        linked: &HashSet<NodeId>,
+        known: &Known,
     ) -> Result<(Vec<Change>, u64), (usize, Fault)> {
         let watched = !self.watchers.read().is_empty();
         let (now, chunk) = (self.now(), self.options.chunk_bytes());
@@ -308,8 +319,8 @@ impl Mfs {
         if let [one] = staged {
             // Nothing to take back: it is applied once it is in the journal.
             let planned = self
-                .plan(state, caller, one, now)
-                .and_then(|planned| plan::with_linked(state, planned, linked))
+                .plan(state, caller, one, now, known)
+                .and_then(|planned| plan::with_linked(state, planned, &known.linked))
                 .map_err(|fault| (0, fault))?;
             if let Some(need) = self.unkept(state, &planned) {
                 return Err((0, Fault::Need(need)));
@@ -332,8 +343,8 @@ impl Mfs {
         state.begin();
         let mut effect = class::Effect::default();
         for (index, one) in staged.iter().enumerate() {
-            let planned = self.plan(state, caller, one, now);
-            let planned = planned.and_then(|all| plan::with_linked(state, all, linked));
+            let planned = self.plan(state, caller, one, now, known);
+            let planned = planned.and_then(|all| plan::with_linked(state, all, &known.linked));
             let planned = match planned {
                 Ok(planned) => planned,
                 Err(fault) => {

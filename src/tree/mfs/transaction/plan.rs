@@ -9,6 +9,7 @@ use super::super::elsewhere::note_elsewhere;
 use super::super::entries::{free_name, make_op};
 use super::super::extents::{Data, Extent};
 use super::super::fault::{Fault, Need, Step};
+use super::super::load::cannot_be_had;
 use super::super::meta::attr_op;
 use super::super::mounts::Content;
 use super::super::node::{Body, Inode, Name, To};
@@ -18,6 +19,7 @@ use super::super::rename::may_move;
 use super::super::state::State;
 use super::super::types::{Caller, New, NodeId, NodeKind, RenameMode, Time};
 use super::super::{Mfs, entries};
+use super::Known;
 use super::staged::{Staged, WriteAt};
 use crate::block::Cid;
 use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
@@ -30,7 +32,11 @@ const UMASK: u32 = 0o022;
 impl Mfs {
     /// Loads what a change will need, and refuses what can never be. What is not
     /// loaded here ends the plan of the whole transaction, which begins anew.
-    pub(super) async fn prepare(&self, staged: &Staged) -> Result<(), TreeError> {
+    pub(super) async fn prepare(
+        &self,
+        staged: &Staged,
+        known: &mut Known,
+    ) -> Result<(), TreeError> {
         match staged {
             Staged::Write { path, size, at, .. } => {
                 // The end of what is there cuts nothing.
@@ -47,13 +53,8 @@ impl Mfs {
                 self.end_of(0, *size)?;
                 self.keep_cuts(path, &[*size]).await?;
             }
-            Staged::Remove {
-                path,
-                recursive: true,
-            } => {
-                if let Some(node) = self.loaded(path).await? {
-                    self.load_below(node).await?;
-                }
+            Staged::Remove { path, recursive } => {
+                self.prepare_remove(path, *recursive, known).await?;
             }
             Staged::Symlink { path, target } => {
                 self.check_new(&New::Symlink(target.clone()))?;
@@ -69,7 +70,6 @@ impl Mfs {
             | Staged::Unmount { path } => {
                 self.loaded(path).await?;
             }
-            Staged::Remove { path, .. } => self.load_emptiness(path).await?,
         }
         Ok(())
     }
@@ -106,8 +106,9 @@ impl Mfs {
         }
     }
 
-    /// Loads all names below a directory, up to what one transaction may take away.
-    async fn load_below(&self, node: NodeId) -> Result<(), TreeError> {
+    /// Loads all names below a directory, up to what one transaction may take
+    /// away, and notes what of it cannot be had.
+    async fn load_below(&self, node: NodeId, known: &mut Known) -> Result<(), TreeError> {
         let (mut open, mut count) = (vec![node], 0);
         while let Some(dir) = open.pop() {
             let is_open = {
@@ -122,9 +123,13 @@ impl Mfs {
             }
             let mut cookie = 0;
             loop {
-                let page = match self.readdir(dir, cookie, LIST_BATCH).await {
+                let page = match self.list(dir, cookie, LIST_BATCH).await {
                     Ok(page) => page,
                     Err(TreeError::NotFound | TreeError::NotADirectory) => break,
+                    Err(error) if cannot_be_had(&error) => {
+                        known.unlisted.insert(dir);
+                        break;
+                    }
                     Err(error) => return Err(error),
                 };
                 let Some(last) = page.last() else { break };
@@ -133,12 +138,49 @@ impl Mfs {
                 if count > TRANSACTION_CHANGES_MAX {
                     return Err(too_many());
                 }
-                let below = page
-                    .iter()
-                    .filter(|entry| entry.attr.kind == NodeKind::Directory);
-                open.extend(below.map(|entry| entry.attr.node));
+                for entry in page {
+                    if entry.guessed {
+                        let name = Name::from(&*entry.name);
+                        match self.load_entry(dir, &name).await {
+                            Ok(()) => {}
+                            Err(error) if cannot_be_had(&error) => {
+                                known.unseen.insert((dir, name));
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    } else if entry.attr.kind == NodeKind::Directory {
+                        open.push(entry.attr.node);
+                    }
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Looks at what is to be removed, with all below it if `recursive`.
+    async fn prepare_remove(
+        &self,
+        path: &TreePath,
+        recursive: bool,
+        known: &mut Known,
+    ) -> Result<(), TreeError> {
+        let done = match (recursive, self.loaded(path).await) {
+            (true, Ok(Some(node))) => self.load_below(node, known).await,
+            (true, Ok(None)) => Ok(()),
+            (false, Ok(_)) => self.load_emptiness(path).await,
+            (_, Err(error)) => Err(error),
+        };
+        let Err(error) = done else { return Ok(()) };
+        let place = self
+            .look(|state| state.above(path).map(|(at, name)| (at, name.clone())))
+            .await;
+        let Ok((parent, name)) = place else {
+            return Err(error);
+        };
+        if !self.is_unseen(&error, parent, &name).await {
+            return Err(error);
+        }
+        known.unseen.insert((parent, name));
         Ok(())
     }
 
@@ -149,6 +191,7 @@ impl Mfs {
         caller: Caller,
         staged: &Staged,
         time: Time,
+        known: &Known,
     ) -> Step<Vec<Logged>> {
         match staged {
             Staged::Mkdir {
@@ -187,7 +230,7 @@ impl Mfs {
             Staged::Remove { path, recursive } => {
                 let mut gone = Vec::new();
                 let at = state.above(path)?;
-                remove(state, (at.0, at.1), *recursive, time, &mut gone)?;
+                remove(state, (at.0, at.1), *recursive, time, known, &mut gone)?;
                 Ok(gone)
             }
             Staged::Move { from, to, mode } => rename(state, from, to, *mode, time),
@@ -424,6 +467,7 @@ fn remove(
     (parent, name): (NodeId, &Name),
     recursive: bool,
     time: Time,
+    known: &Known,
     gone: &mut Vec<Logged>,
 ) -> Step<()> {
     // What is to be visited, and whether what is below it was.
@@ -438,19 +482,30 @@ fn remove(
         if gone.len() + open.len() > TRANSACTION_CHANGES_MAX {
             return Err(too_many().into());
         }
-        let node = state.find(parent, &name)?.ok_or(TreeError::NotFound)?;
+        let node = match state.find(parent, &name) {
+            Err(Fault::Need(Need::Entry(..))) if known.unseen.contains(&(parent, name.clone())) => {
+                gone.push(logged(Op::Unlink { parent, name, time }));
+                continue;
+            }
+            found => found?.ok_or(TreeError::NotFound)?,
+        };
         let inode = state.node(node)?;
         if inode.kind != NodeKind::Directory {
             gone.push(logged(Op::Unlink { parent, name, time }));
-        } else if inode.xattr(MOUNTED).is_some() && recursive {
+        } else if recursive && (inode.xattr(MOUNTED).is_some() || known.unlisted.contains(&node)) {
             // Content as a whole: what is below it is not to be fetched for this.
             gone.push(logged(Op::Unmount { parent, name, time }));
         } else if below_done {
             gone.push(logged(Op::Rmdir { parent, name, time }));
         } else if recursive {
             open.push(((parent, name), true));
-            let below = names_in(state, node)?.into_iter();
-            open.extend(below.map(|name| ((node, name), false)));
+            let directory = state.directory(node)?;
+            if directory.base.is_some() && !directory.complete {
+                return Err(Fault::Need(Need::Listing(node)));
+            }
+            let there = directory.entries.iter();
+            let there = there.filter(|(_, dentry)| dentry.to() != To::Absent);
+            open.extend(there.map(|(key, _)| ((node, key.name.clone()), false)));
         } else if state.is_empty(node)? {
             gone.push(logged(Op::Rmdir { parent, name, time }));
         } else {
