@@ -334,6 +334,11 @@ pub const COMMIT_BYTES_MAX: usize = 4 << 10;
 pub const FILE_BYTES_MAX: u64 = 1 << 60;
 /// Longest target of a symbolic link (PATH_MAX without its end). Beyond it: ENAMETOOLONG.
 pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Bytes of a directory that cannot become a HAMT, because mounted names in it
+/// have equal hashes, beyond which nothing more is made in it: ENOSPC.
+pub const DIRECTORY_BASIC_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes that an entry takes in such a block.
+pub const DIRECTORY_ENTRY_BYTES_MAX: u64 = 512;
 /// Deepest directory; nothing can be made below it.
 pub const TREE_DEPTH_MAX: usize = 4096;
 /// Longest path from a directory that was made here, 128 KiB: only mounted

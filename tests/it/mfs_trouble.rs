@@ -378,6 +378,62 @@ async fn mounted_names_with_one_hash_are_listed_once_each() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mounted_directory_with_names_of_one_hash_grows_as_one_block_and_then_no_more() {
+    let world = World::with(quiet()).await;
+    let mut dag = Dag::default();
+    let leaf = dag.leaf(&b"leaf"[..]);
+    let name = |index: usize| format!("{index:0250}").into_bytes();
+    let mut names = twins(2);
+    names.extend((0..850).map(name));
+    names.sort();
+    let link = |name: &Vec<u8>| cidfs::unixfs::dag_pb::Link {
+        cid: leaf,
+        name: Some(name.clone().into()),
+        tsize: Some(4),
+    };
+    let links = names.iter().map(link).collect();
+    let kind = cidfs::unixfs::data::Kind::Directory;
+    let root = dag.node(links, &cidfs::unixfs::data::UnixFs::new(kind));
+    for block in dag.blocks {
+        world.place.source.insert(block);
+    }
+    let dir = world.mfs.mount(ME, ROOT, b"m", &root).await.unwrap().node;
+    let mut made = 850;
+    let refused = loop {
+        match make(&world.mfs, dir, &name(made)).await {
+            Ok(_) => made += 1,
+            Err(error) => break error,
+        }
+        if made % 400 == 0 {
+            world.mfs.checkpoint().await.expect("it grows as one block");
+        }
+        assert!(made < 5000, "it grows without an end");
+    };
+    assert!(matches!(refused, TreeError::Limit(_)), "{refused:?}");
+    assert!(made > 2000, "{made}");
+    world.mfs.checkpoint().await.unwrap();
+    world.mfs.unlink(ME, dir, &name(1)).await.unwrap();
+    world.mfs.checkpoint().await.unwrap();
+    let world = world.reopen().await;
+    let dir = world.mfs.lookup(ROOT, b"m", false).await.unwrap().node;
+    assert_eq!(
+        world.mfs.readdir(dir, 0, 9999).await.unwrap().len(),
+        made + 1
+    );
+    let refused = make(&world.mfs, dir, &name(made + 9)).await.unwrap_err();
+    assert!(matches!(refused, TreeError::Limit(_)), "{refused:?}");
+    // Without the two it is a directory like any other.
+    for twin in twins(2) {
+        world.mfs.unlink(ME, dir, &twin).await.unwrap();
+    }
+    world.mfs.checkpoint().await.unwrap();
+    let world = world.reopen().await;
+    let dir = world.mfs.lookup(ROOT, b"m", false).await.unwrap().node;
+    make(&world.mfs, dir, &name(made + 9)).await.unwrap();
+    world.mfs.checkpoint().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn nothing_in_the_root_is_called_as_the_snapshots_are() {
     let world = World::new().await;
     let denied = |done: Result<(), TreeError>| {

@@ -4,14 +4,17 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::fault::{Fault, Step};
-use super::node::{Inode, Key, Name, To};
+use super::fault::{Fault, Need, Step};
+use super::node::{Dentry, Hashes, Inode, Key, Name, To};
 use super::op::{Logged, Make, Op};
 use super::state::State;
 use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
 use super::xattr::{check_xattrs, inherited, xattr_bytes};
 use super::{Mfs, Plan};
-use crate::config::{NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
+use crate::config::{
+    DIRECTORY_BASIC_BYTES_MAX, DIRECTORY_ENTRY_BYTES_MAX, NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX,
+    SYMLINK_BYTES_MAX, TREE_DEPTH_MAX,
+};
 use crate::tree::error::TreeError;
 use crate::tree::writable::SNAPSHOTS;
 
@@ -337,7 +340,41 @@ pub(super) fn fits_beside(
     if taken {
         return Err(TreeError::Invalid("another name here has the same hash").into());
     }
-    Ok(())
+    match leaving {
+        Some(_) => Ok(()),
+        None => may_grow(state, parent),
+    }
+}
+
+/// Refuses one more name in a directory that must stay one block, since mounted
+/// names in it have equal hashes, and whose block is nearly full.
+fn may_grow(state: &State, parent: NodeId) -> Step<()> {
+    let directory = state.directory(parent)?;
+    let Some(base) = directory.base.as_ref() else {
+        return Ok(());
+    };
+    let known = match directory.hashes {
+        Hashes::Differ => return Ok(()),
+        Hashes::Equal(bytes) => Some(bytes),
+        Hashes::Unknown => None,
+    };
+    let new = match known {
+        Some(_) => {
+            let changed = |dentry: &&Dentry| dentry.changed > 0;
+            directory.entries.values().filter(changed).count()
+        }
+        None => directory.entries.len(),
+    };
+    let sealed = base.tally.map(|tally| tally.links_bytes).or(known);
+    let bytes = sealed.map(|sealed| sealed + new as u64 * DIRECTORY_ENTRY_BYTES_MAX);
+    match known {
+        _ if bytes.is_some_and(|bytes| bytes <= DIRECTORY_BASIC_BYTES_MAX) => Ok(()),
+        None => Err(Fault::Need(Need::Hashes(parent))),
+        Some(_) => Err(TreeError::Limit(
+            "a directory with names of equal hashes has no room for more".to_owned(),
+        )
+        .into()),
+    }
 }
 
 /// Proves that a node's record has room for one name instead of another.

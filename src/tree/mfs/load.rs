@@ -9,7 +9,8 @@ use super::Mfs;
 use super::extents::Extents;
 use super::fault::Need;
 use super::node::{
-    Base, Body, Content, Dentry, Directory, Inode, Key, Name, Ranges, Sealed, Symlink, To, Whole,
+    Base, Body, Content, Dentry, Directory, Hashes, Inode, Key, Name, Ranges, Sealed, Symlink, To,
+    Whole,
 };
 use super::state::State;
 use super::types::{NodeAttr, NodeId, NodeKind, Time};
@@ -56,7 +57,25 @@ impl Mfs {
             // Transactions alone ask for it, and load it themselves.
             Need::Linked(..) => Ok(()),
             Need::Keep(all) => self.keep(all).await,
+            Need::Hashes(node) => self.load_hashes(*node).await,
         }
+    }
+
+    /// Finds out whether names of a directory have equal hashes.
+    async fn load_hashes(&self, node: NodeId) -> Result<(), TreeError> {
+        let sealing = self.sealing(node)?;
+        let bytes = match &sealing.base {
+            Some(base) => self.reader.stays_basic(base).await?,
+            None => None,
+        };
+        let mut state = self.state.lock();
+        if sealing.holds(&state, node)
+            && let Some(inode) = state.nodes.get_mut(&node)
+            && let Some(directory) = inode.directory_mut()
+        {
+            directory.hashes = bytes.map_or(Hashes::Differ, Hashes::Equal);
+        }
+        Ok(())
     }
 
     /// Loads several names of a directory side by side.

@@ -260,9 +260,23 @@ pub(super) struct Directory {
     /// How many of the names lead to directories, where it is known: not for
     /// content that was only mounted.
     pub(super) directories: Option<u64>,
+    /// Whether it could become a HAMT.
+    pub(super) hashes: Hashes,
     /// Sequence of the mount that gave it its base since the checkpoint, whose
     /// records of what is in it count no longer; 0: none.
     pub(super) mounted: u64,
+}
+
+/// What is known of the hashes of a directory's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Hashes {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// All differ, and no name with an equal one is let in.
+    Differ,
+    /// Some of mounted content are equal, so it stays one block, which had so many bytes.
+    Equal(u64),
 }
 
 /// A sealed directory.

@@ -280,7 +280,9 @@ impl Mfs {
             };
             let loaded = match &need {
                 Need::Linked(_, below) => self.load_linked_in(below.clone()).await,
-                Need::Entry(..) | Need::Listing(_) | Need::Keep(_) => self.load(&need).await,
+                Need::Entry(..) | Need::Listing(_) | Need::Keep(_) | Need::Hashes(_) => {
+                    self.load(&need).await
+                }
             };
             loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
