@@ -11,6 +11,7 @@ use super::apply::MOUNTED;
 use super::node::Inode;
 use super::op::Op;
 use super::types::{NodeId, Time};
+use super::xattr::check_room;
 use crate::tree::posix::record::Posix;
 
 /// Attribute of what was shared from content that was not here. Never listed.
@@ -31,13 +32,16 @@ pub(super) fn is_recorded_elsewhere(number: u64, posix: &Posix) -> bool {
         || has(ELSEWHERE)
 }
 
-/// Notes that content of a node may be elsewhere, unless that is known.
+/// Notes that content of a node may be elsewhere, unless that is known, or its
+/// record has no room: `inode` has the attributes that it has or will have.
 pub(super) fn note_elsewhere(node: NodeId, inode: Option<&Inode>, time: Time) -> Option<Op> {
-    let is_known = inode.is_some_and(|inode| is_elsewhere(node, inode));
-    (!is_known).then(|| Op::SetXattr {
+    const VALUE: &[u8] = b"1";
+    let has_room = |inode: &Inode| check_room(inode, ELSEWHERE, VALUE).is_ok();
+    let wanted = inode.is_none_or(|inode| !is_elsewhere(node, inode) && has_room(inode));
+    wanted.then(|| Op::SetXattr {
         node,
         name: ELSEWHERE.into(),
-        value: bytes::Bytes::from_static(b"1"),
+        value: bytes::Bytes::from_static(VALUE),
         mode: None,
         time,
     })

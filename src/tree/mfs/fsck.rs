@@ -8,7 +8,7 @@
 
 mod place;
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -90,16 +90,8 @@ impl Inspection {
         }
     }
 
-    /// A block is not here.
-    fn lacks(&mut self, cid: Cid, place: &Place) {
-        let shown = place.shown();
-        if place.elsewhere {
-            self.absent_blocks += 1;
-            if self.absent.len() < FSCK_LISTED_MAX {
-                self.absent.push(format!("{cid} of {shown}"));
-            }
-            return;
-        }
+    /// A block that was written here is not here.
+    fn lacks(&mut self, cid: Cid, shown: &str) {
         self.lost_blocks += 1;
         self.problem(format!("block {cid} of {shown} was here and is lost"));
         self.loses(format!("content of {shown}, unless a source has it"));
@@ -298,24 +290,36 @@ async fn inspect_blocks(
     progress: OnFsck<'_>,
 ) {
     let records = posix.map(|posix| (PosixMap::new(Arc::clone(blocks)), posix));
-    let mut seen = HashSet::new();
+    // Whether it was only met as something that may be elsewhere: what is met as
+    // something written here later is looked at again, with all below it.
+    let mut seen: HashMap<Cid, bool> = HashMap::new();
+    let mut absent = BTreeMap::new();
     let mut open = vec![(root, top)];
     while let Some((cid, place)) = open.pop() {
+        let before = seen.get(&cid).copied();
         // The history of commits goes back further than what is kept.
-        if !seen.insert(cid) || (place.path == "(commit)" && seen.len() > 1) {
+        let is_history = place.path == "(commit)" && !seen.is_empty();
+        if is_history || before.is_some_and(|elsewhere| place.elsewhere || !elsewhere) {
             continue;
         }
+        seen.insert(cid, place.elsewhere);
         let shown = place.shown();
         let block = match blocks.get_local(&cid) {
             Ok(Some(block)) => block,
+            Ok(None) if blocks.has_local(&cid) && before.is_some() => continue,
             Ok(None) if blocks.has_local(&cid) => {
                 found.problem(format!("block {cid} is damaged"));
                 found.loses(format!("content of {shown}, unless a source has it"));
                 found.damaged_blocks.push(cid);
                 continue;
             }
+            Ok(None) if place.elsewhere => {
+                absent.insert(cid, format!("{cid} of {shown}"));
+                continue;
+            }
             Ok(None) => {
-                found.lacks(cid, &place);
+                absent.remove(&cid);
+                found.lacks(cid, shown);
                 continue;
             }
             Err(error) => {
@@ -323,7 +327,7 @@ async fn inspect_blocks(
                 continue;
             }
         };
-        found.blocks += 1;
+        found.blocks += u64::from(before.is_none());
         progress(FsckProgress::Blocks(found.blocks));
         let below = match below(&block) {
             Ok(below) => below,
@@ -340,10 +344,16 @@ async fn inspect_blocks(
             open.push((cid, place));
         }
     }
+    found.absent_blocks += absent.len() as u64;
+    let room = FSCK_LISTED_MAX.saturating_sub(found.absent.len());
+    found.absent.extend(absent.into_values().take(room));
 }
 
-/// What a block leads to, with names where they are those of entries.
-fn below(block: &crate::block::Block) -> Result<Vec<(Cid, Option<Vec<u8>>)>, String> {
+/// Blocks with names where they are those of entries.
+type Below = Vec<(Cid, Option<Vec<u8>>)>;
+
+/// What a block leads to.
+fn below(block: &crate::block::Block) -> Result<Below, String> {
     let cids = links(block).map_err(|error| error.to_string())?;
     let names = match block.cid().codec() {
         DAG_PB => names_of(block),

@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Mfs;
+use super::{Checkpointed, Mfs};
 use crate::journal::{Retention, Seq};
 use crate::tree::error::TreeError;
 
@@ -21,6 +21,13 @@ pub(super) struct History {
 }
 
 impl History {
+    /// As the checkpoints that are kept, oldest first, have it at the start.
+    pub(super) fn of(kept: &[Checkpointed]) -> Self {
+        let history = Self::default();
+        history.needed_after(kept.iter().rev().nth(1).map_or(0, |one| one.sequence));
+        history
+    }
+
     /// Notes the last entry of the checkpoint that a recovery may begin with.
     pub(super) fn needed_after(&self, sequence: u64) {
         self.before.store(sequence, Ordering::Release);

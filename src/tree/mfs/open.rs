@@ -114,8 +114,8 @@ impl Mfs {
             watchers: RwLock::default(),
             checkpointing: tokio::sync::Mutex::default(),
             newest: tokio::sync::watch::Sender::new(kept.last().copied()),
+            history: super::history::History::of(&kept),
             kept: Mutex::new(kept),
-            history: super::history::History::default(),
             checkpoint_failed: Mutex::default(),
             held_back: Mutex::default(),
             unsealable: Mutex::default(),
@@ -133,8 +133,6 @@ impl Mfs {
             background: Background::default(),
             keeping: Keeping::default(),
         };
-        let before = mfs.kept.lock().iter().rev().nth(1).map(|one| one.sequence);
-        mfs.history.needed_after(before.unwrap_or(0));
         mfs.begin().await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
         if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
@@ -143,10 +141,8 @@ impl Mfs {
         mfs.take_up(&mut recovery).await;
         mfs.recovery = recovery;
         let mfs = Arc::new(mfs);
-        let hashing = mfs.start_hashing();
-        hashing.map_err(|error| TreeError::Failed(error.to_string()))?;
-        let started = mfs.start(tokio::runtime::Handle::current());
-        started.map_err(|error| TreeError::Failed(error.to_string()))?;
+        begun(mfs.start_hashing())?;
+        begun(mfs.start(tokio::runtime::Handle::current()))?;
         Ok(mfs)
     }
 
@@ -453,6 +449,11 @@ impl Mfs {
             .map(|(cid, _)| cid)
             .find(|cid| !is_here(cid))
     }
+}
+
+/// A thread was started, or the tree cannot be opened.
+fn begun(started: std::io::Result<()>) -> Result<(), TreeError> {
+    started.map_err(|error| TreeError::Failed(error.to_string()))
 }
 
 /// Before the index is open no block is known to be here, and what lacks would

@@ -210,7 +210,12 @@ impl Walk<'_> {
         };
         let time = self.detached.time();
         if is_elsewhere(number, inode)
-            && let Some(op) = note_elsewhere(node, None, time)
+            // The mark of a mount is not taken along, and leaves its room.
+            && let Some(op) = note_elsewhere(
+                node,
+                Some(inode).filter(|inode| inode.xattr(MOUNTED).is_none()),
+                time,
+            )
         {
             self.detached.log(path, op)?;
         }

@@ -216,17 +216,7 @@ impl Mfs {
                     time,
                 )
             }
-            Staged::Truncate { path, size } => {
-                let node = state.at(path)?;
-                let inode = state.node(node)?;
-                content(inode)?;
-                let op = Op::Resize {
-                    node,
-                    size: *size,
-                    stamp: stamp(inode, time, true),
-                };
-                Ok(vec![logged(path, op)])
-            }
+            Staged::Truncate { path, size } => truncate(state, path, *size, time),
             Staged::Remove { path, recursive } => {
                 let mut gone = Vec::new();
                 let at = state.above(path)?;
@@ -256,21 +246,7 @@ impl Mfs {
                 let is_here = self.blocks.has_own(&content.cid());
                 mount(state, caller, path, (content, *plain, is_here), time)
             }
-            Staged::Unmount { path } => {
-                let (parent, name) = state.above(path)?;
-                let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
-                if state.node(node)?.xattr(MOUNTED).is_none() {
-                    return Err(TreeError::Invalid("no CID is mounted there").into());
-                }
-                Ok(vec![logged(
-                    path,
-                    Op::Unmount {
-                        parent,
-                        name: name.clone(),
-                        time,
-                    },
-                )])
-            }
+            Staged::Unmount { path } => unmount(state, path, time),
         }
     }
 
@@ -314,6 +290,24 @@ pub(super) fn with_linked(
         }
     }
     Ok(planned)
+}
+
+fn truncate(state: &State, path: &TreePath, size: u64, time: Time) -> Step<Vec<Logged>> {
+    let node = state.at(path)?;
+    let inode = state.node(node)?;
+    content(inode)?;
+    let stamp = stamp(inode, time, true);
+    Ok(vec![logged(path, Op::Resize { node, size, stamp })])
+}
+
+fn unmount(state: &State, path: &TreePath, time: Time) -> Step<Vec<Logged>> {
+    let (parent, name) = state.above(path)?;
+    let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
+    if state.node(node)?.xattr(MOUNTED).is_none() {
+        return Err(TreeError::Invalid("no CID is mounted there").into());
+    }
+    let name = name.clone();
+    Ok(vec![logged(path, Op::Unmount { parent, name, time })])
 }
 
 fn too_many() -> TreeError {
