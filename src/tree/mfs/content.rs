@@ -346,7 +346,7 @@ impl Mfs {
             let stamp = stamp(inode, time, true);
             let path = state.way(to, None);
             let mut logged = Vec::new();
-            if self.is_from_elsewhere(state, from)
+            if Self::is_from_elsewhere(state, from)
                 && let Some(op) = note_elsewhere(to, Some(inode), time)
             {
                 let (path, to) = (path.clone(), Vec::new());
@@ -388,13 +388,14 @@ impl Mfs {
     }
 
     /// Whether what is shared may not be here.
-    fn is_from_elsewhere(&self, state: &State, from: CopySource) -> bool {
+    fn is_from_elsewhere(state: &State, from: CopySource) -> bool {
         match from {
             CopySource::Node(node) => {
                 let inode = state.nodes.get(&node);
                 inode.is_none_or(|inode| is_elsewhere(node, inode))
             }
-            CopySource::Content(cid) => !self.blocks.has_own(&cid),
+            // That its root is an own block says nothing of what is below.
+            CopySource::Content(_) => true,
         }
     }
 
