@@ -74,7 +74,8 @@ pub const NAME_HOPS_MAX: usize = 32;
 pub const NAME_TTL_MIN: Duration = Duration::from_secs(1);
 /// Longest time that a name's answer is kept, whatever its record says.
 pub const NAME_TTL_MAX: Duration = Duration::from_secs(3600);
-/// Longest path that the tree resolves in one call.
+/// Longest path that the tree resolves in one call, or that a journal entry has
+/// in full.
 pub const PATH_BYTES_MAX: usize = 16 << 10;
 /// A reply buffer: a huge page, 2 MiB, which the largest request half fills.
 pub const REPLY_BUFFER_BYTES: usize = 2 << 20;
@@ -87,10 +88,18 @@ pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 4..=8;
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.
 pub const LISTING_BATCH: usize = 256;
+/// Children that a listing looks at at once, a batch: those that cannot be had
+/// cost one deadline together, and the request ends before its own.
+pub const LISTING_FETCHES_MAX: usize = LISTING_BATCH;
 /// Nodes that are let go under one lock, so that nothing else waits long for it.
 pub const FORGETS_AT_ONCE: usize = 256;
 /// How long what the kernel forgot may wait for more of it.
 pub const FORGET_AFTER: Duration = Duration::from_millis(20);
+/// How long a thread that was told that something is a file, though that cannot
+/// be known, finds it as one: as long as it may take to remove what it listed.
+pub const GUESS_KEPT_FOR: Duration = Duration::from_secs(60);
+/// Such entries that are remembered; the least recently used is forgotten.
+pub const GUESSES_KEPT_MAX: usize = 4096;
 /// Readahead of a mount where this process may set it, 4 MiB.
 pub const READAHEAD_BYTES: u64 = 4 << 20;
 /// What a request may take beyond the deadline of the fetch that it waits for.
@@ -335,8 +344,16 @@ pub const COMMIT_BYTES_MAX: usize = 4 << 10;
 pub const FILE_BYTES_MAX: u64 = 1 << 60;
 /// Longest target of a symbolic link (PATH_MAX without its end). Beyond it: ENAMETOOLONG.
 pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Bytes of a directory that cannot become a HAMT, because mounted names in it
+/// have equal hashes, beyond which nothing more is made in it: ENOSPC.
+pub const DIRECTORY_BASIC_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes that an entry takes in such a block.
+pub const DIRECTORY_ENTRY_BYTES_MAX: u64 = 512;
 /// Deepest directory; nothing can be made below it.
 pub const TREE_DEPTH_MAX: usize = 4096;
+/// Longest path from a directory that was made here, 128 KiB: only mounted
+/// content can be deeper. What lies beyond cannot be changed: ENAMETOOLONG.
+pub const TREE_WAY_BYTES_MAX: usize = 128 << 10;
 /// Directories and blocks of mounted content that a run remembers to have kept.
 /// Beyond it they are looked up again.
 pub const KEPT_REMEMBERED_MAX: usize = 100_000;
@@ -363,9 +380,14 @@ pub const AHEAD_FREE_BYTES_MIN: u64 = 256 << 20;
 pub const COPY_RANGES_MAX: usize = 16 << 10;
 /// Ranges that one entry of a copy names; more are several entries.
 pub const SHARED_RANGES_MAX: usize = 4096;
+/// Bytes of them in the entry, CIDs and written bytes; more are several entries.
+pub const SHARED_BYTES_MAX: usize = INLINE_BYTES_MAX + 64;
 /// Bytes of files that wait in memory for their chunks to fill, 256 MiB by
 /// default. Over it, who writes seals the fullest files.
 pub const UNSEALED_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of a file that cannot be sealed which each checkpoint journals again, 8
+/// MiB. With more, no checkpoint is made until what is damaged is written anew.
+pub const HELD_BACK_BYTES_MAX: u64 = 8 << 20;
 /// Oldest change that a power loss may take, without fsync, by default.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between checkpoints while there are changes, by default.

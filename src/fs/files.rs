@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::attr::Stat;
+use super::guesses::Guesses;
 use super::inodes::{Inodes, ROOT};
 use super::nodes::Nodes;
 use super::notices::Notices;
@@ -22,6 +23,8 @@ use crate::tree::{Attr, Node, Tree, TreeError};
 #[derive(Clone)]
 pub struct Files {
     pub(super) shared: Arc<Shared>,
+    /// The thread that asks; 0 where it does not matter.
+    pub(super) thread: u32,
 }
 
 /// What the clones share.
@@ -39,6 +42,7 @@ pub(super) struct Shared {
     origin: Origin,
     /// The tree tells it of changes for as long as it is held here.
     _watch: Option<Arc<dyn Watcher>>,
+    pub(super) guesses: Guesses,
     /// Hash of each namespace's listing, and when it last changed.
     changed: Mutex<HashMap<Node, (u128, SystemTime)>>,
 }
@@ -57,6 +61,9 @@ pub struct Told {
 /// As long as the kernel takes: a CID never changes. Half a century, since
 /// the kernel turns it into ticks from now.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(50 * 365 * 86_400);
+
+/// Set in the numbers of what was only guessed, and in no other.
+pub(super) const GUESSED: u64 = 1 << 63;
 
 /// How old a namespace's own attributes may be: a new pin shows within it.
 const NAMESPACE_TTL: Duration = Duration::from_secs(1);
@@ -84,7 +91,9 @@ impl Files {
         let inodes = Inodes::new(root);
         let buffers = BufferPool::new();
         let changed = Mutex::default();
+        let guesses = Guesses::default();
         Ok(Self {
+            thread: 0,
             shared: Arc::new(Shared {
                 tree,
                 inodes,
@@ -95,9 +104,16 @@ impl Files {
                 closing: Arc::default(),
                 origin,
                 _watch: watch,
+                guesses,
                 changed,
             }),
         })
+    }
+
+    /// The same, asked by a thread.
+    #[must_use]
+    pub fn asked_by(self, thread: u32) -> Self {
+        Self { thread, ..self }
     }
 
     /// Whether the mount shows the writable tree, or part of it.
@@ -169,6 +185,10 @@ impl Shared {
     pub(super) fn node(&self, ino: u64) -> Result<Node, TreeError> {
         if let Some(node) = NodeId::from_number(ino) {
             return Ok(Node::Mfs(node));
+        }
+        if NodeId::from_number(ino & !GUESSED).is_some() {
+            let why = "what was only guessed to be a file cannot be had";
+            return Err(TreeError::Unavailable(why.to_owned()));
         }
         self.inodes.node(ino).ok_or(TreeError::NotFound)
     }

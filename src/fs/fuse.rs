@@ -135,7 +135,10 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let work = self.files().lookup(parent.0, bytes(name));
+        let work = self
+            .files()
+            .asked_by(req.pid())
+            .lookup(parent.0, bytes(name));
         let absent = self.files.absent_ttl(parent.0);
         let reply = reply::found(reply, absent);
         serve(&self.runtime, self.terms("lookup", req), work, reply);
@@ -465,7 +468,8 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let work = self.files().readdir(ino.0, offset, false);
+        let files = self.files().asked_by(req.pid());
+        let work = files.readdir(ino.0, offset, false);
         serve(
             &self.runtime,
             self.terms("readdir", req),
@@ -496,7 +500,10 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let files = self.files();
-        let work = self.files().readdir(ino.0, offset, true);
+        let work = self
+            .files()
+            .asked_by(req.pid())
+            .readdir(ino.0, offset, true);
         serve(
             &self.runtime,
             self.terms("readdir", req),

@@ -49,6 +49,7 @@ mod mfs_support;
 mod mfs_transaction_crash;
 mod mfs_tree;
 mod mfs_trouble;
+mod mfs_unreachable;
 mod names;
 mod posix_hostile;
 mod posix_map;

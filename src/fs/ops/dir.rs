@@ -18,9 +18,9 @@ use futures::stream::{self, StreamExt};
 
 use super::super::attr::Stat;
 use super::super::errno::report;
-use super::super::files::{FOR_EVER, Files, Shared, Told};
+use super::super::files::{FOR_EVER, Files, GUESSED, Shared, Told};
 use super::super::nodes::Held;
-use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_BATCH};
+use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_BATCH, LISTING_FETCHES_MAX};
 use crate::tree::mfs::{NodeEntry, NodeId};
 use crate::tree::{Attr, Entry, Kind, Listing, Node, TreeError};
 
@@ -61,7 +61,11 @@ impl Files {
         let node = shared.node(ino)?;
         if let Node::Mfs(dir) = node {
             let mut listed = self.dots(ino, cookie);
-            listed.extend(shared.list_writable(dir, cookie, refer).await?);
+            listed.extend(
+                shared
+                    .list_writable(dir, (cookie, refer), self.thread)
+                    .await?,
+            );
             return Ok(listed);
         }
         if matches!(node, Node::Ipfs | Node::Ipns | Node::Snapshots) {
@@ -195,15 +199,13 @@ fn cookie_of(name: &[u8]) -> u64 {
 
 /// Cookies that `.` and `..` take.
 const DOTS: u64 = 2;
-/// Set in the numbers of what was only guessed, and in no other.
-const GUESSED: u64 = 1 << 63;
 
 impl Shared {
     async fn list_writable(
         &self,
         dir: NodeId,
-        cookie: u64,
-        refer: bool,
+        (cookie, refer): (u64, bool),
+        thread: u32,
     ) -> Result<Vec<Listed>, TreeError> {
         let from = if cookie <= DOTS { 0 } else { cookie };
         let mfs = self.nodes()?.mfs();
@@ -211,7 +213,9 @@ impl Shared {
         let mut listed = Vec::with_capacity(batch.len() + 2);
         for entry in batch {
             if entry.guessed {
-                listed.push(self.guessed_entry(entry)?);
+                let guessed = self.guessed_entry(entry)?;
+                self.guesses.note(thread, dir, &guessed.name, guessed.told);
+                listed.push(guessed);
             } else if refer {
                 listed.extend(self.held_entry(dir, entry).await?);
             } else {
@@ -297,7 +301,7 @@ impl Shared {
             |(entry, near)| -> BoxFuture<'_, Option<Attr>> { Box::pin(self.one(entry, near)) };
         let all: Vec<_> = batch.iter().zip(near).map(one).collect();
         stream::iter(all)
-            .buffered(FETCHES_PER_REQUEST_MAX)
+            .buffered(LISTING_FETCHES_MAX)
             .collect()
             .await
     }

@@ -286,7 +286,7 @@ impl Mfs {
         let state = self.state.state.lock();
         let time = self.now();
         let inode = state.node(node).ok()?;
-        let path = state.path(node, None);
+        let path = state.way(node, None);
         let mut queue = lane.queue.lock();
         let behind = queue.jobs.len() as u64;
         let stream = queue.stream.as_mut()?;
@@ -351,7 +351,7 @@ impl Mfs {
         };
         let changes = {
             let mut state = self.state.state.lock();
-            let changes = self.perform(&mut state, Class::Reserve, &[logged])?;
+            let changes = self.perform_as(&mut state, Class::Reserve, &[logged])?;
             let inode = state.node(slot.node);
             self.state
                 .lane
@@ -378,7 +378,8 @@ impl Mfs {
         let slots = Slots::new(ring, chunk);
         while let Some((slot, data)) = slots.get(self.journal.last().0 + 1) {
             if let Err(error) = self.write_again(&slot, &data).await {
-                let path = slot.path.escape_ascii();
+                let path = super::way::shown(slot.path.clone());
+                let path = path.escape_ascii();
                 let why =
                     format!("a write of {path} that was acknowledged cannot be stored: {error}");
                 // Entries behind it would take the numbers of the writes in the ring.

@@ -6,6 +6,7 @@
 use bytes::Bytes;
 
 use super::extents::{Data, Extents};
+use super::fault::{Fault, Need};
 use super::node::{Base, Body, Content, Directory, Inode, Links, Name, Sealed, Symlink, To, Whole};
 use super::op::{Attr, Make, Mount, Op, Stamp};
 use super::state::State;
@@ -330,10 +331,14 @@ fn is_directory(state: &State, node: NodeId) -> bool {
 
 /// Takes a name away, and the node with its last one, and what is below that.
 fn drop_name(state: &mut State, at: (NodeId, &Name), time: Time, seq: u64) {
-    let Ok(Some(node)) = state.find(at.0, at.1) else {
-        return;
+    let node = match state.find(at.0, at.1) {
+        Ok(Some(node)) => Some(node),
+        // Content that cannot be had: it was never changed, and nothing is loaded of it.
+        Err(Fault::Need(Need::Entry(..))) => None,
+        Ok(None) | Err(_) => return,
     };
     state.set_entry(at.0, at.1, To::Absent, seq);
+    let Some(node) = node else { return };
     count_directories(state, at.0, u64::from(is_directory(state, node)), 0);
     let mut open = vec![(node, at.0, at.1.clone())];
     while let Some((node, parent, name)) = open.pop() {

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::elsewhere::{is_elsewhere, note_elsewhere};
 use super::extents::{Data, Extent};
 use super::node::{Body, Content, Inode};
-use super::op::{Logged, Op, Stamp};
+use super::op::{Logged, Op, Stamp, range_bytes};
 use super::small_cid::SmallCid;
 use super::state::State;
 use super::types::{Allocate, Caller, CopySource, NodeId, NodeKind, Seek, Time};
@@ -14,7 +15,7 @@ use super::{Mfs, Plan};
 use crate::block::{Block, Cid, DAG_PB, RAW};
 use crate::cache::Tier;
 use crate::config::{
-    COPY_RANGES_MAX, INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, PLAN_ROUNDS_MAX,
+    COPY_RANGES_MAX, INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, PLAN_ROUNDS_MAX, SHARED_BYTES_MAX,
     SHARED_RANGES_MAX,
 };
 use crate::disk::is_full;
@@ -157,7 +158,7 @@ impl Mfs {
         // that names it.
         let whole = data.len() as u64 >= self.options.chunk_bytes();
         let _adding = whole.then(|| self.blocks.own_sink());
-        let pieces = self.pieces(offset, data)?;
+        let pieces = self.in_place_of_history(|| self.pieces(offset, data))?;
         let mut moved = None;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
@@ -172,7 +173,7 @@ impl Mfs {
                 time
             };
             let stamp = stamp(inode, time, kill_privileges);
-            let path = state.path(node, None);
+            let path = state.way(node, None);
             let logged = |piece: &Piece| piece.logged(node, stamp, path.clone());
             Ok(Plan {
                 logged: pieces.iter().map(logged).collect(),
@@ -185,9 +186,7 @@ impl Mfs {
             let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
             (full, changed)
         };
-        let (full, changed) = self
-            .change(caller.origin, Class::Normal, plan, done)
-            .await?;
+        let (full, changed) = self.change(caller.origin, plan, done).await?;
         if moved.is_some() {
             return Ok(moved);
         }
@@ -331,7 +330,12 @@ impl Mfs {
             return Err(TreeError::Invalid("empty range"));
         }
         let end = self.end_of(offset, len)?;
-        if what != Allocate::Punch {
+        let frees = {
+            let state = self.state.lock();
+            let content = content(state.node(node)?)?;
+            super::class::frees(content, what, (offset, end), self.options.chunk_bytes())
+        };
+        if !frees {
             self.check_room(Class::Normal)?;
         }
         if !matches!(what, Allocate::Reserve { .. }) {
@@ -349,14 +353,9 @@ impl Mfs {
                 len,
                 stamp,
             };
-            Ok(Plan::of(state.path(node, None), op, ()))
+            Ok(Plan::of(state.way(node, None), op, ()))
         };
-        let class = if what == Allocate::Punch {
-            Class::Reserve
-        } else {
-            Class::Normal
-        };
-        self.change(caller.origin, class, plan, |_, ()| ()).await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 
     /// Finds data or a hole; `NoSuchPosition` behind the last data or the end.
@@ -399,8 +398,14 @@ impl Mfs {
             content(inode)?;
             // As in `allocate`: root may keep privileges.
             let stamp = stamp(inode, time, caller.uid != 0);
-            let path = state.path(to, None);
+            let path = state.way(to, None);
             let mut logged = Vec::new();
+            if Self::is_from_elsewhere(state, from)
+                && let Some(op) = note_elsewhere(to, Some(inode), time)
+            {
+                let (path, to) = (path.clone(), Vec::new());
+                logged.push(Logged { path, to, op });
+            }
             let mut at = to_offset;
             for ranges in framed(&ranges) {
                 let covered: u64 = ranges.iter().map(|range| range.len).sum();
@@ -419,8 +424,7 @@ impl Mfs {
             }
             Ok(Plan { logged, told: () })
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
-            .await?;
+        self.change(caller.origin, plan, |_, ()| ()).await?;
         Ok(len)
     }
 
@@ -435,6 +439,18 @@ impl Mfs {
             }
         }
         Ok(())
+    }
+
+    /// Whether what is shared may not be here.
+    fn is_from_elsewhere(state: &State, from: CopySource) -> bool {
+        match from {
+            CopySource::Node(node) => {
+                let inode = state.nodes.get(&node);
+                inode.is_none_or(|inode| is_elsewhere(node, inode))
+            }
+            // That its root is an own block says nothing of what is below.
+            CopySource::Content(_) => true,
+        }
     }
 
     async fn ranges_of(
@@ -525,60 +541,46 @@ impl AsRef<[u8]> for Shared {
 fn cut_to_an_append(ranges: &mut Vec<Extent>) {
     let mut bytes = 0;
     let fits = |range: &Extent| {
-        bytes += if let Data::Bytes(held) = &range.data {
-            held.len()
-        } else {
-            64
-        };
+        bytes += range_bytes(range);
         bytes <= JOURNAL_APPEND_BYTES_MAX / 2
     };
     let count = ranges.iter().map(fits).take_while(|fits| *fits).count();
     ranges.truncate(count.max(1));
 }
 
-/// Cuts ranges into groups that fit into a frame each.
+/// Cuts ranges into groups that fit into an entry each, with all that it says of them.
 pub(super) fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
     let mut groups: Vec<Vec<Extent>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for range in ranges {
-        let inline = if let Data::Bytes(held) = &range.data {
-            held.len()
-        } else {
-            0
-        };
-        let full = groups
-            .last()
-            .is_none_or(|group| group.len() >= SHARED_RANGES_MAX);
-        if full || bytes + inline > INLINE_BYTES_MAX {
-            groups.push(Vec::new());
-            bytes = 0;
+    let mut bytes = 0;
+    for range in ranges.iter().flat_map(in_parts) {
+        let more = range_bytes(&range);
+        match groups.last_mut() {
+            Some(group) if group.len() < SHARED_RANGES_MAX && bytes + more <= SHARED_BYTES_MAX => {
+                group.push(range);
+                bytes += more;
+            }
+            Some(_) | None => {
+                groups.push(vec![range]);
+                bytes = more;
+            }
         }
-        // One chunk's bytes may be over what a frame takes: they go in parts.
-        let mut done = 0;
-        while inline - done > INLINE_BYTES_MAX {
-            let part = super::extents::part(&range.data, done as u64, INLINE_BYTES_MAX as u64);
-            let extent = Extent {
-                len: INLINE_BYTES_MAX as u64,
-                data: part,
-            };
-            groups
-                .last_mut()
-                .into_iter()
-                .for_each(|group| group.push(extent.clone()));
-            groups.push(Vec::new());
-            done += INLINE_BYTES_MAX;
-        }
-        let len = range.len - done as u64;
-        let data = super::extents::part(&range.data, done as u64, len);
-        groups.last_mut().into_iter().for_each(|group| {
-            group.push(Extent {
-                len,
-                data: data.clone(),
-            });
-        });
-        bytes += inline - done;
     }
     groups
+}
+
+/// A range; of bytes over what an entry holds the parts.
+fn in_parts(range: &Extent) -> Vec<Extent> {
+    if !matches!(range.data, Data::Bytes(_)) {
+        return vec![range.clone()];
+    }
+    let most = INLINE_BYTES_MAX as u64;
+    let starts = (0..range.len).step_by(INLINE_BYTES_MAX);
+    let part = |at: u64| {
+        let len = most.min(range.len - at);
+        let data = super::extents::part(&range.data, at, len);
+        Extent { len, data }
+    };
+    starts.map(part).collect()
 }
 
 /// A file's content; directories and the rest are refused.

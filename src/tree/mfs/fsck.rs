@@ -6,7 +6,9 @@
 //! the journal aside, and fetches damaged blocks from the sources again; it
 //! never deletes.
 
-use std::collections::HashSet;
+mod place;
+
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -31,6 +33,7 @@ use crate::unixfs::dag_pb::PbNode;
 use crate::unixfs::hamt::prefix_width;
 use crate::unixfs::links::links;
 use crate::unixfs::node::{Body, Node};
+use place::Place;
 
 /// How far a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +57,12 @@ pub struct Inspection {
     pub checkpoint: Option<u64>,
     /// Blocks of it, and of the journal since, that are here and sound.
     pub blocks: u64,
-    /// Blocks that are not here. Of mounted content that is as it should be.
+    /// Blocks that were written here and are lost.
+    pub lost_blocks: u64,
+    /// Blocks that are not here, of content that was mounted or shared from
+    /// elsewhere and not fetched: as it should be.
     pub absent_blocks: u64,
-    /// The first of them.
+    /// The first of them, with the paths of the files that need them.
     pub absent: Vec<String>,
     /// Records of it that are sound.
     pub records: u64,
@@ -88,6 +94,14 @@ impl Inspection {
         if self.problems.len() < FSCK_LISTED_MAX {
             self.problems.push(text);
         }
+    }
+
+    /// A block that was written here is not here.
+    fn lacks(&mut self, cid: Cid, shown: &str) {
+        self.lost_blocks += 1;
+        self.problem(format!("block {cid} of {shown} was here and is lost"));
+        self.loses(format!("content of {shown}, unless a source has it"));
+        self.damaged_blocks.push(cid);
     }
 
     fn loses(&mut self, text: String) {
@@ -243,10 +257,15 @@ async fn inspect(
         found.journal_damage.push(damage);
     }
     if let Some(state) = found.state {
-        let roots = [Some(state.root), state.posix, Some(state.commit)];
-        for (root, path) in roots.into_iter().zip(["", "(records)", "(commit)"]) {
+        let roots = [
+            (Some(state.root), Place::root()),
+            (state.posix, Place::own("(records)")),
+            (Some(state.commit), Place::own("(commit)")),
+        ];
+        for (root, place) in roots {
             if let Some(root) = root {
-                inspect_blocks(blocks, root, path, &mut found, progress);
+                let top = (root, place);
+                inspect_blocks(blocks, top, state.posix, &mut found, progress).await;
             }
         }
         if let Some(posix) = state.posix {
@@ -304,34 +323,44 @@ fn inspect_checkpoints(
 }
 
 /// Reads and proves every local block below a root.
-fn inspect_blocks(
-    blocks: &Blocks,
-    root: Cid,
-    path: &str,
+async fn inspect_blocks(
+    blocks: &Arc<Blocks>,
+    (root, top): (Cid, Place),
+    posix: Option<Cid>,
     found: &mut Inspection,
     progress: OnFsck<'_>,
 ) {
-    let mut seen = HashSet::new();
-    let mut open = vec![(root, path.to_owned())];
-    while let Some((cid, path)) = open.pop() {
+    let records = posix.map(|posix| (PosixMap::new(Arc::clone(blocks)), posix));
+    // Whether it was only met as something that may be elsewhere: what is met as
+    // something written here later is looked at again, with all below it.
+    let mut seen: HashMap<Cid, bool> = HashMap::new();
+    let mut absent = BTreeMap::new();
+    let mut open = vec![(root, top)];
+    while let Some((cid, place)) = open.pop() {
+        let before = seen.get(&cid).copied();
         // The history of commits goes back further than what is kept.
-        if !seen.insert(cid) || (path == "(commit)" && seen.len() > 1) {
+        let is_history = place.path == "(commit)" && !seen.is_empty();
+        if is_history || before.is_some_and(|elsewhere| place.elsewhere || !elsewhere) {
             continue;
         }
-        let shown = if path.is_empty() { "/" } else { &path };
+        seen.insert(cid, place.elsewhere);
+        let shown = place.shown();
         let block = match blocks.get_local(&cid) {
             Ok(Some(block)) => block,
+            Ok(None) if blocks.has_local(&cid) && before.is_some() => continue,
             Ok(None) if blocks.has_local(&cid) => {
                 found.problem(format!("block {cid} is damaged"));
                 found.loses(format!("content of {shown}, unless a source has it"));
                 found.damaged_blocks.push(cid);
                 continue;
             }
+            Ok(None) if place.elsewhere => {
+                absent.insert(cid, format!("{cid} of {shown}"));
+                continue;
+            }
             Ok(None) => {
-                found.absent_blocks += 1;
-                if found.absent.len() < FSCK_LISTED_MAX {
-                    found.absent.push(format!("{cid} of {shown}"));
-                }
+                absent.remove(&cid);
+                found.lacks(cid, shown);
                 continue;
             }
             Err(error) => {
@@ -339,32 +368,46 @@ fn inspect_blocks(
                 continue;
             }
         };
-        found.blocks += 1;
+        found.blocks += u64::from(before.is_none());
         progress(FsckProgress::Blocks(found.blocks));
-        match below(&block, &path) {
-            Ok(all) => open.extend(all),
-            Err(why) => found.problem(format!("block {cid} of {shown} is malformed: {why}")),
+        let below = match below(&block) {
+            Ok(below) => below,
+            Err(why) => {
+                found.problem(format!("block {cid} of {shown} is malformed: {why}"));
+                continue;
+            }
+        };
+        for (cid, name) in below {
+            let place = match name {
+                Some(name) => place.child(&name, records.as_ref()).await,
+                None => place.clone(),
+            };
+            open.push((cid, place));
         }
     }
+    found.absent_blocks += absent.len() as u64;
+    let room = FSCK_LISTED_MAX.saturating_sub(found.absent.len());
+    found.absent.extend(absent.into_values().take(room));
 }
 
-/// What a block leads to, with the paths as far as it tells them.
-fn below(block: &crate::block::Block, path: &str) -> Result<Vec<(Cid, String)>, String> {
+/// Blocks with names where they are those of entries.
+type Below = Vec<(Cid, Option<Vec<u8>>)>;
+
+/// What a block leads to.
+fn below(block: &crate::block::Block) -> Result<Below, String> {
     let cids = links(block).map_err(|error| error.to_string())?;
     let names = match block.cid().codec() {
         DAG_PB => names_of(block),
         _ => Vec::new(),
     };
     let mut names = names.into_iter();
-    let each = cids.into_iter().map(|cid| match names.next() {
-        Some(name) if !name.is_empty() => (cid, format!("{path}/{name}")),
-        Some(_) | None => (cid, path.to_owned()),
-    });
+    let each = cids.into_iter();
+    let each = each.map(|cid| (cid, names.next().filter(|name| !name.is_empty())));
     Ok(each.collect())
 }
 
 /// Names of the links of a directory or of a shard of one.
-fn names_of(block: &crate::block::Block) -> Vec<String> {
+fn names_of(block: &crate::block::Block) -> Vec<Vec<u8>> {
     let Ok(node) = PbNode::decode(block.data()) else {
         return Vec::new();
     };
@@ -375,8 +418,7 @@ fn names_of(block: &crate::block::Block) -> Vec<String> {
     };
     let name = |link: &crate::unixfs::dag_pb::Link| {
         let name = link.name.as_deref().unwrap_or_default();
-        let name = name.get(skipped..).unwrap_or_default();
-        String::from_utf8_lossy(name).into_owned()
+        name.get(skipped..).unwrap_or_default().to_vec()
     };
     node.links.iter().map(name).collect()
 }
@@ -446,7 +488,8 @@ fn inspect_changes(
                         found.blocks += 1;
                         continue;
                     }
-                    let path = logged.path.escape_ascii();
+                    let path = super::way::shown(logged.path.clone());
+                    let path = path.escape_ascii();
                     found.problem(format!("entry {seq}: block {cid} is damaged or lost"));
                     found.loses(format!("what was written then to {path}"));
                     found.damaged_blocks.push(cid);

@@ -45,7 +45,7 @@ impl Mfs {
         };
         {
             let _appends_are_under_it = self.state.lock();
-            self.log(Class::Reserve, TxId(0), &[&logged])?;
+            self.log(Class::Last, TxId(0), &[&logged])?;
         }
         self.sync()?;
         if let Err(error) = head::write(&*self.disk, &self.journal_dir, &last.commit) {

@@ -15,7 +15,6 @@ use super::xattr::check_room;
 use super::{CONTROL, Mfs, Plan};
 use crate::block::Cid;
 use crate::cache::Referring;
-use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::MetaKind;
 
@@ -74,10 +73,10 @@ impl Mfs {
                 .clone()
                 .ok_or(TreeError::Busy("the root of the tree"))?;
             let op = Op::Mount(content.mount(at, node, caller, time));
-            Ok(Plan::of(state.path(node, None), op, ()))
+            Ok(Plan::of(state.way(node, None), op, ()))
         };
         // To the mount that asks too: its kernel knows the node as empty.
-        self.change(CONTROL, Class::Normal, plan, |_, ()| ()).await
+        self.change(CONTROL, plan, |_, ()| ()).await
     }
 
     /// Sees that no collection takes content away before the tree refers to it.

@@ -15,6 +15,7 @@ use super::extents::{Data, Extent};
 use super::node::Name;
 use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
 use crate::block::Cid;
+pub(super) use parts::range_bytes;
 use parts::{read_range, write_range};
 
 /// A change.

@@ -15,7 +15,7 @@ use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
 use super::head;
 use super::keep::Keeping;
-use super::load::is_far;
+use super::load::{cannot_be_had, is_far};
 use super::log::Log;
 use super::node::{Base, Body, Directory, Inode, Sealed};
 use super::op::{Attr, Logged, Op, kind};
@@ -29,7 +29,7 @@ use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
 use crate::journal::{
-    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
+    Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
 };
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -126,8 +126,10 @@ impl Mfs {
             watchers: RwLock::default(),
             checkpointing: tokio::sync::Mutex::default(),
             newest: tokio::sync::watch::Sender::new(kept.last().copied()),
+            history: super::history::History::of(&kept),
             kept: Mutex::new(kept),
             checkpoint_failed: Mutex::default(),
+            held_back: Mutex::default(),
             unsealable: Mutex::default(),
             opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
             marked: AtomicU64::new(marked(&found).0),
@@ -157,10 +159,8 @@ impl Mfs {
         if mfs.options.only_read {
             return Ok(mfs);
         }
-        let hashing = mfs.start_hashing();
-        hashing.map_err(|error| TreeError::Failed(error.to_string()))?;
-        let started = mfs.start(tokio::runtime::Handle::current());
-        started.map_err(|error| TreeError::Failed(error.to_string()))?;
+        begun(mfs.start_hashing())?;
+        begun(mfs.start(tokio::runtime::Handle::current()))?;
         Ok(mfs)
     }
 
@@ -237,7 +237,7 @@ impl Mfs {
             to: Vec::new(),
             op: Op::Attr(attr),
         };
-        let founded = self.perform(&mut self.state.lock(), Class::Normal, &[logged]);
+        let founded = self.perform(&mut self.state.lock(), &[logged]);
         match founded {
             Ok(_) => self.sync(),
             // Damaged, or on a full disk: it is served as it is.
@@ -373,7 +373,8 @@ impl Mfs {
     ) -> Result<(), TreeError> {
         match self.replay_loading(seq, logged, recovery).await {
             Err(error) if is_far(&error) => {
-                let path = logged.path.escape_ascii();
+                let path = super::way::shown(logged.path.clone());
+                let path = path.escape_ascii();
                 let why = format!("entry {seq}: {path} cannot be had now: {error}");
                 self.freeze(format!("{why}; a start with its source makes it whole"));
                 note(recovery, why);
@@ -386,19 +387,23 @@ impl Mfs {
     /// Loads what a change lacks; what it removes need not be here for that.
     async fn load_for(&self, need: &Need, op: &Op) -> Result<(), TreeError> {
         let failed = match self.load(need).await {
-            Err(error) if is_far(&error) => error,
+            Err(error) if cannot_be_had(&error) => error,
             other => return other,
         };
         let kind = if let Op::Unlink { .. } = op {
             MetaKind::File
-        } else if let Op::Rmdir { .. } = op {
+        } else if let Op::Rmdir { .. } | Op::Unmount { .. } = op {
             MetaKind::Directory
         } else {
             return Err(failed);
         };
         match need {
             Need::Entry(parent, name) if self.stand_in(*parent, name, kind).await? => Ok(()),
-            Need::Entry(..) | Need::Listing(_) | Need::Linked(..) | Need::Keep(_) => Err(failed),
+            Need::Entry(..)
+            | Need::Listing(_)
+            | Need::Linked(..)
+            | Need::Keep(_)
+            | Need::Hashes(_) => Err(failed),
         }
     }
 
@@ -408,10 +413,13 @@ impl Mfs {
         logged: &Logged,
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
-        if let Op::Unmount { .. } = &logged.op
-            && let Some(node) = self.find_path(&logged.path).await?
-        {
-            self.load_linked_below(node).await?;
+        if let Op::Unmount { .. } = &logged.op {
+            match self.find_path(&logged.path).await {
+                Ok(Some(node)) => self.load_linked_below(node).await?,
+                // What goes need not be here for that.
+                Err(error) if !cannot_be_had(&error) => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
         }
         let mut searched = false;
         for _ in 0..PLAN_ROUNDS_MAX {
@@ -437,15 +445,21 @@ impl Mfs {
             }
         }
         if !logged.path.is_empty() {
-            let path = logged.path.escape_ascii();
+            let path = super::way::shown(logged.path.clone());
+            let path = path.escape_ascii();
             note(recovery, format!("entry {seq}: {path} is not there"));
         }
         Ok(())
     }
 
-    /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
+    /// Loads the nodes on the way of an entry, as far as it goes; gives the last if it goes to its end.
     pub(super) async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
-        let mut at = NodeId::ROOT;
+        let Some((mut at, path)) = super::way::begin(path) else {
+            return Ok(None);
+        };
+        if !self.find_place(at).await? {
+            return Ok(None);
+        }
         for name in path
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
@@ -485,6 +499,11 @@ impl Mfs {
         }
         unread
     }
+}
+
+/// A thread was started, or the tree cannot be opened.
+fn begun(started: std::io::Result<()>) -> Result<(), TreeError> {
+    started.map_err(|error| TreeError::Failed(error.to_string()))
 }
 
 /// Before the index is open no block is known to be here, and what lacks would

@@ -298,6 +298,7 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
             } else {
                 *extents = extents.all_sealed(&sealed.cid);
                 ranges.sealed = Some(sealed.clone());
+                ranges.before = None;
             }
         }
     }

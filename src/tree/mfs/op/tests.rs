@@ -292,3 +292,39 @@ fn changes_are_encoded_as_in_the_fixture_of_their_version() {
     };
     assert_eq!(frames.iter().map(decoded).collect::<Vec<_>>(), all());
 }
+
+#[test]
+fn what_ranges_take_in_an_entry_is_counted_to_the_byte() {
+    const SHA2_512: u64 = 0x13;
+    let mut ranges = Vec::new();
+    for index in 0..9000_u64 {
+        let bytes = Bytes::from(index.to_string());
+        let cid = *Block::seal(RAW, SHA2_512, bytes).unwrap().cid();
+        let data = Data::Shared {
+            cid: (&cid).into(),
+            offset: index,
+        };
+        ranges.push(Extent { len: 1, data });
+        if index % 3000 == 0 {
+            let data = Data::Bytes(std::sync::Arc::new(vec![1; 900 << 10]));
+            ranges.push(Extent {
+                len: 900 << 10,
+                data,
+            });
+        }
+        let data = Data::Hole;
+        ranges.push(Extent { len: 2, data });
+    }
+    let groups = super::super::content::framed(&ranges);
+    assert!(groups.len() < 12, "{}", groups.len());
+    let mut len = 0;
+    for group in groups {
+        let mut out = Writer::with_room(0);
+        group.iter().for_each(|range| write_range(&mut out, range));
+        let counted: usize = group.iter().map(range_bytes).sum();
+        assert_eq!(out.finish().len(), counted);
+        assert!(counted <= crate::config::SHARED_BYTES_MAX);
+        len += group.iter().map(|range| range.len).sum::<u64>();
+    }
+    assert_eq!(len, ranges.iter().map(|range| range.len).sum::<u64>());
+}

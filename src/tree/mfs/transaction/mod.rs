@@ -23,10 +23,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 
 use super::fault::{Fault, Need};
+use super::node::Name;
 use super::op::{Logged, Op};
 use super::state::State;
 use super::types::{Caller, Change, NodeId, Origin};
-use super::{Mfs, apply, changes_of};
+use super::{Mfs, apply, changes_of, class};
 use crate::block::Cid;
 use crate::config::{
     PLAN_ROUNDS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CHANGES_MAX, TRANSACTION_DEADLINE_MAX,
@@ -48,6 +49,17 @@ struct Staging {
     deadline: Instant,
     /// Nothing is staged any more, and no deadline ends it.
     committing: bool,
+}
+
+/// What was found out for a transaction before it is planned.
+#[derive(Default)]
+struct Known {
+    /// Nodes to unmount below which all is loaded that has names elsewhere too.
+    linked: HashSet<NodeId>,
+    /// Names of content that cannot be had, and is to be removed.
+    unseen: HashSet<(NodeId, Name)>,
+    /// Directories that cannot be listed, and are to be removed.
+    unlisted: HashSet<NodeId>,
 }
 
 /// What is told of one that is under way.
@@ -247,16 +259,16 @@ impl Mfs {
             self.sealed.note();
             self.sealed.sync(&self.blocks)?;
         }
+        let mut known = Known::default();
         for (index, one) in staged.iter().enumerate() {
-            self.prepare(one)
+            self.prepare(one, &mut known)
                 .await
                 .map_err(|error| refused(index, error))?;
         }
-        let mut linked = HashSet::new();
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
                 let mut state = self.state.lock();
-                self.attempt(&mut state, caller, id, staged, &linked)
+                self.attempt(&mut state, caller, id, staged, &known)
             };
             let (index, need) = match attempt {
                 Ok((changes, last)) => {
@@ -268,7 +280,9 @@ impl Mfs {
             };
             let loaded = match &need {
                 Need::Linked(_, below) => self.load_linked_in(below.clone()).await,
-                Need::Entry(..) | Need::Listing(_) | Need::Keep(_) => self.load(&need).await,
+                Need::Entry(..) | Need::Listing(_) | Need::Keep(_) | Need::Hashes(_) => {
+                    self.load(&need).await
+                }
             };
             loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
@@ -284,22 +298,21 @@ impl Mfs {
                 )
             })?;
             if let Need::Linked(node, _) = need {
-                linked.insert(node);
+                known.linked.insert(node);
             }
         }
         Err(TreeError::Busy("the tree changes faster than it can be read").into())
     }
 
     /// Plans, applies and journals everything, or takes it back. An index past
-    /// the changes stands for all of them. Of what is unmounted the nodes in
-    /// `linked` have all loaded that has names elsewhere too.
+    /// the changes stands for all of them.
     fn attempt(
         &self,
         state: &mut State,
         caller: Caller,
         id: Option<u64>,
         staged: &[Staged],
-        linked: &HashSet<NodeId>,
+        known: &Known,
     ) -> Result<(Vec<Change>, u64), (usize, Fault)> {
         let watched = !self.watchers.read().is_empty();
         let (now, chunk) = (self.now(), self.options.chunk_bytes());
@@ -308,14 +321,18 @@ impl Mfs {
         if let [one] = staged {
             // Nothing to take back: it is applied once it is in the journal.
             let planned = self
-                .plan(state, caller, one, now)
-                .and_then(|planned| plan::with_linked(state, planned, linked))
+                .plan(state, caller, one, now, known)
+                .and_then(|planned| plan::with_linked(state, planned, &known.linked))
                 .map_err(|fault| (0, fault))?;
             if let Some(need) = self.unkept(state, &planned) {
                 return Err((0, Fault::Need(need)));
             }
+            let mut effect = class::Effect::default();
+            for one in &planned {
+                effect.add(state, &one.op, chunk);
+            }
             let last = self
-                .log_all(id, first, &planned)
+                .log_all((id, first), &planned, effect.class())
                 .map_err(|error| (0, error.into()))?;
             for (seq, one) in (first..).zip(&planned) {
                 if watched {
@@ -326,9 +343,10 @@ impl Mfs {
             return Ok((changes, last));
         }
         state.begin();
+        let mut effect = class::Effect::default();
         for (index, one) in staged.iter().enumerate() {
-            let planned = self.plan(state, caller, one, now);
-            let planned = planned.and_then(|all| plan::with_linked(state, all, linked));
+            let planned = self.plan(state, caller, one, now, known);
+            let planned = planned.and_then(|all| plan::with_linked(state, all, &known.linked));
             let planned = match planned {
                 Ok(planned) => planned,
                 Err(fault) => {
@@ -341,6 +359,7 @@ impl Mfs {
                 return Err((index, Fault::Need(need)));
             }
             for one in planned {
+                effect.add(state, &one.op, chunk);
                 if watched {
                     changes.extend(changes_of(state, &one.op));
                 }
@@ -353,7 +372,7 @@ impl Mfs {
                 return Err((index, TreeError::Limit(why).into()));
             }
         }
-        match self.log_all(id, first, &logged) {
+        match self.log_all((id, first), &logged, effect.class()) {
             Ok(last) => {
                 state.keep();
                 Ok((changes, last))
@@ -366,18 +385,12 @@ impl Mfs {
     }
 
     /// Journals the changes of a transaction, with its end.
-    fn log_all(&self, id: Option<u64>, first: u64, logged: &[Logged]) -> Result<u64, TreeError> {
-        let frees = |one: &Logged| {
-            matches!(
-                one.op,
-                Op::Unlink { .. } | Op::Rmdir { .. } | Op::Unmount { .. }
-            )
-        };
-        let class = if logged.iter().all(frees) {
-            Class::Reserve
-        } else {
-            Class::Normal
-        };
+    fn log_all(
+        &self,
+        (id, first): (Option<u64>, u64),
+        logged: &[Logged],
+        class: Class,
+    ) -> Result<u64, TreeError> {
         let bytes: usize = logged.iter().map(|one| one.encode().len()).sum();
         if bytes > TRANSACTION_BYTES_MAX {
             return Err(TreeError::Limit(format!(
