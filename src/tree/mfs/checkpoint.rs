@@ -12,6 +12,7 @@ pub(super) mod records;
 use std::collections::HashMap;
 
 use crate::block::Cid;
+use crate::config::GIVE_BACK_NODES_MIN;
 use crate::journal::{Class, JournalError, Seq, TxId};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -70,17 +71,23 @@ impl Mfs {
         {
             return Ok(*last);
         }
+        let _under_way = self.background.making();
         // No collection begins before what is made here is named.
         let _adding = self.blocks.own_sink();
         self.seal_dirty_files().await?;
         let snapshot = self.snapshot().await?;
         let _making = Making(&self.state);
-        self.put_in_force(&snapshot).await
+        let is_large = snapshot.nodes.len() >= GIVE_BACK_NODES_MIN;
+        let made = self.put_in_force(snapshot).await?;
+        if is_large {
+            crate::memory::give_back();
+        }
+        Ok(made)
     }
 
     /// Makes the blocks of a snapshot and puts it in force.
-    async fn put_in_force(&self, snapshot: &Snapshot) -> Result<Checkpointed, TreeError> {
-        let built = self.build(snapshot).await?;
+    async fn put_in_force(&self, mut snapshot: Snapshot) -> Result<Checkpointed, TreeError> {
+        let built = self.build(&mut snapshot).await?;
         let commit = Commit {
             sequence: snapshot.sequence,
             time: self.now(),
@@ -101,7 +108,7 @@ impl Mfs {
             root: built.root,
             posix: built.posix,
         };
-        self.install(snapshot, &built, made)?;
+        self.install(&snapshot, &built, made)?;
         Ok(made)
     }
 
@@ -127,8 +134,10 @@ impl Mfs {
             let mut state = self.state.lock();
             self.log(Class::Reserve, TxId(0), &[&logged])?;
             settle(&mut state, snapshot, built);
+            self.trim(&mut state, None);
+            self.counted_anew();
+            self.background.changed(state.changed_bytes());
         }
-        self.counted_anew();
         let mut kept = self.kept.lock();
         kept.push(made);
         // Should the newest be damaged, the one before and the journal after it serve.
@@ -179,19 +188,20 @@ impl Mfs {
         failed
     }
 
-    /// Makes the blocks of a snapshot, from the leaves up.
-    async fn build(&self, snapshot: &Snapshot) -> Result<Built, TreeError> {
+    /// Makes the blocks of a snapshot, from the leaves up. What they are made of
+    /// is taken out of it: it is large.
+    async fn build(&self, snapshot: &mut Snapshot) -> Result<Built, TreeError> {
         let mut built = Built::default();
-        for (node, leaf) in &snapshot.leaves {
+        for (node, leaf) in std::mem::take(&mut snapshot.leaves) {
             let sealed = match leaf {
-                Leaf::Sealed(sealed) => sealed.clone(),
-                Leaf::File(content, meta) => self.seal_content(content, meta).await?,
-                Leaf::Symlink(target, meta) => self.seal_symlink(target, meta)?,
+                Leaf::Sealed(sealed) => sealed,
+                Leaf::File(content, meta) => self.seal_content(&content, &meta).await?,
+                Leaf::Symlink(target, meta) => self.seal_symlink(&target, &meta)?,
             };
-            built.leaves.insert(*node, sealed);
+            built.leaves.insert(node, sealed);
         }
-        for directory in &snapshot.directories {
-            let updated = self.build_directory(directory, &built).await?;
+        for directory in std::mem::take(&mut snapshot.directories) {
+            let updated = self.build_directory(&directory, &built).await?;
             built.directories.insert(directory.node, updated);
         }
         let root = built.directories.get(&NodeId::ROOT);
@@ -349,6 +359,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
     let through = snapshot.sequence;
     state.epoch += 1;
     state.posix = built.posix;
+    state.entries_changed -= snapshot.entries_changed;
     for node in &snapshot.gone {
         state.gone.remove(node);
     }
@@ -405,7 +416,8 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
             inode.set_meta_changed(0);
         }
         if inode.is_clean() {
-            state.dirty.remove(node);
+            // It could not be dropped when it was let go.
+            state.let_go += usize::from(state.dirty.remove(node) && inode.held() == 0);
         }
     }
 }

@@ -92,6 +92,7 @@ impl Mfs {
     ) -> Result<usize, TreeError> {
         let end = self.end_of(offset, data.len() as u64)?;
         self.check_room(Class::Normal)?;
+        self.wait_for_checkpoint().await;
         if self.state.lock().unsealed_bytes > self.unsealed_max() {
             self.relieve().await?;
             self.may_hold_more(node, data.len() as u64)?;

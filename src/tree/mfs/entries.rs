@@ -45,13 +45,17 @@ impl Mfs {
         limit: usize,
     ) -> Result<Vec<NodeEntry>, TreeError> {
         let guesses = HashMap::new();
+        let mut ahead = false;
         loop {
             let step = |state: &mut State| page(state, dir, (cookie, limit), &guesses);
             let (entries, unloaded) = self.look(step).await?;
-            if unloaded.is_empty() {
-                return Ok(entries);
+            match unloaded.first() {
+                None => return Ok(entries),
+                Some(first) if !std::mem::replace(&mut ahead, true) => {
+                    self.load_ahead(dir, first).await;
+                }
+                Some(_) => self.load_entries(dir, unloaded).await?,
             }
-            self.load_entries(dir, unloaded).await?;
         }
     }
 
@@ -65,13 +69,17 @@ impl Mfs {
         limit: usize,
     ) -> Result<Vec<NodeEntry>, TreeError> {
         let mut guesses = HashMap::new();
+        let mut ahead = false;
         loop {
             let step = |state: &mut State| page(state, dir, (cookie, limit), &guesses);
             let (entries, unloaded) = self.look(step).await?;
-            if unloaded.is_empty() {
-                return Ok(entries);
+            match unloaded.first() {
+                None => return Ok(entries),
+                Some(first) if !std::mem::replace(&mut ahead, true) => {
+                    self.load_ahead(dir, first).await;
+                }
+                Some(_) => guesses.extend(self.load_or_guess(dir, unloaded).await?),
             }
-            guesses.extend(self.load_or_guess(dir, unloaded).await?);
         }
     }
 

@@ -20,10 +20,12 @@
 mod ahead;
 mod apply;
 mod background;
+mod bulk;
 mod checkpoint;
 mod codec;
 mod content;
 mod entries;
+mod extent_map;
 mod extents;
 mod fault;
 mod figures;
@@ -178,6 +180,7 @@ impl Mfs {
         done: impl FnOnce(&mut State, T) -> R,
     ) -> Result<R, TreeError> {
         let mut done = Some(done);
+        self.wait_for_checkpoint().await;
         for _ in 0..PLAN_ROUNDS_MAX {
             let need = {
                 let mut state = self.state.lock();
@@ -236,6 +239,7 @@ impl Mfs {
             }
             apply::apply(state, &one.op, seq, self.options.chunk_bytes());
         }
+        self.background.changed(state.changed_bytes());
         Ok(changes)
     }
 
@@ -349,7 +353,7 @@ impl Mfs {
             state.let_go += usize::from(is_let_go);
         }
         if state.let_go > NODES_LOADED_MAX {
-            self.trim(&mut state);
+            self.trim(&mut state, None);
         }
     }
 

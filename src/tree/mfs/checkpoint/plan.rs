@@ -40,6 +40,8 @@ pub(super) struct Snapshot {
     pub(super) posix: Option<crate::block::Cid>,
     /// Number of the next node.
     pub(super) next: u64,
+    /// Entries that had been set.
+    pub(super) entries_changed: u64,
 }
 
 /// A node whose record is set.
@@ -141,6 +143,7 @@ impl Snapshot {
             gone: state.gone.iter().copied().collect(),
             posix: state.posix,
             next: state.next,
+            entries_changed: state.entries_changed,
         }
     }
 }

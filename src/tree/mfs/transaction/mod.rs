@@ -253,10 +253,13 @@ impl Mfs {
                 .map_err(|error| refused(index, error))?;
         }
         let mut linked = HashSet::new();
+        self.wait_for_checkpoint().await;
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
                 let mut state = self.state.lock();
-                self.attempt(&mut state, caller, id, staged, &linked)
+                let attempt = self.attempt(&mut state, caller, id, staged, &linked);
+                self.background.changed(state.changed_bytes());
+                attempt
             };
             let (index, need) = match attempt {
                 Ok((changes, last)) => {
