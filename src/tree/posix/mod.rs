@@ -101,18 +101,18 @@ impl PosixMap {
         let mut path = Path::open(&self.nodes, root).await?;
         path.seek(0, from).await?;
         while let Some((_, node)) = path.node() {
-            for (key, item) in node.entries.iter().skip(node.find(from)) {
-                if until.is_some_and(|until| &key[..] >= until) {
+            let begin = node.find(from);
+            for (key, value) in (begin..node.len()).filter_map(|at| node.pair(at)) {
+                if until.is_some_and(|until| key >= until) {
                     return Ok(page);
                 }
                 if page.entries.len() >= limit {
                     page.next = Some(key.to_vec());
                     return Ok(page);
                 }
-                if wanted(key)
-                    && let Some(value) = owned(item)
-                {
-                    page.entries.push((Bytes::copy_from_slice(key), value));
+                if wanted(key) {
+                    let copy = Bytes::copy_from_slice;
+                    page.entries.push((copy(key), copy(value)));
                 }
             }
             path.advance(0).await?;
