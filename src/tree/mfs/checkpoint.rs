@@ -23,7 +23,7 @@ use crate::unixfs::layout::Metadata;
 use super::Mfs;
 use super::ahead::Gate;
 use super::content::store_failed;
-use super::node::{Base, Body, Sealed, To};
+use super::node::{Base, Body, Directory, Sealed, To};
 use super::op::{Logged, Op};
 use super::seal::{OwnBlocks, put_sealed, sync_blocks};
 use super::small_cid::SmallCid;
@@ -395,14 +395,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
                 sealed,
                 tally: Some(updated.tally),
             });
-            for dentry in directory.entries.values_mut() {
-                if dentry.changed <= through {
-                    dentry.changed = 0;
-                }
-            }
-            directory
-                .entries
-                .retain(|_, d| d.to() != To::Absent || d.changed > 0);
+            settle_names(directory, through);
         }
     }
     for node in &snapshot.nodes {
@@ -419,6 +412,27 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
             // It could not be dropped when it was let go.
             state.let_go += usize::from(state.dirty.remove(node) && inode.held() == 0);
         }
+    }
+}
+
+/// Makes the names of a directory clean that have not changed since. Goes through
+/// all of them only where some may be there that are known to lead nowhere.
+fn settle_names(directory: &mut Directory, through: u64) {
+    let Directory {
+        entries,
+        changed,
+        complete,
+        ..
+    } = directory;
+    changed.retain(|key, seq| {
+        let stays = *seq > through;
+        if !stays && entries.get(key).is_some_and(|d| d.to() == To::Absent) {
+            entries.remove(key);
+        }
+        stays
+    });
+    if !*complete {
+        entries.retain(|key, d| d.to() != To::Absent || changed.contains_key(key));
     }
 }
 

@@ -243,7 +243,7 @@ impl Mfs {
             // Made of what is in order it is dense; entry by entry a third would be room.
             let known = std::mem::take(&mut directory.entries);
             let listed = listed.into_iter();
-            let listed = listed.map(|key| (key, Dentry::new(To::Unloaded, 0)));
+            let listed = listed.map(|key| (key, Dentry::new(To::Unloaded)));
             // Of two of one name the later one stays.
             directory.entries = listed.chain(known).collect();
             directory.complete = true;
@@ -529,11 +529,9 @@ fn plain_meta(kind: MetaKind, size: u64) -> Meta {
 /// Drops clean, unheld nodes that have no loaded node below; tells how many.
 fn trim_leaves(state: &mut State) -> usize {
     let idle = |node: &NodeId, inode: &Inode| {
+        let is_node = |dentry: &Dentry| matches!(dentry.to(), To::Node(_));
         let bare = inode.directory().is_none_or(|directory| {
-            directory
-                .entries
-                .values()
-                .all(|d| !matches!(d.to(), To::Node(_)) && d.changed == 0)
+            directory.changed.is_empty() && !directory.entries.values().any(is_node)
         });
         *node != NodeId::ROOT
             && inode.held() == 0
@@ -560,7 +558,7 @@ fn trim_leaves(state: &mut State) -> usize {
         if let Some(directory) = parent.directory_mut() {
             let key = Key::of(name);
             if directory.complete {
-                let unloaded = Dentry::new(To::Unloaded, 0);
+                let unloaded = Dentry::new(To::Unloaded);
                 directory.entries.insert(key, unloaded);
             } else {
                 directory.entries.remove(&key);
@@ -580,7 +578,10 @@ fn trim_listings(state: &mut State, listed: Option<NodeId>) {
         let Some(directory) = inode.directory_mut() else {
             continue;
         };
-        let is_idle = |d: &Dentry| matches!(d.to(), To::Unloaded | To::Absent) && d.changed == 0;
+        let is_idle = |d: &Dentry| matches!(d.to(), To::Unloaded | To::Absent);
+        if !directory.changed.is_empty() {
+            continue;
+        }
         if is_clean && directory.base.is_some() && directory.entries.values().all(is_idle) {
             directory.entries = BTreeMap::new();
             directory.complete = false;
@@ -617,7 +618,7 @@ pub(super) fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Op
     };
     let parent = state.nodes.get_mut(&parent);
     if let Some(directory) = parent.and_then(Inode::directory_mut) {
-        directory.entries.insert(key, Dentry::new(to, 0));
+        directory.entries.insert(key, Dentry::new(to));
     }
 }
 
@@ -626,7 +627,7 @@ fn note_name(state: &mut State, parent: NodeId, name: &[u8]) {
     if let Some(parent) = state.nodes.get_mut(&parent)
         && let Body::Directory(directory) = &mut parent.body
     {
-        let unloaded = || Dentry::new(To::Unloaded, 0);
+        let unloaded = || Dentry::new(To::Unloaded);
         let entry = directory.entries.entry(Key::new(name));
         entry.or_insert_with(unloaded);
     }

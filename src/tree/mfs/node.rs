@@ -242,6 +242,9 @@ pub(super) struct Directory {
     pub(super) base: Option<Base>,
     /// Names that are known to lead somewhere or nowhere.
     pub(super) entries: BTreeMap<Key, Dentry>,
+    /// Names that were set since the checkpoint, and the sequences of their last
+    /// changes. Apart, since most entries of large trees are as in the checkpoint.
+    pub(super) changed: BTreeMap<Key, u64>,
     /// Whether `entries` has every name that there is.
     pub(super) complete: bool,
     /// How many of the names lead to directories, where it is known: not for
@@ -326,21 +329,19 @@ fn hash(name: &[u8]) -> u64 {
 pub(super) struct Dentry {
     /// A node's number, or one that no node has.
     to: u64,
-    /// Sequence of its last change; 0: as in the checkpoint.
-    pub(super) changed: u64,
 }
 
 const UNLOADED: u64 = 0;
 const ABSENT: u64 = 1;
 
 impl Dentry {
-    pub(super) fn new(to: To, changed: u64) -> Self {
+    pub(super) fn new(to: To) -> Self {
         let to = match to {
             To::Node(node) => node.number(),
             To::Unloaded => UNLOADED,
             To::Absent => ABSENT,
         };
-        Self { to, changed }
+        Self { to }
     }
 
     pub(super) fn to(&self) -> To {
@@ -552,7 +553,7 @@ mod tests {
     #[test]
     fn a_node_and_its_entry_stay_as_small_as_trees_of_millions_need_them() {
         assert!(size_of::<Inode>() <= 120, "{}", size_of::<Inode>());
-        assert!(size_of::<Key>() + size_of::<Dentry>() <= 32);
+        assert!(size_of::<Key>() + size_of::<Dentry>() <= 24);
     }
 
     #[test]
@@ -635,7 +636,7 @@ mod tests {
             To::Unloaded,
             To::Absent,
         ] {
-            assert_eq!(Dentry::new(to, 3).to(), to);
+            assert_eq!(Dentry::new(to).to(), to);
         }
     }
 

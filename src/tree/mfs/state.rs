@@ -183,8 +183,10 @@ impl State {
         let key = Key::of(name.clone());
         if to == To::Absent && directory.base.is_none() && !checkpointing {
             directory.entries.remove(&key);
+            directory.changed.remove(&key);
         } else {
-            directory.entries.insert(key, Dentry::new(to, changed));
+            directory.changed.insert(key.clone(), changed);
+            directory.entries.insert(key, Dentry::new(to));
         }
     }
 

@@ -242,18 +242,14 @@ fn changed_names(
     if inode.content_changed() == 0 {
         return;
     }
-    for (key, dentry) in directory
-        .entries
-        .iter()
-        .filter(|(_, dentry)| dentry.changed > 0)
-    {
-        match dentry.to() {
-            To::Absent => {
+    for key in directory.changed.keys() {
+        match directory.entries.get(key).map(|dentry| dentry.to()) {
+            Some(To::Absent) => {
                 children.insert(key.name.clone(), Child::Gone);
                 dropped.push((node, key.name.clone()));
             }
-            To::Unloaded => {}
-            To::Node(child) => {
+            Some(To::Unloaded) | None => {}
+            Some(To::Node(child)) => {
                 let child = child_of(state, child);
                 children.entry(key.name.clone()).or_insert(child);
             }
