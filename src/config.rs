@@ -308,8 +308,8 @@ pub const POSIX_NODE_BYTES_MAX: usize = 256 << 10;
 /// Highest level of a block of the posix map. A higher one is malformed; 8
 /// entries a block, the fewest, would be 2^72 of them.
 pub const POSIX_LEVEL_MAX: u8 = 24;
-/// Memory for decoded blocks of the posix map, 16 MiB. The oldest are dropped.
-pub const POSIX_NODES_BYTES_MAX: usize = 8 << 20;
+/// Memory for decoded blocks of the posix map, 5 MiB. The oldest are dropped.
+pub const POSIX_NODES_BYTES_MAX: usize = 5 << 20;
 /// Extended attributes of one node, names, values and 16 bytes for each, 80
 /// KiB: one of the longest that Linux passes on and a few more. More is ENOSPC.
 pub const POSIX_XATTRS_BYTES_MAX: usize = 80 << 10;
