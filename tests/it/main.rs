@@ -35,6 +35,7 @@ mod mfs_foreign;
 mod mfs_full;
 mod mfs_holes;
 mod mfs_kept;
+mod mfs_large;
 mod mfs_model;
 mod mfs_model_ops;
 mod mfs_model_run;
