@@ -37,6 +37,7 @@ mod mfs_model;
 mod mfs_model_ops;
 mod mfs_model_run;
 mod mfs_model_runs;
+mod mfs_mounts;
 mod mfs_posix;
 mod mfs_regress;
 mod mfs_restore;

@@ -278,6 +278,7 @@ impl Mfs {
         let end = self.end_of(offset, len)?;
         if what != Allocate::Punch {
             self.check_room(Class::Normal)?;
+            self.check_allocatable(node, offset, end)?;
         }
         if !matches!(what, Allocate::Reserve { .. }) {
             self.keep_cut_leaves(node, &[offset, end]).await?;

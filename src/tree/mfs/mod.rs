@@ -18,6 +18,7 @@
 //! the part of a foreign chunk that is kept when the rest is overwritten.
 
 mod ahead;
+mod allocating;
 mod apply;
 mod background;
 mod checkpoint;
@@ -50,6 +51,7 @@ mod state;
 mod table;
 mod transaction;
 mod types;
+mod unmounting;
 mod xattr;
 
 pub use checkpoint::Checkpointed;

@@ -356,7 +356,11 @@ impl Mfs {
         };
         match need {
             Need::Entry(parent, name) if self.stand_in(*parent, name, kind).await? => Ok(()),
-            Need::Entry(..) | Need::Listing(_) | Need::Linked(..) | Need::Keep(_) => Err(failed),
+            Need::Entry(..)
+            | Need::Listing(_)
+            | Need::Linked(..)
+            | Need::Unchanged(_)
+            | Need::Keep(_) => Err(failed),
         }
     }
 

@@ -16,16 +16,17 @@ pub(super) use own::OwnTransaction;
 pub(super) use plan::names_in;
 pub use staged::{Staged, WriteAt};
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::fault::{Fault, Need};
+use super::fault::{Fault, Need, Step};
 use super::op::{Logged, Op};
 use super::state::State;
-use super::types::{Caller, Change, NodeId, Origin};
+use super::types::{Caller, Change, Origin, Time};
+use super::unmounting::{Looked, loses_nothing};
 use super::{Mfs, apply, changes_of};
 use crate::block::Cid;
 use crate::config::{
@@ -252,11 +253,11 @@ impl Mfs {
                 .await
                 .map_err(|error| refused(index, error))?;
         }
-        let mut linked = HashSet::new();
+        let mut looked = Looked::default();
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
                 let mut state = self.state.lock();
-                self.attempt(&mut state, caller, id, staged, &linked)
+                self.attempt(&mut state, caller, id, staged, &looked)
             };
             let (index, need) = match attempt {
                 Ok((changes, last)) => {
@@ -266,10 +267,7 @@ impl Mfs {
                 Err((index, Fault::Error(error))) => return Err(refused(index, error)),
                 Err((index, Fault::Need(need))) => (index, need),
             };
-            let loaded = match &need {
-                Need::Linked(_, below) => self.load_linked_in(below.clone()).await,
-                Need::Entry(..) | Need::Listing(_) | Need::Keep(_) => self.load(&need).await,
-            };
+            let loaded = self.look_for(&need, &mut looked).await;
             loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
                 let below = "what is below content mounted in the same transaction";
@@ -283,23 +281,36 @@ impl Mfs {
                     },
                 )
             })?;
-            if let Need::Linked(node, _) = need {
-                linked.insert(node);
-            }
         }
         Err(TreeError::Busy("the tree changes faster than it can be read").into())
     }
 
+    /// Loads, or finds out, what the plan of a transaction needs.
+    async fn look_for(&self, need: &Need, looked: &mut Looked) -> Result<(), TreeError> {
+        match need {
+            Need::Linked(node, below) => {
+                self.load_linked_in(below.clone()).await?;
+                looked.linked.insert(*node);
+            }
+            Need::Unchanged(node) => {
+                let epoch = self.unchanged_in_checkpoint(*node).await?;
+                looked.unchanged.insert(*node, epoch);
+            }
+            Need::Entry(..) | Need::Listing(_) | Need::Keep(_) => self.load(need).await?,
+        }
+        Ok(())
+    }
+
     /// Plans, applies and journals everything, or takes it back. An index past
-    /// the changes stands for all of them. Of what is unmounted the nodes in
-    /// `linked` have all loaded that has names elsewhere too.
+    /// the changes stands for all of them. What was found out of what is unmounted
+    /// is `looked`.
     fn attempt(
         &self,
         state: &mut State,
         caller: Caller,
         id: Option<u64>,
         staged: &[Staged],
-        linked: &HashSet<NodeId>,
+        looked: &Looked,
     ) -> Result<(Vec<Change>, u64), (usize, Fault)> {
         let watched = !self.watchers.read().is_empty();
         let (now, chunk) = (self.now(), self.options.chunk_bytes());
@@ -308,8 +319,7 @@ impl Mfs {
         if let [one] = staged {
             // Nothing to take back: it is applied once it is in the journal.
             let planned = self
-                .plan(state, caller, one, now)
-                .and_then(|planned| plan::with_linked(state, planned, linked))
+                .plan_looked(state, caller, one, now, looked)
                 .map_err(|fault| (0, fault))?;
             if let Some(need) = self.unkept(state, &planned) {
                 return Err((0, Fault::Need(need)));
@@ -327,9 +337,7 @@ impl Mfs {
         }
         state.begin();
         for (index, one) in staged.iter().enumerate() {
-            let planned = self.plan(state, caller, one, now);
-            let planned = planned.and_then(|all| plan::with_linked(state, all, linked));
-            let planned = match planned {
+            let planned = match self.plan_looked(state, caller, one, now, looked) {
                 Ok(planned) => planned,
                 Err(fault) => {
                     state.take_back();
@@ -363,6 +371,20 @@ impl Mfs {
                 Err((staged.len(), error.into()))
             }
         }
+    }
+
+    /// Plans a change of which all must be found out that it takes away.
+    fn plan_looked(
+        &self,
+        state: &State,
+        caller: Caller,
+        staged: &Staged,
+        now: Time,
+        looked: &Looked,
+    ) -> Step<Vec<Logged>> {
+        let planned = self.plan(state, caller, staged, now)?;
+        loses_nothing(state, staged, looked)?;
+        plan::with_linked(state, planned, &looked.linked)
     }
 
     /// Journals the changes of a transaction, with its end.

@@ -63,7 +63,7 @@ impl Mfs {
             Staged::Mkdir { path, .. }
             | Staged::Metadata { path, .. }
             | Staged::Mount { path, .. }
-            | Staged::Unmount { path } => {
+            | Staged::Unmount { path, .. } => {
                 self.loaded(path).await?;
             }
             Staged::Remove { path, .. } => self.load_emptiness(path).await?,
@@ -189,7 +189,9 @@ impl Mfs {
             Staged::Link { from, to } => self.plan_link(state, from, to, time),
             Staged::Metadata { path, set } => {
                 let node = state.at(path)?;
-                let op = attr_op(state.node(node)?, node, set, time)?;
+                let inode = state.node(node)?;
+                self.check_owner(inode, set)?;
+                let op = attr_op(inode, node, set, time)?;
                 Ok(vec![logged(path, Op::Attr(op))])
             }
             Staged::Mount {
@@ -197,7 +199,7 @@ impl Mfs {
                 content,
                 plain,
             } => mount(state, caller, path, (content, *plain), time),
-            Staged::Unmount { path } => {
+            Staged::Unmount { path, .. } => {
                 let (parent, name) = state.above(path)?;
                 let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
                 if state.node(node)?.xattr(MOUNTED).is_none() {

@@ -1,0 +1,34 @@
+//! What may be asked to be reserved.
+
+use super::Mfs;
+use super::content::content;
+use super::extents::Data;
+use super::types::NodeId;
+use crate::tree::error::TreeError;
+
+impl Mfs {
+    /// Refuses to promise room for more than the disk has free. Nothing is set
+    /// aside where it has: who writes there later may still find it full.
+    pub(super) fn check_allocatable(
+        &self,
+        node: NodeId,
+        offset: u64,
+        end: u64,
+    ) -> Result<(), TreeError> {
+        let there: u64 = {
+            let state = self.state.lock();
+            let ranges = content(state.node(node)?)?.ranges();
+            let inside = ranges.slice(offset, end).into_iter();
+            let data = inside.filter(|(_, extent)| extent.data != Data::Hole);
+            data.map(|(_, extent)| extent.len).sum()
+        };
+        let wanted = (end - offset).saturating_sub(there);
+        match self.disk.free_bytes(&self.journal_dir) {
+            Ok(free) if wanted > free => Err(TreeError::NoSpace(format!(
+                "{wanted} bytes are asked for, and the disk has {free} free"
+            ))),
+            // What it has is not known: a write will tell.
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+}
