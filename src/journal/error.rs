@@ -100,6 +100,14 @@ pub struct Damage {
     pub tail: bool,
 }
 
+impl Damage {
+    /// Tells whether it costs no frame: a head of a segment behind which the
+    /// first frame is there.
+    pub fn costs_nothing(&self) -> bool {
+        matches!(self.fault, Fault::Head(_)) && self.resumes == Some(self.expected)
+    }
+}
+
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {

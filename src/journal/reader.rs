@@ -269,7 +269,9 @@ impl Frames {
                     self.ended = true;
                     return Ok(None);
                 }
-                Some(Event::Damage(damage)) if damage.resumes.is_some_and(|r| r <= self.from) => {}
+                Some(Event::Damage(damage))
+                    if damage.costs_nothing()
+                        || damage.resumes.is_some_and(|seq| seq <= self.from) => {}
                 Some(Event::Damage(damage)) => {
                     return Err(JournalError::Damaged(Arc::new(damage)));
                 }

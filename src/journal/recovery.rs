@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use super::aside;
-use super::error::{Damage, Fault, JournalError};
+use super::error::{Damage, JournalError};
 use super::frame::{FrameHead, Place, Seq};
 use super::reader;
 use super::segment::{Folder, SEGMENT_HEAD_BYTES, SegmentFile, decode_head, name_of};
@@ -147,10 +147,7 @@ fn read(
             Event::Damage(_) if end.why.is_some() => {}
             Event::Damage(damage) => {
                 let before_from = damage.resumes.is_some_and(|resumes| resumes <= from);
-                // The first frame behind a damaged head is there: none is lost.
-                let only_head = matches!(damage.fault, Fault::Head(_))
-                    && damage.resumes == Some(damage.expected);
-                if before_from || only_head {
+                if before_from || damage.costs_nothing() {
                     report.history.push(damage);
                 } else {
                     end.place = Place {
@@ -275,6 +272,7 @@ pub(super) fn cut_after(
         match event {
             Event::Frame(head) if head.seq <= after => place = walk.at(),
             Event::Frame(_) => frames += 1,
+            Event::Damage(damage) if damage.costs_nothing() => {}
             Event::Damage(damage) => return Err(JournalError::Damaged(Arc::new(damage))),
         }
     }

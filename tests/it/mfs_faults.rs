@@ -295,3 +295,83 @@ async fn a_journal_that_cannot_be_written_or_synced_refuses_everything_until_it_
         mfs.close().await;
     }
 }
+
+/// A tree with a checkpoint, and then so many changes that the journal has two
+/// segments; and what is seen of it.
+async fn two_segments() -> (Sim, std::collections::BTreeMap<String, String>) {
+    let sim = Sim::new(quiet()).await;
+    file(&sim.mfs, "old", b"before the checkpoint")
+        .await
+        .unwrap();
+    sim.mfs.checkpoint().await.unwrap();
+    for number in 0..80_u8 {
+        let bytes = vec![number; 900 << 10];
+        let name = format!("f{number}");
+        file(&sim.mfs, &name, &bytes).await.unwrap();
+    }
+    sim.mfs.sync().unwrap();
+    let seen = seen(&sim.mfs).await.unwrap();
+    (sim, seen)
+}
+
+fn segments(sim: &Sim) -> Vec<PathBuf> {
+    let mut all = files(&sim.disk, &sim.place.path("journal"));
+    all.retain(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        name.ends_with(".seg") && name != "next.seg"
+    });
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_head_of_a_later_segment_costs_no_change() {
+    let (sim, before) = two_segments().await;
+    let all = segments(&sim);
+    assert_eq!(all.len(), 2);
+    sim.disk.flip(&all[1], 20).unwrap();
+    let sim = sim.killed().await;
+    assert!(seen(&sim.mfs).await.unwrap() == before, "all is there");
+    file(&sim.mfs, "more", b"goes on").await.unwrap();
+    let found = sim.mfs.inspect(&|_| {}).await.unwrap();
+    assert_eq!(found.problems.len(), 1, "{found:?}");
+    let sim = sim.killed().await;
+    assert_eq!(seen(&sim.mfs).await.unwrap().len(), before.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_without_a_sound_checkpoint_takes_no_change_and_lets_nothing_go() {
+    let (sim, before) = two_segments().await;
+    let kept = sim.mfs.checkpoint().await.unwrap();
+    let root = sim.blocks.get_local(&kept.root).unwrap().unwrap();
+    file(&sim.mfs, "more", b"goes on").await.unwrap();
+    let Sim {
+        place,
+        disk,
+        clock,
+        options,
+        ..
+    } = sim.killed().await;
+    // As after a retirement.
+    let first = files(&disk, &place.path("journal")).remove(0);
+    disk.remove(&first).unwrap();
+    let (pack, at) = find(&disk, &place, root.data());
+    disk.flip(&pack, at).unwrap();
+
+    let sim = Sim::on(place, disk.kill(), clock, options).await;
+    let refused = file(&sim.mfs, "new", b"").await;
+    assert!(
+        matches!(refused, Err(TreeError::ReadOnly(_))),
+        "{refused:?}"
+    );
+    let roots = sim.mfs.live_roots();
+    assert!(matches!(roots, Err(TreeError::ReadOnly(_))), "{roots:?}");
+    let found = sim.mfs.inspect(&|_| {}).await.unwrap();
+    let told = found.problems.join("\n");
+    assert!(told.contains("no kept checkpoint is sound"), "{told}");
+
+    // Brought back, it is all there.
+    sim.disk.flip(&pack, at).unwrap();
+    let sim = sim.killed().await;
+    assert_eq!(seen(&sim.mfs).await.unwrap().len(), before.len() + 1);
+    file(&sim.mfs, "new", b"").await.unwrap();
+}

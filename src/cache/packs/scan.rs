@@ -16,6 +16,10 @@ use crate::disk::{DiskFile, read_exact_at};
 const HEAD_BYTES_MAX: usize = CID_BYTES_MAX + 10;
 /// What one read takes: little where data is passed over, more where sections are small.
 const WINDOW_BYTES: std::ops::RangeInclusive<usize> = (4 << 10)..=(256 << 10);
+/// What a disk fails to give at once.
+const SECTOR_BYTES: u64 = 4 << 10;
+/// Sectors that are passed over before the rest of a pack is given up.
+const UNREADABLE_MAX: u32 = 4096;
 
 /// Bytes of a pack that are no section.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -150,15 +154,22 @@ fn section(window: &mut Window<'_>, offset: u64) -> Result<SectionHead, String> 
 
 /// Looks for the next section whose data is good.
 fn resync(window: &mut Window<'_>, from: u64, budget: &mut u64) -> io::Result<Option<SectionHead>> {
-    for offset in from..window.len {
-        let Ok(bytes) = window.at(offset, HEAD_BYTES_MAX) else {
-            // An unreadable sector: what is behind it cannot be reached this way.
-            return Ok(None);
-        };
-        if !may_be_head(bytes) {
-            continue;
+    let mut offset = from;
+    let mut unreadable = 0;
+    while offset < window.len {
+        let at = offset;
+        offset += 1;
+        match window.at(at, HEAD_BYTES_MAX) {
+            Ok(bytes) if !may_be_head(bytes) => continue,
+            Ok(_) => {}
+            Err(_) if unreadable < UNREADABLE_MAX => {
+                unreadable += 1;
+                offset = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
+                continue;
+            }
+            Err(_) => return Ok(None),
         }
-        let Ok(head) = section(window, offset) else {
+        let Ok(head) = section(window, at) else {
             continue;
         };
         if crate::block::hash(head.cid.hash().code(), &[]).is_err() {
@@ -220,15 +231,21 @@ impl<'a> Window<'a> {
             let near = offset <= end && offset >= self.start;
             self.step = if near { self.step * 2 } else { self.step / 2 };
             self.step = self.step.clamp(*WINDOW_BYTES.start(), *WINDOW_BYTES.end());
-            self.bytes.resize(self.step.max(want).min(left), 0);
-            if let Err(error) = read_exact_at(self.file, &mut self.bytes, offset) {
-                self.bytes.clear();
-                return Err(error);
-            }
             self.start = offset;
+            // Where the disk fails further on, what is wanted may be there.
+            let ahead = self.step.max(want).min(left);
+            if self.fill(ahead).is_err() {
+                self.fill(want)?;
+            }
         }
         let skip = usize::try_from(offset - self.start).unwrap_or(usize::MAX);
         Ok(self.bytes.get(skip..).unwrap_or_default())
+    }
+
+    fn fill(&mut self, len: usize) -> io::Result<()> {
+        self.bytes.resize(len, 0);
+        let read = read_exact_at(self.file, &mut self.bytes, self.start);
+        read.inspect_err(|_| self.bytes.clear())
     }
 }
 
@@ -243,4 +260,78 @@ pub(in crate::cache) fn read_section(
     read_exact_at(file, out, head.data_offset()).map_err(|error| error.to_string())?;
     verify_bytes(&head.cid, out).map_err(|error| error.to_string())?;
     Ok(head.cid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::IoSlice;
+    use std::ops::Range;
+
+    use super::*;
+    use crate::block::{Block, RAW, SHA2_256};
+    use crate::car::encode_section_head;
+
+    /// A file of which the disk does not give some bytes.
+    struct Rotten(Vec<u8>, Range<u64>);
+
+    impl DiskFile for Rotten {
+        fn append(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+            Err(io::ErrorKind::Unsupported.into())
+        }
+        fn read_at(&self, out: &mut [u8], offset: u64) -> io::Result<usize> {
+            let end = offset + out.len() as u64;
+            if offset < self.1.end && end > self.1.start {
+                return Err(io::Error::from_raw_os_error(libc::EIO));
+            }
+            let rest = self.0.get(offset as usize..).unwrap_or_default();
+            let len = rest.len().min(out.len());
+            out[..len].copy_from_slice(&rest[..len]);
+            Ok(len)
+        }
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.0.len() as u64)
+        }
+        fn cut(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn reserve(&self, _: u64) -> io::Result<()> {
+            Ok(())
+        }
+        fn sync(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    #[test]
+    fn a_sector_that_the_disk_does_not_give_costs_the_sections_in_it() {
+        let mut bytes = pack_header();
+        let mut places = Vec::new();
+        for number in 0..2000_u32 {
+            let data = number.to_le_bytes().repeat(16);
+            let block = Block::seal(RAW, SHA2_256, data.into()).unwrap();
+            let from = bytes.len() as u64;
+            bytes.extend(encode_section_head(block.cid(), block.data().len()));
+            bytes.extend(block.data());
+            places.push(from..bytes.len() as u64);
+        }
+        let len = bytes.len() as u64;
+        for sector in [1, 7, 23] {
+            let bad = sector * SECTOR_BYTES..(sector + 1) * SECTOR_BYTES;
+            let file = Rotten(bytes.clone(), bad.clone());
+            let mut found = Vec::new();
+            let scanned = scan(&file, len, None, &mut |head, _| {
+                found.push(head.offset);
+                ControlFlow::Continue(())
+            });
+            let scanned = scanned.unwrap();
+            let touched = |place: &&Range<u64>| place.end <= bad.start || place.start >= bad.end;
+            let sound = places.iter().filter(touched).map(|place| place.start);
+            let lost: Vec<_> = sound.filter(|at| !found.contains(at)).collect();
+            assert!(
+                lost.len() <= 3,
+                "near the sector heads may be missed: {lost:?}"
+            );
+            assert_eq!(scanned.damage.len(), 1);
+            assert!(!scanned.damage[0].torn);
+        }
+    }
 }

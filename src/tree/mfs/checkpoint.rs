@@ -289,7 +289,10 @@ impl Mfs {
     /// CIDs that a collection must keep: the kept checkpoints, what the loaded
     /// tree refers to beyond them, what clients have staged, and what a recovery
     /// will look for because the journal names it, even if it is overwritten by now.
+    /// Fails while a part of the tree or of the journal is not known.
     pub fn live_roots(&self) -> Result<Vec<Cid>, TreeError> {
+        self.check_frozen()?;
+        self.journal.check()?;
         let mut roots: Vec<Cid> = Vec::new();
         let mut from = Seq(1);
         for one in self.kept.lock().iter() {

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::Mfs;
 use super::checkpoint::Checkpointed;
 use super::op::{Logged, kind};
-use super::open::{Parts, checkpoints_before, read_checkpoint};
+use super::open::{Parts, checkpoints_before, named_by, read_checkpoint};
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
@@ -157,6 +157,12 @@ impl Mfs {
         let needed = found.sequence();
         let (dir, disk) = (&parts.journal_dir, &parts.disk);
         for damage in std::mem::take(&mut found.journal_damage) {
+            if damage.costs_nothing() {
+                found
+                    .repaired
+                    .push(format!("left as it is, since no entry is lost: {damage}"));
+                continue;
+            }
             let kept = match damage.expected <= needed {
                 true => set_aside_before(dir, Arc::clone(disk), &damage, needed)?,
                 false => set_aside_from(dir, Arc::clone(disk), &damage)?,
@@ -201,6 +207,9 @@ async fn inspect(
         let is_history = damage.expected <= found.sequence();
         found.problem(format!("journal: {damage}"));
         found.loses(match is_history {
+            _ if damage.costs_nothing() => {
+                "nothing but the head: its entries are all there".to_owned()
+            }
             true => "entries before the last checkpoint: the tree has what they did, only the log \
                      has a gap"
                 .to_owned(),
@@ -253,11 +262,21 @@ fn inspect_checkpoints(
                 }
                 Err(why) => {
                     found.problem(format!("checkpoint at entry {before}: {why}"));
-                    let text = "an earlier one is used";
-                    found.loses(format!("the checkpoint at entry {before}; {text}"));
+                    found.loses(format!("the checkpoint at entry {before}"));
+                    let known = named_by(frame, blocks).into_iter();
+                    let gone = known.filter(|cid| !matches!(blocks.get_local(cid), Ok(Some(_))));
+                    found.damaged_blocks.extend(gone);
                 }
             }
         }
+    }
+    if looked_at > 0 && found.checkpoints == 0 {
+        found.problem(
+            "no kept checkpoint is sound: unless the journal goes back to the first entry, the \
+             tree is shown empty and takes no change. Bring packs/own back, or configure a source \
+             that has the blocks and run `cidfs fsck --repair`"
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -87,7 +87,7 @@ impl Mfs {
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
         wait_for_blocks(&before, &blocks).await?;
         let mut kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
-        pass_over_damaged(&mut kept, (&map, &reader), &before, &mut recovery).await?;
+        pass_over_damaged(&mut kept, (&map, &reader), &mut recovery).await;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
         let synced = Arc::clone(&blocks);
         let place = JournalPlace {
@@ -240,17 +240,20 @@ impl Mfs {
         for frame in self.journal.reader().frames(from)? {
             let frame = match frame {
                 Ok(frame) => frame,
-                Err(JournalError::Damaged(_)) => break,
+                Err(JournalError::Damaged(damage)) => {
+                    // The journal takes nothing either, unless the disk has just failed.
+                    self.freeze(format!("the journal cannot be read to its end: {damage}"));
+                    break;
+                }
                 Err(error) => return Err(error.into()),
             };
             if frame.head.seq > next {
-                note(
-                    recovery,
-                    format!(
-                        "the entries from {next} to {} are gone",
-                        frame.head.seq.previous()
-                    ),
-                );
+                let last = frame.head.seq.previous();
+                let why = format!("the entries from {next} to {last} are gone");
+                self.freeze(format!("{why}; `cidfs fsck` tells what is missing"));
+                note(recovery, why);
+                // What follows was done to another tree than this one.
+                break;
             }
             next = frame.head.seq.next();
             let unproved = frame.head.seq > durable;
@@ -578,21 +581,16 @@ fn kept_checkpoints(
     Ok(kept)
 }
 
-/// Takes away the newest checkpoints that cannot be begun with, as far as the
-/// journal has what came after the one before.
+/// Takes away the newest checkpoints that cannot be begun with. Where the journal
+/// has not what came after the one before, the replay meets the gap.
 async fn pass_over_damaged(
     kept: &mut Vec<Checkpointed>,
     (map, reader): (&PosixMap, &crate::unixfs::Reader),
-    journal: &Reader,
     recovery: &mut Recovery,
-) -> Result<(), TreeError> {
-    while let [.., earlier, last] = kept.as_slice()
+) {
+    while let Some(last) = kept.last()
         && let Err(error) = prove_beginning(last, map, reader).await
     {
-        let first = journal.segments()?.first().map(|segment| segment.first);
-        if first.is_none_or(|first| first > Seq(earlier.sequence).next()) {
-            break;
-        }
         let at = last.sequence;
         note(
             recovery,
@@ -601,7 +599,6 @@ async fn pass_over_damaged(
         kept.pop();
     }
     recovery.checkpoint = kept.last().map(|last| last.sequence);
-    Ok(())
 }
 
 /// Reads what the tree begins with.
@@ -655,17 +652,31 @@ pub(super) fn checkpoints_before(journal: &Reader, before: Seq) -> Result<Vec<Fr
 }
 
 pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {
-    let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
-    let Op::Checkpoint {
-        commit: cid,
-        through,
-    } = logged.op
-    else {
-        return Err("not a checkpoint".to_owned());
-    };
+    let (cid, through) = commit_of(frame)?;
     let (mut one, _) = read_commit(&cid, blocks)?;
     one.sequence = through;
     Ok(one)
+}
+
+fn commit_of(frame: &Frame) -> Result<(Cid, u64), String> {
+    let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
+    match logged.op {
+        Op::Checkpoint { commit, through } => Ok((commit, through)),
+        _ => Err("not a checkpoint".to_owned()),
+    }
+}
+
+/// The blocks without which a checkpoint is not usable, as far as they are known.
+pub(super) fn named_by(frame: &Frame, blocks: &Blocks) -> Vec<Cid> {
+    let Ok((cid, _)) = commit_of(frame) else {
+        return Vec::new();
+    };
+    let block = blocks.get_local(&cid).ok().flatten();
+    let commit = block.and_then(|block| Commit::decode(block.data()).ok());
+    let roots = commit.map(|commit| [Some(commit.root), commit.posix]);
+    std::iter::once(cid)
+        .chain(roots.into_iter().flatten().flatten())
+        .collect()
 }
 
 /// Reads a checkpoint by its commit object, and gives the one before it.
