@@ -17,6 +17,18 @@ use crate::repo;
 /// How often a repository that is in use is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
+/// Operations that show what is there: a recovery may cut off what one wants to see.
+const LOOKS: [&str; 8] = [
+    "cache/verify",
+    "fs-journal/entry",
+    "fs-journal/export",
+    "fs-journal/snapshots/list",
+    "fs-journal/status",
+    "fs-journal/transactions",
+    "fs-journal/verify",
+    "ipfs/pin/ls",
+];
+
 /// Where operations run.
 pub(super) enum Backend {
     /// In the daemon, over its socket.
@@ -88,6 +100,18 @@ async fn alone(dir: &Path, name: &str, call: Call) -> Result<Output, Failure> {
 impl Backend {
     /// Takes the daemon if one runs, else opens the repository.
     pub(super) async fn open(common: &Common) -> Result<Self, Failure> {
+        Self::open_as(common, false).await
+    }
+
+    /// Takes the daemon if one runs, else opens the repository as an operation
+    /// needs it.
+    pub(super) async fn open_for(common: &Common, name: &str) -> Result<Self, Failure> {
+        Self::open_as(common, LOOKS.contains(&name)).await
+    }
+
+    /// Takes the daemon if one runs, else opens the repository; `to_look` without
+    /// the recovery that would change it.
+    pub(super) async fn open_as(common: &Common, to_look: bool) -> Result<Self, Failure> {
         let dir = repo_dir(common)?;
         let end = Instant::now() + LOCK_TIMEOUT;
         loop {
@@ -99,7 +123,11 @@ impl Backend {
                 });
             }
             // Held with no socket: a daemon that starts, or another command.
-            match Engine::open(dir.clone(), Vec::new()).await {
+            let opened = match to_look {
+                true => Engine::open_to_look(dir.clone()).await,
+                false => Engine::open(dir.clone(), Vec::new()).await,
+            };
+            match opened {
                 Ok(engine) => return Ok(Self::Local(Box::new(engine))),
                 Err(error) if error.kind == ErrorKind::Busy && Instant::now() < end => {
                     tokio::time::sleep(RETRY_INTERVAL).await;

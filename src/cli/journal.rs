@@ -167,7 +167,11 @@ pub(super) async fn run(common: &Common, args: Journal) -> Result<(), Failure> {
             })
         }
         JournalCommand::Recover { dry_run } => {
-            let report = ask(common, "fs-journal/recover", json!({"dry_run": dry_run})).await?;
+            let backend = Backend::open_as(common, dry_run).await?;
+            let params = json!({"dry_run": dry_run});
+            let report = backend.json("fs-journal/recover", params).await;
+            backend.close().await?;
+            let report = report?;
             show(common, &report, |report| fields(report, ""))
         }
         JournalCommand::Follow { which } => following(common, which.params()).await,
@@ -177,7 +181,7 @@ pub(super) async fn run(common: &Common, args: Journal) -> Result<(), Failure> {
 
 /// Runs an operation and lets the repository go.
 pub(super) async fn ask(common: &Common, name: &str, params: Value) -> Result<Value, Failure> {
-    let backend = Backend::open(common).await?;
+    let backend = Backend::open_for(common, name).await?;
     let outcome = backend.json(name, params).await;
     backend.close().await?;
     outcome
@@ -190,7 +194,7 @@ pub(super) async fn call(
     what: &str,
     params: Value,
 ) -> Result<Value, Failure> {
-    let backend = Backend::open(common).await?;
+    let backend = Backend::open_for(common, name).await?;
     let bar = Bar::start(what, common.json);
     let call = Call {
         progress: bar.hear(None),
@@ -345,7 +349,7 @@ async fn verify(common: &Common) -> Result<(), Failure> {
 }
 
 async fn export(common: &Common, params: Value, output: Option<PathBuf>) -> Result<(), Failure> {
-    let backend = Backend::open(common).await?;
+    let backend = Backend::open_for(common, "fs-journal/export").await?;
     let (_, stream) = bytes(
         backend
             .call("fs-journal/export", Call::with(params))

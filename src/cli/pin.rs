@@ -43,7 +43,10 @@ enum PinCommand {
 }
 
 pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
-    let backend = Backend::open(common).await?;
+    let backend = match args.command {
+        PinCommand::Ls => Backend::open_for(common, "ipfs/pin/ls").await?,
+        PinCommand::Add { .. } | PinCommand::Rm { .. } => Backend::open(common).await?,
+    };
     let (result, verb) = match args.command {
         PinCommand::Add {
             paths,

@@ -19,7 +19,7 @@ pub(super) struct Gc {}
 pub(super) struct Verify {}
 
 async fn call(common: &Common, name: &str, what: &str) -> Result<Value, Failure> {
-    let backend = Backend::open(common).await?;
+    let backend = Backend::open_for(common, name).await?;
     let bar = Bar::start(what, common.json);
     let call = Call {
         progress: bar.hear(None),

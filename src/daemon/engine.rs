@@ -42,6 +42,20 @@ impl Engine {
     /// Opens the repository in `dir` with the sources of its config file and
     /// of `specs`.
     pub async fn open(dir: PathBuf, specs: Vec<String>) -> Result<Self, OperationError> {
+        Self::open_as(dir, specs, false).await
+    }
+
+    /// Opens the repository only to show the tree and its journal as they are,
+    /// without the recovery that a start makes of them.
+    pub async fn open_to_look(dir: PathBuf) -> Result<Self, OperationError> {
+        Self::open_as(dir, Vec::new(), true).await
+    }
+
+    async fn open_as(
+        dir: PathBuf,
+        specs: Vec<String>,
+        only_read: bool,
+    ) -> Result<Self, OperationError> {
         let started = Instant::now();
         let base = Base::open_async(dir, specs).await?;
         // While the index opens: the journal waits for it only where it must.
@@ -52,12 +66,14 @@ impl Engine {
             blocks,
             reader,
         } = base;
-        let mfs = Mfs::open(parts, tree_options(&repo))
-            .await
-            .map_err(|error| {
-                let error = OperationError::from(error).context("the writable tree");
-                error.hint("`cidfs fsck` tells what is wrong")
-            })?;
+        let options = MfsOptions {
+            only_read,
+            ..tree_options(&repo)
+        };
+        let mfs = Mfs::open(parts, options).await.map_err(|error| {
+            let error = OperationError::from(error).context("the writable tree");
+            error.hint("`cidfs fsck` tells what is wrong")
+        })?;
         let roots = Roots {
             sources: sources.source(),
             blocks: Arc::clone(&blocks),

@@ -24,6 +24,9 @@ pub enum JournalError {
     /// The journal is damaged inside and was opened to be read only.
     #[error("the journal is damaged and read-only: {0}")]
     ReadOnly(Arc<Damage>),
+    /// It was opened only to be read.
+    #[error("the journal was opened only to be read")]
+    OnlyRead,
     /// A write or a sync failed. Nobody can tell what the disk has, so nothing
     /// is written any more before the journal is opened again.
     #[error("the journal has stopped, since its {step} failed: {cause}; open the repository again")]

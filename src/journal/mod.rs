@@ -99,6 +99,8 @@ impl Journal {
     ///
     /// What an earlier run has appended and not synced is no more durable than
     /// it was; the next [`sync`](Self::sync) covers it too.
+    ///
+    /// Opened only to be read it changes nothing: what would be cut off is told.
     pub fn open(
         place: &JournalPlace,
         options: JournalOptions,
@@ -106,10 +108,15 @@ impl Journal {
         visit: &mut dyn FnMut(&FrameHead, &[u8]),
     ) -> Result<(Self, Recovered), JournalError> {
         let folder = Folder::new(Arc::clone(&place.disk), &place.dir);
-        let made = folder.disk.make_dirs(&folder.dir);
-        made.map_err(JournalError::io(&folder.dir))?;
-        let (recovered, state) = recovery::recover(&folder, from, visit)?;
-        if let (true, Some(above)) = (state.segments.is_empty(), folder.dir.parent()) {
+        if !options.only_read {
+            let made = folder.disk.make_dirs(&folder.dir);
+            made.map_err(JournalError::io(&folder.dir))?;
+        }
+        let (recovered, state) = recovery::recover(&folder, from, options.only_read, visit)?;
+        if !options.only_read
+            && state.segments.is_empty()
+            && let Some(above) = folder.dir.parent()
+        {
             let synced = folder.disk.sync_dir(above);
             synced.map_err(JournalError::io(above))?;
         }
@@ -118,6 +125,8 @@ impl Journal {
             let damage = Arc::new(damage.clone());
             tracing::error!(%damage, "the journal is read-only");
             stop.get_or_init(|| Stop::Damaged(damage));
+        } else if options.only_read {
+            stop.get_or_init(|| Stop::OnlyRead);
         }
         let next = match stop.get() {
             None => room::adopt(&folder)?,
@@ -135,7 +144,8 @@ impl Journal {
             group: Group::new(recovered.durable),
             stop,
         });
-        let thread = options.prepare_ahead.then(|| spawn(&shared)).transpose();
+        let ahead = options.prepare_ahead && !options.only_read;
+        let thread = ahead.then(|| spawn(&shared)).transpose();
         let thread = thread.map_err(JournalError::io("thread"))?;
         Ok((Self { shared, thread }, recovered))
     }

@@ -45,6 +45,9 @@ pub struct JournalOptions {
     /// Whether a thread sets space aside before it is needed. Without it an
     /// append does so that finds none.
     pub prepare_ahead: bool,
+    /// Whether it is opened only to be read: nothing is cut off then, and nothing
+    /// written.
+    pub only_read: bool,
 }
 
 /// Which segments before the checkpoint stay: those that are neither older nor
@@ -69,6 +72,7 @@ impl Default for JournalOptions {
                 bytes: JOURNAL_RETAIN_BYTES,
             },
             prepare_ahead: true,
+            only_read: false,
         }
     }
 }

@@ -77,33 +77,39 @@ struct End {
 }
 
 /// Recovers. Frames from `from` on are shown to `visit`, in order, as far as
-/// they are whole.
+/// they are whole. With `only_read` nothing is changed, and what would be cut off
+/// is told.
 pub(super) fn recover(
     folder: &Folder,
     from: Seq,
+    only_read: bool,
     visit: &mut dyn FnMut(&FrameHead, &[u8]),
 ) -> Result<(Recovered, State), JournalError> {
-    let segments = list(folder)?;
+    let mut segments = list(folder)?;
     let mut report = Recovered::default();
     let end = read(folder, &segments, from, &mut report, visit)?;
     report.durable = end.durable;
     report.last = end.next_seq.previous();
-    let segments = match end.why {
-        None => without_empty(folder, segments)?,
+    match end.why {
+        None => {}
         Some(why) if why.fault.is_of_the_disk() || end.unreadable || report.last < end.durable => {
             report.damage = Some(why);
-            segments
         }
         Some(why) => {
-            let (torn, segments) = cut(folder, segments, end.place, end.next_seq)?;
+            let torn = match only_read {
+                true => Beyond::take(&mut segments, end.place).torn(end.place, end.next_seq),
+                false => cut(folder, &mut segments, end.place, end.next_seq)?,
+            };
             report.torn = Some(Torn {
                 why: Some(why),
                 frames: end.frames_behind,
                 ..torn
             });
-            without_empty(folder, segments)?
         }
-    };
+    }
+    if !only_read && report.damage.is_none() {
+        segments = without_empty(folder, segments)?;
+    }
     report.segments = segments.len();
     report.first = segments.first().map_or(end.next_seq, |s| s.first);
     let state = state(folder, &segments, &report)?;
@@ -164,47 +170,74 @@ fn read(
     Ok(end)
 }
 
+/// What is behind a place.
+#[derive(Default)]
+struct Beyond {
+    /// Whole segments, the newest first.
+    segments: Vec<SegmentFile>,
+    /// A segment of which the end is behind it.
+    tail: Option<SegmentFile>,
+}
+
+impl Beyond {
+    /// Takes what is behind a place out of the segments; the last of them ends there.
+    fn take(segments: &mut Vec<SegmentFile>, place: Place) -> Self {
+        let mut beyond = Self::default();
+        let stays = |segment: &SegmentFile| {
+            let inside = segment.first == place.segment && place.offset > SEGMENT_HEAD_BYTES as u64;
+            segment.first < place.segment || inside
+        };
+        while let Some(last) = segments.pop_if(|last| !stays(last)) {
+            beyond.segments.push(last);
+        }
+        if let Some(last) = segments.last_mut()
+            && last.first == place.segment
+            && last.bytes > place.offset
+        {
+            beyond.tail = Some(*last);
+            last.bytes = place.offset;
+        }
+        beyond
+    }
+
+    fn torn(&self, place: Place, next_seq: Seq) -> Torn {
+        let whole: u64 = self.segments.iter().map(|segment| segment.bytes).sum();
+        let tail = self.tail.map_or(0, |tail| tail.bytes - place.offset);
+        Torn {
+            after: next_seq.previous(),
+            why: None,
+            bytes: whole + tail,
+            frames: 0,
+            kept: Vec::new(),
+        }
+    }
+}
+
 /// Cuts off everything from a place on. Done again after a crash, it does the
 /// same: the place is found again whichever of its steps have reached the disk.
 fn cut(
     folder: &Folder,
-    mut segments: Vec<SegmentFile>,
+    segments: &mut Vec<SegmentFile>,
     place: Place,
     next_seq: Seq,
-) -> Result<(Torn, Vec<SegmentFile>), JournalError> {
-    let mut torn = Torn {
-        after: next_seq.previous(),
-        why: None,
-        bytes: 0,
-        frames: 0,
-        kept: Vec::new(),
-    };
+) -> Result<Torn, JournalError> {
+    let beyond = Beyond::take(segments, place);
+    let mut torn = beyond.torn(place, next_seq);
     // The newest goes first, so that what is left is always a beginning.
-    while let Some(last) = segments.pop() {
-        let inside = last.first == place.segment && place.offset > SEGMENT_HEAD_BYTES as u64;
-        if last.first < place.segment || inside {
-            segments.push(last);
-            break;
-        }
-        torn.bytes += last.bytes;
-        torn.kept.extend(aside::keep_segment(folder, last)?);
+    for segment in beyond.segments {
+        torn.kept.extend(aside::keep_segment(folder, segment)?);
     }
-    if let Some(last) = segments.last_mut()
-        && last.first == place.segment
-        && last.bytes > place.offset
-    {
-        let path = folder.path(&name_of(last.first));
-        let file = folder.open(last.first).map_err(JournalError::io(&path))?;
-        torn.bytes += last.bytes - place.offset;
-        let kept = aside::keep_tail(folder, &*file, place.offset, last.bytes, next_seq)?;
+    if let Some(tail) = beyond.tail {
+        let path = folder.path(&name_of(tail.first));
+        let file = folder.open(tail.first).map_err(JournalError::io(&path))?;
+        let kept = aside::keep_tail(folder, &*file, place.offset, tail.bytes, next_seq)?;
         torn.kept.extend(kept);
         folder.sync().map_err(JournalError::io(&folder.dir))?;
         let cut = file.cut(place.offset).and_then(|()| file.sync());
         cut.map_err(JournalError::io(&path))?;
-        last.bytes = place.offset;
     }
     folder.sync().map_err(JournalError::io(&folder.dir))?;
-    Ok((torn, segments))
+    Ok(torn)
 }
 
 /// Removes segments that were begun and never written to.
@@ -262,7 +295,7 @@ pub(super) fn cut_after(
     after: Seq,
     durable: Seq,
 ) -> Result<(Torn, State), JournalError> {
-    let segments = list(folder)?;
+    let mut segments = list(folder)?;
     let start = reader::segment_of(&segments, after.next());
     let some = segments.iter().skip(start).copied();
     let mut walk = Walk::new(folder.clone(), some, None)?;
@@ -276,7 +309,7 @@ pub(super) fn cut_after(
             Event::Damage(damage) => return Err(JournalError::Damaged(Arc::new(damage))),
         }
     }
-    let (torn, segments) = cut(folder, segments, place, after.next())?;
+    let torn = cut(folder, &mut segments, place, after.next())?;
     let report = Recovered {
         last: after,
         durable,

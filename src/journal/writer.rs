@@ -32,6 +32,7 @@ pub enum Class {
 /// Why nothing is written any more.
 #[derive(Debug, Clone)]
 pub(super) enum Stop {
+    OnlyRead,
     Damaged(Arc<Damage>),
     Failed(Step, Arc<io::Error>),
 }
@@ -90,6 +91,7 @@ impl Shared {
     pub(super) fn check(&self) -> Result<(), JournalError> {
         match self.stop.get() {
             None => Ok(()),
+            Some(Stop::OnlyRead) => Err(JournalError::OnlyRead),
             Some(Stop::Damaged(damage)) => Err(JournalError::ReadOnly(Arc::clone(damage))),
             Some(Stop::Failed(step, cause)) => Err(JournalError::Stopped {
                 step: *step,

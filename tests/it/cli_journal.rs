@@ -107,6 +107,47 @@ fn the_log_shows_what_happened() {
     }
 }
 
+/// Every file of the journal, with its bytes.
+fn journal_of(place: &Place) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let files = crate::store_support::files(&place.repo().join("journal"));
+    let read = |path: std::path::PathBuf| (path.clone(), std::fs::read(path).unwrap());
+    files.into_iter().map(read).collect()
+}
+
+#[test]
+fn looking_at_a_torn_journal_changes_nothing() {
+    let place = Place::new();
+    place.feed(&["tree", "write", "/file"], b"x");
+    place.good(&["tree", "mkdir", "/dir"]);
+    let mut files = journal_of(&place);
+    files.retain(|(path, bytes)| path.extension().is_some_and(|e| e == "seg") && !bytes.is_empty());
+    let (segment, mut bytes) = files.pop().unwrap();
+    bytes.extend([7; 50]);
+    std::fs::write(segment, bytes).unwrap();
+    let before = journal_of(&place);
+    for look in [
+        &["journal", "recover", "--dry-run"][..],
+        &["journal", "verify"],
+        &["journal", "log"],
+        &["journal", "status"],
+        &["journal", "show", "1"],
+        &["journal", "export"],
+        &["snapshot", "ls"],
+        &["pin", "ls"],
+        &["verify"],
+        &["fsck"],
+    ] {
+        place.good(look);
+        assert!(journal_of(&place) == before, "{look:?} changed the journal");
+    }
+    let dry = ["--json", "journal", "recover", "--dry-run"];
+    assert_eq!(json(&place.good(&dry))["torn_bytes"], 50);
+    let status = json(&place.good(&["--json", "journal", "status"]));
+    assert_eq!(status["stopped"], Value::Null);
+    assert_eq!(place.good(&["tree", "ls"]).lines().count(), 2);
+    assert_eq!(json(&place.good(&dry))["torn_bytes"], 0, "now it is cut off");
+}
+
 #[test]
 fn snapshots_are_listed_compared_and_restored() {
     for place in both() {

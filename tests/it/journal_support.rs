@@ -68,6 +68,7 @@ pub(crate) fn small() -> JournalOptions {
             bytes: 8192,
         },
         prepare_ahead: false,
+        only_read: false,
     }
 }
 

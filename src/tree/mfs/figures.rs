@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::{Checkpointed, Mfs};
-use crate::journal::JournalFigures;
+use crate::journal::{JournalError, JournalFigures};
 use crate::tree::error::TreeError;
 
 /// Figures of the writable tree.
@@ -61,7 +61,10 @@ impl Mfs {
         };
         Ok(Figures {
             journal,
-            stopped: self.journal.check().err().map(|error| error.to_string()),
+            stopped: match self.journal.check() {
+                Err(error) if !matches!(error, JournalError::OnlyRead) => Some(error.to_string()),
+                Ok(()) | Err(_) => self.check_frozen().err().map(|error| error.to_string()),
+            },
             checkpoint: self.kept.lock().last().copied(),
             checkpoint_failed: self.checkpoint_failed.lock().clone(),
             changes: self.journaled_changes.load(Ordering::Relaxed),

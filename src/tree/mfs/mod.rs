@@ -275,6 +275,11 @@ impl Mfs {
 
     /// Fails while what was acknowledged waits for the next start: no entry may
     /// take its place.
+    /// Whether it was opened only to be read.
+    pub fn is_only_read(&self) -> bool {
+        self.options.only_read
+    }
+
     fn check_open(&self) -> Result<(), TreeError> {
         self.state.lane.check()?;
         self.check_frozen()
@@ -442,7 +447,7 @@ impl From<JournalError> for TreeError {
     fn from(error: JournalError) -> Self {
         match error {
             JournalError::Full => Self::NoSpace(error.to_string()),
-            JournalError::ReadOnly(_) => Self::ReadOnly(error.to_string()),
+            JournalError::ReadOnly(_) | JournalError::OnlyRead => Self::ReadOnly(error.to_string()),
             other @ (JournalError::TooLong { .. }
             | JournalError::Stopped { .. }
             | JournalError::Damaged(_)

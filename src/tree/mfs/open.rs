@@ -97,8 +97,11 @@ impl Mfs {
             // What entries refer to was flushed before them.
             before_sync: Arc::new(move || synced.sync_flushed().map_err(std::io::Error::other)),
         };
-        let (journal, found) =
-            Journal::open(&place, JournalOptions::default(), from, &mut |_, _| {})?;
+        let how = JournalOptions {
+            only_read: options.only_read,
+            ..JournalOptions::default()
+        };
+        let (journal, found) = Journal::open(&place, how, from, &mut |_, _| {})?;
         take_in(&found, &mut recovery);
         let open = Arc::new(Open::default());
         let opened = crate::clock::since_epoch(clock.now()).as_nanos();
@@ -139,6 +142,9 @@ impl Mfs {
         mfs.take_up(&mut recovery).await;
         mfs.recovery = recovery;
         let mfs = Arc::new(mfs);
+        if mfs.options.only_read {
+            return Ok(mfs);
+        }
         let hashing = mfs.start_hashing();
         hashing.map_err(|error| TreeError::Failed(error.to_string()))?;
         let started = mfs.start(tokio::runtime::Handle::current());
@@ -260,8 +266,20 @@ impl Mfs {
             if let Some(missing) = self.missing_block(&frame, unproved) {
                 if frame.head.seq > durable {
                     // Its data did not survive; the order of what was acknowledged ends here.
-                    let torn = self.journal.cut_after(frame.head.seq.previous())?;
-                    tell_torn(&torn, recovery);
+                    let after = frame.head.seq.previous();
+                    if self.options.only_read {
+                        let last = self.journal.last();
+                        note(
+                            recovery,
+                            format!(
+                                "entries {} to {last} are to be cut off: block {missing} of the first is lost",
+                                frame.head.seq
+                            ),
+                        );
+                        recovery.torn_entries += last.0 - after.0;
+                    } else {
+                        tell_torn(&self.journal.cut_after(after)?, recovery);
+                    }
                     break;
                 }
                 note(
@@ -384,6 +402,7 @@ impl Mfs {
                 Ok(unsealed) => {
                     recovery.entries_applied += 1;
                     if unsealed > self.options.unsealed_bytes_max
+                        && !self.options.only_read
                         && let Err(error) = self.relieve().await
                     {
                         // It needs more memory then, which is better than no tree.
@@ -484,7 +503,9 @@ fn tell_torn(torn: &Torn, recovery: &mut Recovery) {
     recovery.torn_entries += torn.frames;
     let (after, bytes, entries) = (torn.after, torn.bytes, torn.frames);
     let kept = torn.kept.join(", ");
-    if entries > 0 {
+    if torn.kept.is_empty() {
+        tracing::warn!(%after, bytes, entries, "the next start cuts off the torn end of the journal");
+    } else if entries > 0 {
         tracing::error!(
             %after, bytes, entries, kept,
             "whole entries behind a broken one were cut off and kept in the journal's directory: \

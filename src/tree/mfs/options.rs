@@ -41,6 +41,8 @@ pub struct MfsOptions {
     pub checkpoint_changes: u64,
     /// Checkpoints kept as snapshots.
     pub snapshots_kept: usize,
+    /// Whether it is opened only to be read: nothing is mended or written then.
+    pub only_read: bool,
 }
 
 impl Default for MfsOptions {
@@ -60,6 +62,7 @@ impl Default for MfsOptions {
             checkpoint_bytes: CHECKPOINT_BYTES,
             checkpoint_changes: CHECKPOINT_CHANGES,
             snapshots_kept: SNAPSHOTS_KEPT,
+            only_read: false,
         }
     }
 }

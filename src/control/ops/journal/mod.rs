@@ -151,6 +151,11 @@ async fn recover(context: Arc<Context>, how: Recover, _: Io) -> Result<Output, O
     let found = serde_json::to_value(context.mfs.recovery());
     let mut report = found.map_err(|error| OperationError::internal(error.to_string()))?;
     if let (true, Some(fields)) = (how.dry_run, report.as_object_mut()) {
+        fields.insert("dry_run".to_owned(), true.into());
+        // What it found is what one would find: it has changed nothing.
+        if context.mfs.is_only_read() {
+            return Ok(Output::Json(report));
+        }
         let since = context
             .mfs
             .checkpoints()
@@ -163,7 +168,6 @@ async fn recover(context: Arc<Context>, how: Recover, _: Io) -> Result<Output, O
         fields.insert("entries_applied".to_owned(), counts.applied.into());
         fields.insert("rolled_back".to_owned(), counts.rolled_back.into());
         fields.insert("torn_bytes".to_owned(), 0.into());
-        fields.insert("dry_run".to_owned(), true.into());
     }
     Ok(Output::Json(report))
 }
