@@ -245,9 +245,13 @@ impl Shared {
         let mut changed = self.changed.lock();
         let known = changed
             .entry(node.clone())
-            .or_insert((hash, SystemTime::UNIX_EPOCH));
+            .or_insert_with(|| (hash, self.tree.listing_changed(node)));
         if known.0 != hash {
-            *known = (hash, SystemTime::now());
+            // Never the time of the listing before.
+            *known = (
+                hash,
+                SystemTime::now().max(known.1 + Duration::from_nanos(1)),
+            );
         }
         Ok((attr, known.1))
     }
