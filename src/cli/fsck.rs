@@ -60,6 +60,7 @@ pub(super) async fn run(common: &Common, args: Fsck) -> Result<(), Failure> {
 fn lines(report: &Value) -> String {
     let mut out = String::new();
     for (field, mark) in [
+        ("notices", "notice"),
         ("problems", "damage"),
         ("repaired", "repaired"),
         ("lost", "lost"),
@@ -82,12 +83,21 @@ fn lines(report: &Value) -> String {
             "set aside: journal/{name}: look at what was lost, then remove it\n"
         ));
     }
+    let after = report.get("after").map(|after| {
+        let left = list(after, "problems").iter().filter_map(Value::as_str);
+        let left: String = left
+            .map(|line| format!("still: {}\n", safe(line)))
+            .collect();
+        let count = list(after, "problems").len();
+        format!("{left}after the repair: {count} problems\n")
+    });
     out + &format!(
-        "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n",
+        "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n{}",
         count("entries"),
         count("checkpoints"),
         count("blocks"),
         count("records"),
         list(report, "problems").len(),
+        after.unwrap_or_default(),
     )
 }

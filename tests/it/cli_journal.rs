@@ -145,7 +145,11 @@ fn looking_at_a_torn_journal_changes_nothing() {
     let status = json(&place.good(&["--json", "journal", "status"]));
     assert_eq!(status["stopped"], Value::Null);
     assert_eq!(place.good(&["tree", "ls"]).lines().count(), 2);
-    assert_eq!(json(&place.good(&dry))["torn_bytes"], 0, "now it is cut off");
+    assert_eq!(
+        json(&place.good(&dry))["torn_bytes"],
+        0,
+        "now it is cut off"
+    );
 }
 
 #[test]

@@ -30,6 +30,7 @@ mod mfs_bulk;
 mod mfs_crash;
 mod mfs_far;
 mod mfs_faults;
+mod mfs_fsck;
 mod mfs_full;
 mod mfs_holes;
 mod mfs_kept;

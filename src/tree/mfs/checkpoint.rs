@@ -10,8 +10,10 @@ pub(super) mod plan;
 pub(super) mod records;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use crate::block::Cid;
+use crate::cache::Referring;
 use crate::journal::{Class, JournalError, Seq, TxId};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -50,20 +52,33 @@ impl Mfs {
     /// where nothing has changed since.
     pub async fn checkpoint(&self) -> Result<Checkpointed, TreeError> {
         let only = self.checkpointing.lock().await;
-        self.checkpoint_alone(only).await
+        self.checkpoint_alone(only, true).await
+    }
+
+    /// Makes one to look at the tree as it is now. Where that comes soon after
+    /// another, the next takes its place among those that are kept: who looks
+    /// often must not push history out.
+    pub async fn checkpoint_in_passing(&self) -> Result<Checkpointed, TreeError> {
+        let only = self.checkpointing.lock().await;
+        self.checkpoint_alone(only, false).await
     }
 
     /// As `checkpoint`, for who has seen to it that no other is made.
     pub(super) async fn checkpoint_alone(
         &self,
         _only: tokio::sync::MutexGuard<'_, ()>,
+        stays: bool,
     ) -> Result<Checkpointed, TreeError> {
-        let made = self.make_checkpoint().await;
+        let made = self.make_checkpoint(stays).await;
+        if stays && made.is_ok() {
+            // Also one that was there already is asked for now.
+            self.passing.store(false, Ordering::Relaxed);
+        }
         *self.checkpoint_failed.lock() = made.as_ref().err().map(ToString::to_string);
         made
     }
 
-    async fn make_checkpoint(&self) -> Result<Checkpointed, TreeError> {
+    async fn make_checkpoint(&self, stays: bool) -> Result<Checkpointed, TreeError> {
         self.journal.check()?;
         if let Some(last) = self.kept.lock().last()
             && self.state.lock().is_as_checkpointed()
@@ -75,16 +90,26 @@ impl Mfs {
         self.seal_dirty_files().await?;
         let snapshot = self.snapshot().await?;
         let _making = Making(&self.state);
-        self.put_in_force(&snapshot).await
+        self.put_in_force(&snapshot, stays).await
     }
 
     /// Makes the blocks of a snapshot and puts it in force.
-    async fn put_in_force(&self, snapshot: &Snapshot) -> Result<Checkpointed, TreeError> {
+    async fn put_in_force(
+        &self,
+        snapshot: &Snapshot,
+        stays: bool,
+    ) -> Result<Checkpointed, TreeError> {
         let built = self.build(snapshot).await?;
+        // The kept ones are those that lead to each other, also after a restart.
+        let parent = {
+            let kept = self.kept.lock();
+            let passed = usize::from(self.passing.load(Ordering::Relaxed));
+            kept.iter().rev().nth(passed).map(|one| one.commit)
+        };
         let commit = Commit {
             sequence: snapshot.sequence,
             time: self.now(),
-            parent: self.kept.lock().last().map(|one| one.commit),
+            parent,
             root: built.root,
             posix: built.posix,
         };
@@ -101,7 +126,7 @@ impl Mfs {
             root: built.root,
             posix: built.posix,
         };
-        self.install(snapshot, &built, made)?;
+        self.install(snapshot, &built, made, stays)?;
         Ok(made)
     }
 
@@ -111,6 +136,7 @@ impl Mfs {
         snapshot: &Snapshot,
         built: &Built,
         made: Checkpointed,
+        stays: bool,
     ) -> Result<(), TreeError> {
         let op = Op::Checkpoint {
             commit: made.commit,
@@ -130,6 +156,12 @@ impl Mfs {
         }
         self.counted_anew();
         let mut kept = self.kept.lock();
+        if self.passing.load(Ordering::Relaxed) {
+            kept.pop();
+        }
+        let since = kept.last().map(|one| made.time.sec - one.time.sec);
+        let interval = i64::try_from(self.options.checkpoint_interval.as_secs());
+        let is_close = since.is_some_and(|since| since < interval.unwrap_or(i64::MAX));
         kept.push(made);
         // Should the newest be damaged, the one before and the journal after it serve.
         let before = kept.iter().rev().nth(1).map_or(0, |one| one.sequence);
@@ -137,6 +169,8 @@ impl Mfs {
             .len()
             .saturating_sub(self.options.snapshots_kept.max(1));
         kept.drain(..excess);
+        let passing = !stays && is_close && kept.len() > 1;
+        self.passing.store(passing, Ordering::Relaxed);
         drop(kept);
         self.sync()?;
         self.newest.send_replace(Some(made));
@@ -268,7 +302,7 @@ impl Mfs {
                     }
                 }
                 Known::Unsealed(NodeKind::File) => self.seal_node(node).await?,
-                Known::Unsealed(_) => drop(self.checkpoint().await?),
+                Known::Unsealed(_) => drop(self.checkpoint_in_passing().await?),
             }
         }
         Err(TreeError::Busy(
@@ -313,6 +347,12 @@ impl Mfs {
             }
         }
         Ok(roots)
+    }
+
+    /// Holds what a checkpoint has while somebody looks at it, kept or not.
+    pub async fn hold_checkpoint(&self, one: &Checkpointed) -> Result<Referring, TreeError> {
+        let roots = [Some(one.root), one.posix].into_iter().flatten();
+        self.hold_content(roots.collect()).await
     }
 
     /// Commit objects of the kept checkpoints: kept themselves, not what is before them.

@@ -1,7 +1,7 @@
 //! Checks everything that the writable tree rests on, and mends what can be.
 //!
-//! The journal's checksums, the kept checkpoints, every block that the newest
-//! sound checkpoint leads to, every record of it, and every block that the
+//! The journal's checksums, the kept checkpoints, every block that one of them
+//! leads to, every record of the newest sound one, and every block that the
 //! journal names since. Checking changes nothing. Mending sets damaged parts of
 //! the journal aside, and fetches damaged blocks from the sources again; it
 //! never deletes.
@@ -12,14 +12,17 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Mfs;
+use super::chain::{named_by, read_kept};
 use super::checkpoint::Checkpointed;
+use super::kept::KeptNode;
 use super::op::{Logged, kind};
-use super::open::{Parts, checkpoints_before, named_by, read_checkpoint};
+use super::open::Parts;
+use super::path::TreePath;
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
 use crate::journal::{
-    Damage, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
+    Damage, Frame, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
     set_aside_from,
 };
 use crate::tree::error::TreeError;
@@ -49,13 +52,13 @@ pub struct Inspection {
     pub checkpoints: u64,
     /// The newest sound one.
     pub checkpoint: Option<u64>,
-    /// Blocks of it, and of the journal since, that are here and sound.
+    /// Blocks of them, and of the journal since, that are here and sound.
     pub blocks: u64,
     /// Blocks that are not here. Of mounted content that is as it should be.
     pub absent_blocks: u64,
     /// The first of them.
     pub absent: Vec<String>,
-    /// Records of it that are sound.
+    /// Records of the newest that are sound.
     pub records: u64,
     /// What a crash has left at the end of the journal; the next start cuts it off.
     pub torn: Option<String>,
@@ -63,6 +66,8 @@ pub struct Inspection {
     pub torn_entries: u64,
     /// Files of the journal that were set aside before, to be looked at.
     pub set_aside: Vec<String>,
+    /// Damage that costs nothing of the tree and of what is kept of it, in words.
+    pub notices: Vec<String>,
     /// What is damaged, in words.
     pub problems: Vec<String>,
     /// What is lost by it, in words.
@@ -73,11 +78,18 @@ pub struct Inspection {
     damaged_blocks: Vec<Cid>,
     #[serde(skip)]
     journal_damage: Vec<Damage>,
+    /// The sound kept checkpoints, the newest first.
     #[serde(skip)]
-    state: Option<Checkpointed>,
+    kept: Vec<Checkpointed>,
 }
 
 impl Inspection {
+    fn notice(&mut self, text: String) {
+        if self.notices.len() < FSCK_LISTED_MAX {
+            self.notices.push(text);
+        }
+    }
+
     fn problem(&mut self, text: String) {
         if self.problems.len() < FSCK_LISTED_MAX {
             self.problems.push(text);
@@ -92,7 +104,7 @@ impl Inspection {
 
     /// The last journal entry that the newest sound checkpoint has.
     fn sequence(&self) -> Seq {
-        Seq(self.state.map_or(0, |state| state.sequence))
+        Seq(self.checkpoint.unwrap_or(0))
     }
 }
 
@@ -110,6 +122,32 @@ impl Mfs {
             progress,
         )
         .await
+    }
+
+    /// Tells what is damaged of a path in a kept checkpoint, in words: reads all that
+    /// is here of its content.
+    pub async fn damage_in_snapshot(
+        &self,
+        snapshot: &Checkpointed,
+        path: &TreePath,
+    ) -> Result<Vec<String>, TreeError> {
+        let mut top = KeptNode::root(*snapshot);
+        for name in path.names() {
+            top = self.kept_find(&top, name).await?;
+        }
+        let Some(root) = self.kept_cid(&top).await? else {
+            return Ok(Vec::new());
+        };
+        let blocks = Arc::clone(&self.blocks);
+        let path = String::from_utf8_lossy(&path.bytes()).into_owned();
+        let look = move || {
+            let (mut found, mut seen) = (Inspection::default(), HashSet::new());
+            let path = path.trim_end_matches('/');
+            inspect_blocks(&blocks, (root, path), &mut seen, &mut found, &|_| ());
+            found.lost.into_iter().chain(found.problems).collect()
+        };
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.map_err(|error| TreeError::Failed(error.to_string()))
     }
 
     /// Checks every checksum of the journal; `progress` stops it by saying false.
@@ -158,9 +196,6 @@ impl Mfs {
         let (dir, disk) = (&parts.journal_dir, &parts.disk);
         for damage in std::mem::take(&mut found.journal_damage) {
             if damage.costs_nothing() {
-                found
-                    .repaired
-                    .push(format!("left as it is, since no entry is lost: {damage}"));
                 continue;
             }
             let kept = match damage.expected <= needed {
@@ -169,9 +204,7 @@ impl Mfs {
             };
             let names = kept.join(", ");
             if kept.is_empty() {
-                found
-                    .repaired
-                    .push(format!("left as it is, since it is only history: {damage}"));
+                // History that cannot be told apart from what is needed: it is a notice.
                 continue;
             }
             found
@@ -204,30 +237,21 @@ async fn inspect(
     found.set_aside = journal.set_aside()?;
     inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
     for damage in report.damage {
-        let is_history = damage.expected <= found.sequence();
-        found.problem(format!("journal: {damage}"));
-        found.loses(match is_history {
-            _ if damage.costs_nothing() => {
-                "nothing but the head: its entries are all there".to_owned()
-            }
-            true => "entries before the last checkpoint: the tree has what they did, only the log \
-                     has a gap"
-                .to_owned(),
-            false => format!(
-                "changes from entry {} on; the tree is read-only as of the entry before",
-                damage.expected
-            ),
-        });
-        found.journal_damage.push(damage);
+        inspect_damage(damage, &mut found);
     }
-    if let Some(state) = found.state {
-        let roots = [Some(state.root), state.posix, Some(state.commit)];
-        for (root, path) in roots.into_iter().zip(["", "(records)", "(commit)"]) {
+    let mut seen = HashSet::new();
+    for (age, one) in found.kept.clone().into_iter().enumerate() {
+        let path = match age {
+            0 => String::new(),
+            _ => format!("snapshot {}:", one.sequence),
+        };
+        let records = format!("{path}(records)");
+        for (root, path) in [(Some(one.root), &path[..]), (one.posix, &records[..])] {
             if let Some(root) = root {
-                inspect_blocks(blocks, root, path, &mut found, progress);
+                inspect_blocks(blocks, (root, path), &mut seen, &mut found, progress);
             }
         }
-        if let Some(posix) = state.posix {
+        if let Some(posix) = one.posix.filter(|_| age == 0) {
             inspect_records(blocks, posix, &mut found, progress).await;
         }
     }
@@ -235,42 +259,53 @@ async fn inspect(
     Ok(found)
 }
 
-/// Looks at the kept checkpoints, the newest first.
+/// Tells what damage to the journal costs.
+fn inspect_damage(damage: Damage, found: &mut Inspection) {
+    if damage.costs_nothing() {
+        found.notice(format!("journal: {damage}: its entries are all there"));
+    } else if damage.expected <= found.sequence() {
+        found.notice(format!(
+            "journal: {damage}: entries before the last checkpoint: the tree has what they did, \
+             only the log has a gap"
+        ));
+    } else {
+        found.problem(format!(
+            "journal: {damage}; the tree takes no change until it is set aside"
+        ));
+        found.loses(format!("changes from entry {} on", damage.expected));
+    }
+    found.journal_damage.push(damage);
+}
+
+/// Looks at the kept checkpoints.
 fn inspect_checkpoints(
     journal: &Reader,
     blocks: &Blocks,
     snapshots_kept: usize,
     found: &mut Inspection,
 ) -> Result<(), TreeError> {
-    let (mut before, mut looked_at) = (Seq(u64::MAX), 0);
-    while looked_at < snapshots_kept.max(1) {
-        let frames = checkpoints_before(journal, before)?;
-        if frames.is_empty() {
-            break;
+    let mut unusable = Vec::new();
+    let each = &mut |frame: &Frame, why: &str| unusable.push((frame.clone(), why.to_owned()));
+    found.kept = read_kept(journal, blocks, snapshots_kept, each)?;
+    found.checkpoints = found.kept.len() as u64;
+    found.checkpoint = found.kept.first().map(|one| one.sequence);
+    // Their commit objects.
+    found.blocks += found.checkpoints;
+    for (frame, why) in &unusable {
+        let at = frame.head.seq;
+        if at <= found.sequence() {
+            found.notice(format!(
+                "checkpoint at entry {at}: {why}: it is no snapshot any more; a later one is sound"
+            ));
+            continue;
         }
-        for frame in frames.iter().rev() {
-            before = frame.head.seq;
-            looked_at += 1;
-            if looked_at > snapshots_kept.max(1) {
-                break;
-            }
-            match read_checkpoint(frame, blocks) {
-                Ok(one) => {
-                    found.checkpoints += 1;
-                    found.checkpoint.get_or_insert(one.sequence);
-                    found.state.get_or_insert(one);
-                }
-                Err(why) => {
-                    found.problem(format!("checkpoint at entry {before}: {why}"));
-                    found.loses(format!("the checkpoint at entry {before}"));
-                    let known = named_by(frame, blocks).into_iter();
-                    let gone = known.filter(|cid| !matches!(blocks.get_local(cid), Ok(Some(_))));
-                    found.damaged_blocks.extend(gone);
-                }
-            }
-        }
+        found.problem(format!("checkpoint at entry {at}: {why}"));
+        found.loses(format!("the checkpoint at entry {at}"));
+        let known = named_by(frame, blocks).into_iter();
+        let gone = known.filter(|cid| !matches!(blocks.get_local(cid), Ok(Some(_))));
+        found.damaged_blocks.extend(gone);
     }
-    if looked_at > 0 && found.checkpoints == 0 {
+    if found.kept.is_empty() && !unusable.is_empty() {
         found.problem(
             "no kept checkpoint is sound: unless the journal goes back to the first entry, the \
              tree is shown empty and takes no change. Bring packs/own back, or configure a source \
@@ -281,19 +316,17 @@ fn inspect_checkpoints(
     Ok(())
 }
 
-/// Reads and proves every local block below a root.
+/// Reads and proves every local block below a root that was not `seen` yet.
 fn inspect_blocks(
     blocks: &Blocks,
-    root: Cid,
-    path: &str,
+    (root, path): (Cid, &str),
+    seen: &mut HashSet<Cid>,
     found: &mut Inspection,
     progress: OnFsck<'_>,
 ) {
-    let mut seen = HashSet::new();
     let mut open = vec![(root, path.to_owned())];
     while let Some((cid, path)) = open.pop() {
-        // The history of commits goes back further than what is kept.
-        if !seen.insert(cid) || (path == "(commit)" && seen.len() > 1) {
+        if !seen.insert(cid) {
             continue;
         }
         let shown = if path.is_empty() { "/" } else { &path };

@@ -21,6 +21,7 @@ mod ahead;
 mod allocating;
 mod apply;
 mod background;
+mod chain;
 mod checkpoint;
 mod codec;
 mod content;
@@ -100,6 +101,8 @@ pub struct Mfs {
     checkpointing: tokio::sync::Mutex<()>,
     /// Kept checkpoints, oldest first.
     kept: Mutex<Vec<Checkpointed>>,
+    /// Whether the newest was made in passing: the next takes its place.
+    passing: AtomicBool,
     /// The newest of them, for who waits for one.
     newest: tokio::sync::watch::Sender<Option<Checkpointed>>,
     /// Why the last try to make a checkpoint failed, if it did.

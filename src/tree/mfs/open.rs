@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::apply::apply;
 use super::background::Background;
+use super::chain::read_kept;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
@@ -31,7 +32,6 @@ use crate::journal::{
     Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
 };
 use crate::tree::error::TreeError;
-use crate::tree::posix::commit::Commit;
 use crate::tree::posix::record::{self, Number};
 use crate::tree::posix::{PosixMap, key};
 use crate::unixfs::MetaKind;
@@ -86,8 +86,9 @@ impl Mfs {
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
         wait_for_blocks(&before, &blocks).await?;
-        let mut kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
+        let (mut kept, newest) = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
         pass_over_damaged(&mut kept, (&map, &reader), &mut recovery).await;
+        let is_newest = newest == recovery.checkpoint;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
         let synced = Arc::clone(&blocks);
         let place = JournalPlace {
@@ -118,6 +119,7 @@ impl Mfs {
             checkpointing: tokio::sync::Mutex::default(),
             newest: tokio::sync::watch::Sender::new(kept.last().copied()),
             kept: Mutex::new(kept),
+            passing: AtomicBool::new(false),
             checkpoint_failed: Mutex::default(),
             unsealable: Mutex::default(),
             opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
@@ -134,7 +136,8 @@ impl Mfs {
             background: Background::default(),
             keeping: Keeping::default(),
         };
-        mfs.begin().await?;
+        // One that cannot be begun with again is followed by another in any case.
+        mfs.begin(is_newest).await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
         if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
             mfs.found(mfs.now())?;
@@ -152,8 +155,9 @@ impl Mfs {
         Ok(mfs)
     }
 
-    /// Makes the root as the checkpoint has it, or that of a new tree.
-    async fn begin(&self) -> Result<(), TreeError> {
+    /// Makes the root as the checkpoint has it, or that of a new tree. Unless that
+    /// `is_newest` the next checkpoint is made though nothing changes.
+    async fn begin(&self, is_newest: bool) -> Result<(), TreeError> {
         let last = self.kept.lock().last().copied();
         let now = time_of(self.clock.now());
         let mut root = Inode {
@@ -203,7 +207,7 @@ impl Mfs {
         let mut state = self.state.lock();
         state.nodes.insert(NodeId::ROOT, root);
         state.posix = last.and_then(|last| last.posix);
-        state.epoch = u64::from(last.is_some());
+        state.epoch = u64::from(last.is_some() && is_newest);
         state.next = next;
         Ok(())
     }
@@ -570,36 +574,31 @@ fn ready(state: &State, op: &Op) -> Step<()> {
     Ok(())
 }
 
-/// The newest checkpoints, oldest first, the last of them sound.
+/// The newest checkpoints, oldest first, the last of them sound; and the sequence
+/// of the newest that the journal has.
 fn kept_checkpoints(
     journal: &Reader,
     blocks: &Blocks,
     options: &MfsOptions,
     recovery: &mut Recovery,
-) -> Result<Vec<Checkpointed>, TreeError> {
-    let mut kept = Vec::new();
-    let mut before = Seq(u64::MAX);
-    let wanted = options.snapshots_kept.max(1);
-    while kept.len() < wanted {
-        let frames = checkpoints_before(journal, before)?;
-        if frames.is_empty() {
-            break;
-        }
-        for frame in frames.iter().rev().take(wanted - kept.len()) {
-            before = frame.head.seq;
-            match read_checkpoint(frame, blocks) {
-                Ok(one) => kept.push(one),
-                Err(why) => {
-                    let text = format!("the checkpoint at entry {before} is not usable: {why}");
-                    note(recovery, text);
-                }
-            }
-        }
-    }
-    keep_older(&mut kept, wanted, blocks);
+) -> Result<(Vec<Checkpointed>, Option<u64>), TreeError> {
+    let mut newest = None;
+    let mut kept = read_kept(
+        journal,
+        blocks,
+        options.snapshots_kept,
+        &mut |frame, why| {
+            let at = frame.head.seq;
+            let text = format!("the checkpoint at entry {at} is not usable: {why}");
+            note(recovery, text);
+            newest.get_or_insert(at.0);
+        },
+    )?;
+    let sound = kept.first().map(|one| one.sequence);
+    let newest = newest.filter(|newest| Some(*newest) > sound).or(sound);
     kept.reverse();
-    recovery.checkpoint = kept.last().map(|last| last.sequence);
-    Ok(kept)
+    recovery.checkpoint = sound;
+    Ok((kept, newest))
 }
 
 /// Takes away the newest checkpoints that cannot be begun with. Where the journal
@@ -634,90 +633,4 @@ async fn prove_beginning(
     }
     reader.tsize(&one.root).await?;
     Ok(())
-}
-
-/// Adds the checkpoints before the oldest, whose entries the journal has no
-/// more: each commit object names the one before. They end where one was let go.
-fn keep_older(kept: &mut Vec<Checkpointed>, wanted: usize, blocks: &Blocks) {
-    while kept.len() < wanted
-        && let Some(oldest) = kept.last()
-        && let Ok((_, Some(parent))) = read_commit(&oldest.commit, blocks)
-    {
-        match read_commit(&parent, blocks) {
-            Ok((one, _)) if one.sequence < oldest.sequence => kept.push(one),
-            Ok(_) => return,
-            Err(why) => {
-                tracing::debug!(why, "no checkpoint before");
-                return;
-            }
-        }
-    }
-}
-
-/// The checkpoints before an entry that are in the newest segment with any, in
-/// order: one walk through that segment, however many there are.
-pub(super) fn checkpoints_before(journal: &Reader, before: Seq) -> Result<Vec<Frame>, TreeError> {
-    let mut all = Vec::new();
-    journal.newest(|head, payload| {
-        let is_one = head.kind == kind::CHECKPOINT && head.seq < before;
-        if is_one {
-            let payload = bytes::Bytes::copy_from_slice(payload);
-            all.push(Frame {
-                head: *head,
-                payload,
-            });
-        }
-        is_one
-    })?;
-    Ok(all)
-}
-
-pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {
-    let (cid, through) = commit_of(frame)?;
-    let (mut one, _) = read_commit(&cid, blocks)?;
-    one.sequence = through;
-    Ok(one)
-}
-
-fn commit_of(frame: &Frame) -> Result<(Cid, u64), String> {
-    let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
-    match logged.op {
-        Op::Checkpoint { commit, through } => Ok((commit, through)),
-        _ => Err("not a checkpoint".to_owned()),
-    }
-}
-
-/// The blocks without which a checkpoint is not usable, as far as they are known.
-pub(super) fn named_by(frame: &Frame, blocks: &Blocks) -> Vec<Cid> {
-    let Ok((cid, _)) = commit_of(frame) else {
-        return Vec::new();
-    };
-    let block = blocks.get_local(&cid).ok().flatten();
-    let commit = block.and_then(|block| Commit::decode(block.data()).ok());
-    let roots = commit.map(|commit| [Some(commit.root), commit.posix]);
-    std::iter::once(cid)
-        .chain(roots.into_iter().flatten().flatten())
-        .collect()
-}
-
-/// Reads a checkpoint by its commit object, and gives the one before it.
-fn read_commit(cid: &Cid, blocks: &Blocks) -> Result<(Checkpointed, Option<Cid>), String> {
-    let block = blocks.get_local(cid).map_err(|error| error.to_string())?;
-    let block = block.ok_or_else(|| format!("commit object {cid} is lost"))?;
-    let commit = Commit::decode(block.data()).map_err(|error| error.to_string())?;
-    for root in [Some(commit.root), commit.posix].into_iter().flatten() {
-        match blocks.get_local(&root) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(format!("{root} is lost")),
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    let one = Checkpointed {
-        sequence: commit.sequence,
-        time: commit.time,
-        commit: *cid,
-        root: commit.root,
-        posix: commit.posix,
-    };
-    Ok((one, commit.parent))
 }
