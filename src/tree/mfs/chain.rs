@@ -100,10 +100,10 @@ fn read_frame(frame: &Frame, blocks: &Blocks) -> Result<(Checkpointed, Option<Ci
 
 fn commit_of(frame: &Frame) -> Result<(Cid, u64), String> {
     let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
-    match logged.op {
-        Op::Checkpoint { commit, through } => Ok((commit, through)),
-        _ => Err("not a checkpoint".to_owned()),
-    }
+    let Op::Checkpoint { commit, through } = logged.op else {
+        return Err("not a checkpoint".to_owned());
+    };
+    Ok((commit, through))
 }
 
 /// The blocks without which a checkpoint is not usable, as far as they are known.

@@ -145,14 +145,19 @@ impl Mfs {
         mfs.take_up(&mut recovery).await;
         mfs.recovery = recovery;
         let mfs = Arc::new(mfs);
-        if mfs.options.only_read {
-            return Ok(mfs);
-        }
-        let hashing = mfs.start_hashing();
-        hashing.map_err(|error| TreeError::Failed(error.to_string()))?;
-        let started = mfs.start(tokio::runtime::Handle::current());
-        started.map_err(|error| TreeError::Failed(error.to_string()))?;
+        mfs.start_threads()?;
         Ok(mfs)
+    }
+
+    /// Starts what goes on beside the calls, where anything may change.
+    fn start_threads(self: &Arc<Self>) -> Result<(), TreeError> {
+        if self.options.only_read {
+            return Ok(());
+        }
+        let failed = |error: std::io::Error| TreeError::Failed(error.to_string());
+        self.start_hashing().map_err(failed)?;
+        self.start(tokio::runtime::Handle::current())
+            .map_err(failed)
     }
 
     /// Makes the root as the checkpoint has it, or that of a new tree. Unless that
