@@ -101,6 +101,8 @@ pub const REQUESTS_AHEAD_MAX: u16 = 64;
 pub const CAR_HEADER_BYTES_MAX: usize = 1 << 20;
 /// Longest CID in a CAR section: four varints and the longest digest. A longer one is refused.
 pub const CID_BYTES_MAX: usize = 40 + IDENTITY_BYTES_MAX;
+/// Longest file that names the tree's newest checkpoint.
+pub const HEAD_BYTES_MAX: usize = 256;
 /// Longest section of a CAR file that is held in memory. A longer one is refused.
 pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;
 

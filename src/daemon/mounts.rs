@@ -46,15 +46,15 @@ struct Entry {
 #[derive(Default)]
 struct Entries {
     mounts: BTreeMap<PathBuf, Entry>,
-    /// Mounts that are being made: the daemon stays for them.
-    coming: usize,
+    /// Mounts that are being made or taken away: the daemon stays for them.
+    busy: usize,
     /// Set once the daemon ends: nothing is mounted any more.
     closed: bool,
 }
 
 impl Entries {
     fn count(&self) -> usize {
-        self.mounts.len() + self.coming
+        self.mounts.len() + self.busy
     }
 }
 
@@ -97,6 +97,7 @@ impl MountTable {
     /// Ends all mounts. While one is in use, none is ended, unless `lazy`
     /// detaches them.
     pub async fn end_all(&self, lazy: bool) -> Result<(), OperationError> {
+        let _answered = Busy::new(self);
         // What lies in another mount comes after it in the order of names.
         let all: Vec<_> = self
             .entries
@@ -177,7 +178,7 @@ impl Mounts for MountTable {
     }
 
     async fn add(&self, request: MountRequest) -> Result<MountInfo, OperationError> {
-        let coming = Coming::new(self)?;
+        let coming = Busy::with_new_mount(self)?;
         let mount = self.mounter.mount(&request).await?;
         let dir = mount.dir().to_owned();
         let entry = Entry {
@@ -205,30 +206,41 @@ impl Mounts for MountTable {
             let message = format!("this daemon has no mount at {}", dir.display());
             return Err(OperationError::not_found(message).hint("`cidfs mounts` lists what it has"));
         };
+        // The kernel may take seconds to forget a large tree after the mount has ended.
+        let _answered = Busy::new(self);
         end(&mount, lazy).await
     }
 }
 
-/// A mount that is being made, for as long as it lives.
-struct Coming<'a>(&'a MountTable);
+/// A mount that is being made or taken away. It counts as one for as long as this
+/// lives: whoever asked for it gets an answer before the daemon ends.
+struct Busy<'a>(&'a MountTable);
 
-impl<'a> Coming<'a> {
-    fn new(table: &'a MountTable) -> Result<Self, OperationError> {
+impl<'a> Busy<'a> {
+    fn new(table: &'a MountTable) -> Self {
+        Self::counted(table, &mut table.entries.lock())
+    }
+
+    fn with_new_mount(table: &'a MountTable) -> Result<Self, OperationError> {
         let mut entries = table.entries.lock();
         if entries.closed {
             let message = "the daemon is ending";
             return Err(OperationError::new(ErrorKind::Ending, message).hint("try again"));
         }
-        entries.coming += 1;
+        Ok(Self::counted(table, &mut entries))
+    }
+
+    fn counted(table: &'a MountTable, entries: &mut Entries) -> Self {
+        entries.busy += 1;
         table.count.send_replace(entries.count());
-        Ok(Self(table))
+        Self(table)
     }
 }
 
-impl Drop for Coming<'_> {
+impl Drop for Busy<'_> {
     fn drop(&mut self) {
         let mut entries = self.0.entries.lock();
-        entries.coming -= 1;
+        entries.busy -= 1;
         self.0.count.send_replace(entries.count());
     }
 }
@@ -266,6 +278,8 @@ mod tests {
                 ));
             }
             self.ended.send_replace(true);
+            // The kernel forgets what the mount had.
+            std::thread::sleep(Duration::from_millis(100));
             Ok(())
         }
 
@@ -323,6 +337,24 @@ mod tests {
         table.count().wait_for(|count| *count == 1).await.unwrap();
         let left: Vec<_> = table.list().into_iter().map(|one| one.dir).collect();
         assert_eq!(left, [PathBuf::from("/b")]);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_daemon_does_not_end_before_who_unmounts_has_an_answer() {
+        let table = Arc::new(MountTable::new(Arc::new(Fakes::default())));
+        table.add(request("/a")).await.unwrap();
+        let (ours, mut count) = (Arc::clone(&table), table.count());
+        let removal = tokio::spawn(async move { ours.remove(Path::new("/a"), false).await });
+        count.wait_for(|count| *count == 2).await.unwrap();
+        while !table.list().is_empty() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(
+            !table.close_if_empty(),
+            "the mount has ended, the answer is not there"
+        );
+        removal.await.unwrap().unwrap();
+        assert!(table.close_if_empty());
     }
 
     #[tokio::test]

@@ -59,6 +59,19 @@ pub fn set_aside_before(
     Ok(kept)
 }
 
+/// Sets aside all segments. The next open begins where it is told to.
+pub fn set_aside_all(dir: &Path, disk: Arc<dyn Disk>) -> Result<Vec<String>, JournalError> {
+    let folder = Folder::new(disk, dir);
+    let made = folder.disk.make_dirs(dir);
+    made.map_err(JournalError::io(dir))?;
+    let mut kept = Vec::new();
+    for segment in list(&folder)?.into_iter().rev() {
+        kept.push(rename_away(&folder, &name_of(segment.first))?);
+    }
+    folder.sync().map_err(JournalError::io(dir))?;
+    Ok(kept)
+}
+
 fn list(folder: &Folder) -> Result<Vec<SegmentFile>, JournalError> {
     folder.segments().map_err(JournalError::io(&folder.dir))
 }

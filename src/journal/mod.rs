@@ -44,7 +44,7 @@ pub use frame::{
     Decoded, FRAME_HEAD_BYTES, Frame, FrameFault, FrameHead, PAYLOAD_BYTES_MAX, Place, Record, Seq,
     TxId, decode, encode,
 };
-pub use mend::{set_aside_before, set_aside_from};
+pub use mend::{set_aside_all, set_aside_before, set_aside_from};
 pub use options::{BeforeSync, JournalOptions, JournalPlace, Retention};
 pub use reader::{Frames, Page, Reader};
 pub use recovery::{Recovered, Torn};
@@ -94,7 +94,7 @@ impl Journal {
     /// Opens the journal of a directory, and recovers it.
     ///
     /// Recovery reads the segment of `from` and those after it; `Seq(1)` reads
-    /// all. Each whole frame from `from` on is shown to `visit`, in order. Damage
+    /// all. A journal without frames begins with `from`. Each whole frame from `from` on is shown to `visit`, in order. Damage
     /// before `from` is reported and stops nothing.
     ///
     /// What an earlier run has appended and not synced is no more durable than

@@ -87,7 +87,10 @@ pub(super) fn recover(
 ) -> Result<(Recovered, State), JournalError> {
     let mut segments = list(folder)?;
     let mut report = Recovered::default();
-    let end = read(folder, &segments, from, &mut report, visit)?;
+    let mut end = read(folder, &segments, from, &mut report, visit)?;
+    if segments.iter().all(|segment| segment.bytes == 0) {
+        end.next_seq = from;
+    }
     report.durable = end.durable;
     report.last = end.next_seq.previous();
     match end.why {

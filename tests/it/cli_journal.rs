@@ -153,6 +153,42 @@ fn looking_at_a_torn_journal_changes_nothing() {
 }
 
 #[test]
+fn a_journal_that_is_lost_is_told_and_nothing_goes_until_it_is_begun_anew() {
+    let lost = |how: &str, segment: &std::path::Path| match how {
+        "all" => std::fs::remove_dir_all(segment.parent().unwrap()).unwrap(),
+        "empty" => std::fs::write(segment, "").unwrap(),
+        "cut" => std::fs::write(segment, &std::fs::read(segment).unwrap()[..100]).unwrap(),
+        _ => unreachable!(),
+    };
+    for how in ["all", "empty", "cut"] {
+        let place = Place::new();
+        place.feed(&["tree", "write", "/file"], b"hello");
+        place.good(&["tree", "mkdir", "/dir"]);
+        let mut segments = journal_of(&place);
+        segments.retain(|(path, bytes)| {
+            path.extension().is_some_and(|e| e == "seg") && !bytes.is_empty()
+        });
+        lost(how, &segments[0].0);
+        assert_eq!(place.good(&["tree", "read", "/file"]), "hello", "{how}");
+        let refused = place.run(&["tree", "mkdir", "/new"]);
+        assert!(
+            refused.err.contains("journal is lost"),
+            "{how}: {}",
+            refused.err
+        );
+        assert_ne!(place.run(&["gc"]).code, 0, "{how}");
+        let found = place.run(&["fsck"]);
+        assert_eq!(found.code, 5, "{how}: {}", found.out);
+        let mended = place.run(&["fsck", "--repair"]);
+        assert_eq!(mended.code, 1, "{how}: {} {}", mended.out, mended.err);
+        place.good(&["tree", "mkdir", "/new"]);
+        place.good(&["fsck"]);
+        assert_eq!(place.good(&["tree", "ls"]).lines().count(), 3, "{how}");
+        assert_eq!(place.good(&["tree", "read", "/file"]), "hello");
+    }
+}
+
+#[test]
 fn snapshots_are_listed_compared_and_restored() {
     for place in both() {
         place.feed(&["tree", "write", "/file"], b"first");

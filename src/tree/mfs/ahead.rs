@@ -363,7 +363,7 @@ impl Mfs {
         let chunk = self.options.chunk_bytes();
         let path = self.journal_dir.join("ahead.ring");
         let ring = match self.disk.ring(&path, Slots::bytes(chunk)) {
-            Ok(Some(ring)) if self.journal.check().is_ok() => ring,
+            Ok(Some(ring)) if self.journal.check().is_ok() && self.check_frozen().is_ok() => ring,
             Ok(_) => return,
             Err(error) => {
                 tracing::debug!(%error, "chunks are hashed before they are acknowledged");

@@ -8,68 +8,61 @@ use crate::journal::{Frame, Reader, Seq};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
 
-/// Reads the kept checkpoints, the newest first. Each commit object names the one
-/// that was kept before it, also where the journal has its entry no more; the
-/// journal helps where that one cannot be read. `unusable` hears of what should be
-/// kept and is not usable.
+/// Reads the kept checkpoints, the newest first: the newest of the journal that is
+/// sound, and those before it, as each commit object names the one that was kept
+/// before, also where the journal has its entry no more. `unusable` hears of newer
+/// ones that are not usable.
 pub(super) fn read_kept(
     journal: &Reader,
     blocks: &Blocks,
     snapshots_kept: usize,
     unusable: &mut dyn FnMut(&Frame, &str),
 ) -> Result<Vec<Checkpointed>, TreeError> {
-    let wanted = snapshots_kept.max(1);
-    let mut kept: Vec<Checkpointed> = Vec::new();
-    let (mut earlier, mut before) = (None, Seq(u64::MAX));
+    let mut before = Seq(u64::MAX);
     loop {
-        follow_parents(&mut kept, &mut earlier, wanted, blocks);
-        if kept.len() >= wanted || (earlier.is_none() && !kept.is_empty()) {
-            return Ok(kept);
-        }
         let frames = checkpoints_before(journal, before)?;
         if frames.is_empty() {
-            return Ok(kept);
+            return Ok(Vec::new());
         }
         for frame in frames.iter().rev() {
             before = frame.head.seq;
-            if kept.last().is_some_and(|oldest| before.0 > oldest.sequence) {
-                continue;
-            }
             match read_frame(frame, blocks) {
                 Ok((one, parent)) => {
-                    kept.push(one);
-                    earlier = parent;
-                    break;
+                    let mut kept = vec![one];
+                    follow_parents(&mut kept, parent, snapshots_kept, blocks);
+                    return Ok(kept);
                 }
-                Err(why) => {
-                    // Others between two that are kept were let go.
-                    let named = commit_of(frame).ok().map(|(cid, _)| cid);
-                    if kept.is_empty() || named == earlier {
-                        unusable(frame, &why);
-                    }
-                }
+                Err(why) => unusable(frame, &why),
             }
         }
     }
 }
 
-/// Adds the checkpoints before the oldest, as far as they can be read.
+/// Adds the checkpoints before the oldest, as far as they can be read: they end
+/// where one was let go.
 fn follow_parents(
     kept: &mut Vec<Checkpointed>,
-    earlier: &mut Option<Cid>,
-    wanted: usize,
+    mut parent: Option<Cid>,
+    snapshots_kept: usize,
     blocks: &Blocks,
 ) {
-    while kept.len() < wanted
-        && let Some(cid) = *earlier
-        && let Ok((one, parent)) = read_commit(&cid, blocks)
+    while kept.len() < snapshots_kept
+        && let Some(cid) = parent
+        && let Ok((one, before)) = read_commit(&cid, blocks)
         && kept
             .last()
             .is_some_and(|oldest| one.sequence < oldest.sequence)
     {
         kept.push(one);
-        *earlier = parent;
+        parent = before;
     }
+}
+
+/// The commit object before the oldest kept checkpoint, if it is here and damaged.
+pub(super) fn damaged_before(oldest: &Checkpointed, blocks: &Blocks) -> Option<Cid> {
+    let (_, parent) = read_commit(&oldest.commit, blocks).ok()?;
+    let is_damaged = |cid: &Cid| !matches!(blocks.get_local(cid), Ok(Some(_)));
+    parent.filter(|cid| blocks.has_local(cid) && is_damaged(cid))
 }
 
 /// The checkpoints before an entry that are in the newest segment with any, in
@@ -120,7 +113,10 @@ pub(super) fn named_by(frame: &Frame, blocks: &Blocks) -> Vec<Cid> {
 }
 
 /// Reads a checkpoint by its commit object, and gives the one before it.
-fn read_commit(cid: &Cid, blocks: &Blocks) -> Result<(Checkpointed, Option<Cid>), String> {
+pub(super) fn read_commit(
+    cid: &Cid,
+    blocks: &Blocks,
+) -> Result<(Checkpointed, Option<Cid>), String> {
     let block = blocks.get_local(cid).map_err(|error| error.to_string())?;
     let block = block.ok_or_else(|| format!("commit object {cid} is lost"))?;
     let commit = Commit::decode(block.data()).map_err(|error| error.to_string())?;

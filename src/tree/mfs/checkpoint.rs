@@ -24,6 +24,7 @@ use crate::unixfs::layout::Metadata;
 use super::Mfs;
 use super::ahead::Gate;
 use super::content::store_failed;
+use super::head;
 use super::node::{Base, Body, Sealed, To};
 use super::op::{Logged, Op};
 use super::seal::{OwnBlocks, put_sealed, sync_blocks};
@@ -173,6 +174,9 @@ impl Mfs {
         self.passing.store(passing, Ordering::Relaxed);
         drop(kept);
         self.sync()?;
+        if let Err(error) = head::write(&*self.disk, &self.journal_dir, &made.commit) {
+            tracing::warn!(%error, "the checkpoint is in the journal, but not named beside it");
+        }
         self.newest.send_replace(Some(made));
         self.journal.retire(Seq(before))?;
         Ok(())

@@ -7,13 +7,15 @@
 //! never deletes.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::Mfs;
-use super::chain::{named_by, read_kept};
+use super::chain::{damaged_before, named_by, read_kept};
 use super::checkpoint::Checkpointed;
+use super::head;
 use super::kept::KeptNode;
 use super::op::{Logged, kind};
 use super::open::Parts;
@@ -21,6 +23,7 @@ use super::path::TreePath;
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
+use crate::disk::Disk;
 use crate::journal::{
     Damage, Frame, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
     set_aside_from,
@@ -81,6 +84,9 @@ pub struct Inspection {
     /// The sound kept checkpoints, the newest first.
     #[serde(skip)]
     kept: Vec<Checkpointed>,
+    /// The newest checkpoint, where the journal ends before it.
+    #[serde(skip)]
+    newer: Option<Checkpointed>,
 }
 
 impl Inspection {
@@ -104,7 +110,7 @@ impl Inspection {
 
     /// The last journal entry that the newest sound checkpoint has.
     fn sequence(&self) -> Seq {
-        Seq(self.checkpoint.unwrap_or(0))
+        Seq(self.kept.first().map_or(0, |one| one.sequence))
     }
 }
 
@@ -115,13 +121,9 @@ impl Mfs {
     /// Checks the tree while it is open.
     pub async fn inspect(&self, progress: OnFsck<'_>) -> Result<Inspection, TreeError> {
         let journal = self.whole_journal();
-        inspect(
-            &journal,
-            &self.blocks,
-            self.options.snapshots_kept,
-            progress,
-        )
-        .await
+        let kept = self.options.snapshots_kept;
+        let place = (&*self.disk, &*self.journal_dir);
+        inspect(&journal, place, &self.blocks, kept, progress).await
     }
 
     /// Tells what is damaged of a path in a kept checkpoint, in words: reads all that
@@ -174,7 +176,8 @@ impl Mfs {
         progress: OnFsck<'_>,
     ) -> Result<Inspection, TreeError> {
         let journal = Reader::open(&parts.journal_dir, Arc::clone(&parts.disk));
-        inspect(&journal, &parts.blocks, snapshots_kept, progress).await
+        let place = (&*parts.disk, &*parts.journal_dir);
+        inspect(&journal, place, &parts.blocks, snapshots_kept, progress).await
     }
 
     /// Mends what an inspection of a tree that is not open has found.
@@ -191,6 +194,15 @@ impl Mfs {
                     found.damaged_blocks.push(cid);
                 }
             }
+        }
+        if let Some(newer) = found.newer.take() {
+            let kept = head::begin_anew(parts, &newer)?.join(", ");
+            let text = format!("the journal goes on from checkpoint {}", newer.commit);
+            found.repaired.push(match kept.is_empty() {
+                true => text,
+                false => format!("{text}; what was left of it is set aside: {kept}"),
+            });
+            return Ok(());
         }
         let needed = found.sequence();
         let (dir, disk) = (&parts.journal_dir, &parts.disk);
@@ -221,6 +233,7 @@ impl Mfs {
 
 async fn inspect(
     journal: &Reader,
+    (disk, dir): (&dyn Disk, &Path),
     blocks: &Arc<Blocks>,
     snapshots_kept: usize,
     progress: OnFsck<'_>,
@@ -236,6 +249,15 @@ async fn inspect(
     found.torn_entries = report.torn_frames;
     found.set_aside = journal.set_aside()?;
     inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
+    if let Some(newer) = head::newer_than(found.kept.first(), disk, dir, blocks) {
+        found.problem(head::lost_end(&newer));
+        found.loses(format!(
+            "changes after entry {}, if there were any",
+            newer.sequence
+        ));
+        found.newer = Some(newer);
+        found.kept.insert(0, newer);
+    }
     for damage in report.damage {
         inspect_damage(damage, &mut found);
     }
@@ -293,17 +315,17 @@ fn inspect_checkpoints(
     found.blocks += found.checkpoints;
     for (frame, why) in &unusable {
         let at = frame.head.seq;
-        if at <= found.sequence() {
-            found.notice(format!(
-                "checkpoint at entry {at}: {why}: it is no snapshot any more; a later one is sound"
-            ));
-            continue;
-        }
         found.problem(format!("checkpoint at entry {at}: {why}"));
         found.loses(format!("the checkpoint at entry {at}"));
         let known = named_by(frame, blocks).into_iter();
         let gone = known.filter(|cid| !matches!(blocks.get_local(cid), Ok(Some(_))));
         found.damaged_blocks.extend(gone);
+    }
+    let oldest = found.kept.last();
+    if let Some(cid) = oldest.and_then(|oldest| damaged_before(oldest, blocks)) {
+        found.notice(format!(
+            "commit object {cid} is damaged: checkpoints up to that one are no snapshots any more"
+        ));
     }
     if found.kept.is_empty() && !unusable.is_empty() {
         found.problem(

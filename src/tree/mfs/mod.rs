@@ -30,6 +30,7 @@ mod extents;
 mod fault;
 mod figures;
 mod fsck;
+mod head;
 mod keep;
 mod kept;
 mod load;

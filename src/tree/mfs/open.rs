@@ -14,6 +14,7 @@ use super::chain::read_kept;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
+use super::head;
 use super::keep::Keeping;
 use super::load::is_far;
 use super::log::Log;
@@ -85,8 +86,17 @@ impl Mfs {
         let map = PosixMap::new(Arc::clone(&blocks));
         let mut recovery = Recovery::default();
         let before = Reader::open(&journal_dir, Arc::clone(&disk));
+        if head::exists(&*disk, &journal_dir) {
+            blocks.index_ready().await;
+        }
         wait_for_blocks(&before, &blocks).await?;
-        let (mut kept, newest) = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
+        let (mut kept, mut newest) = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
+        let newer = head::newer_than(kept.last(), &*disk, &journal_dir, &blocks);
+        if let Some(newer) = newer {
+            note(&mut recovery, head::lost_end(&newer));
+            kept.push(newer);
+            newest = Some(newer.sequence);
+        }
         pass_over_damaged(&mut kept, (&map, &reader), &mut recovery).await;
         let is_newest = newest == recovery.checkpoint;
         let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
@@ -136,6 +146,9 @@ impl Mfs {
             background: Background::default(),
             keeping: Keeping::default(),
         };
+        if let Some(newer) = newer {
+            mfs.freeze(format!("{}; {}", head::lost_end(&newer), head::HINT));
+        }
         // One that cannot be begun with again is followed by another in any case.
         mfs.begin(is_newest).await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
@@ -600,7 +613,7 @@ fn kept_checkpoints(
         },
     )?;
     let sound = kept.first().map(|one| one.sequence);
-    let newest = newest.filter(|newest| Some(*newest) > sound).or(sound);
+    let newest = newest.or(sound);
     kept.reverse();
     recovery.checkpoint = sound;
     Ok((kept, newest))
