@@ -76,6 +76,15 @@ pub struct Parts {
 impl Mfs {
     /// Opens the tree of a repository and recovers it. Needs a runtime.
     pub async fn open(parts: Parts, options: MfsOptions) -> Result<Arc<Self>, TreeError> {
+        let map = PosixMap::new(Arc::clone(&parts.blocks));
+        let mut recovery = Recovery::default();
+        let Begun {
+            kept,
+            newer,
+            is_newest,
+        } = begun(&parts, &map, &options, &mut recovery).await?;
+        let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
+        let (journal, found) = open_journal(&parts, &options, from)?;
         let Parts {
             journal_dir,
             disk,
@@ -83,36 +92,6 @@ impl Mfs {
             blocks,
             reader,
         } = parts;
-        let map = PosixMap::new(Arc::clone(&blocks));
-        let mut recovery = Recovery::default();
-        let before = Reader::open(&journal_dir, Arc::clone(&disk));
-        if head::exists(&*disk, &journal_dir) {
-            blocks.index_ready().await;
-        }
-        wait_for_blocks(&before, &blocks).await?;
-        let (mut kept, mut newest) = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
-        let newer = head::newer_than(kept.last(), &*disk, &journal_dir, &blocks);
-        if let Some(newer) = newer {
-            note(&mut recovery, head::lost_end(&newer));
-            kept.push(newer);
-            newest = Some(newer.sequence);
-        }
-        pass_over_damaged(&mut kept, (&map, &reader), &mut recovery).await;
-        let is_newest = newest == recovery.checkpoint;
-        let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
-        let synced = Arc::clone(&blocks);
-        let place = JournalPlace {
-            dir: journal_dir.clone(),
-            disk: Arc::clone(&disk),
-            clock: Arc::clone(&clock),
-            // What entries refer to was flushed before them.
-            before_sync: Arc::new(move || synced.sync_flushed().map_err(std::io::Error::other)),
-        };
-        let how = JournalOptions {
-            only_read: options.only_read,
-            ..JournalOptions::default()
-        };
-        let (journal, found) = Journal::open(&place, how, from, &mut |_, _| {})?;
         take_in(&found, &mut recovery);
         let open = Arc::new(Open::default());
         let opened = crate::clock::since_epoch(clock.now()).as_nanos();
@@ -483,6 +462,66 @@ impl Mfs {
             .map(|(cid, _)| cid)
             .find(|cid| !is_here(cid))
     }
+}
+
+/// What the tree begins with.
+struct Begun {
+    /// The kept checkpoints, oldest first.
+    kept: Vec<Checkpointed>,
+    /// The last of them, where the journal ends before it.
+    newer: Option<Checkpointed>,
+    /// Whether no newer one is there that cannot be used.
+    is_newest: bool,
+}
+
+/// Finds what the tree begins with.
+async fn begun(
+    parts: &Parts,
+    map: &PosixMap,
+    options: &MfsOptions,
+    recovery: &mut Recovery,
+) -> Result<Begun, TreeError> {
+    let (disk, dir, blocks) = (&parts.disk, &parts.journal_dir, &parts.blocks);
+    let journal = Reader::open(dir, Arc::clone(disk));
+    if head::exists(&**disk, dir) {
+        blocks.index_ready().await;
+    }
+    wait_for_blocks(&journal, blocks).await?;
+    let (mut kept, mut newest) = kept_checkpoints(&journal, blocks, options, recovery)?;
+    let newer = head::newer_than(kept.last(), &**disk, dir, blocks);
+    if let Some(newer) = newer {
+        note(recovery, head::lost_end(&newer));
+        kept.push(newer);
+        newest = Some(newer.sequence);
+    }
+    pass_over_damaged(&mut kept, (map, &parts.reader), recovery).await;
+    let is_newest = newest == recovery.checkpoint;
+    Ok(Begun {
+        kept,
+        newer,
+        is_newest,
+    })
+}
+
+/// Opens the journal, of which frames from `from` on are needed.
+fn open_journal(
+    parts: &Parts,
+    options: &MfsOptions,
+    from: Seq,
+) -> Result<(Journal, Recovered), TreeError> {
+    let blocks = Arc::clone(&parts.blocks);
+    let place = JournalPlace {
+        dir: parts.journal_dir.clone(),
+        disk: Arc::clone(&parts.disk),
+        clock: Arc::clone(&parts.clock),
+        // What entries refer to was flushed before them.
+        before_sync: Arc::new(move || blocks.sync_flushed().map_err(std::io::Error::other)),
+    };
+    let how = JournalOptions {
+        only_read: options.only_read,
+        ..JournalOptions::default()
+    };
+    Ok(Journal::open(&place, how, from, &mut |_, _| {})?)
 }
 
 /// Before the index is open no block is known to be here, and what lacks would
