@@ -4,18 +4,22 @@
 #
 # Usage: scripts/crash.sh [--quick | --all | --self-test] [OPTION...]
 #   (nothing)         fsynced files, then 200 rounds
+#   --streams         rounds of long streams: one writer of large files alone, and four beside each other,
+#                     with --rounds, --delete-index or --cut-segment as named
 #   --quick           a bounded run of everything, for CI
 #   --all             fsynced files, 200 rounds, 50 with the index deleted, 50 with the journal's last
-#                     segment cut at a random byte, and the sweeps at every call
+#                     segment cut at a random byte, 60 of long streams, 30 of these with that cut, and the
+#                     sweeps at every call
 #   --self-test       only whether the harness notices trees that were broken on purpose
 #   --rounds N        of kill -9 under four workers; with --delete-index or --cut-segment as named
-#   --sweep [N]       strace kills the daemon at every N-th write and sync of a fixed workload, and makes
-#                     them fail with EIO and ENOSPC; one run for each
+#   --sweep [N]       strace kills the daemon at every N-th write and sync of a fixed workload, and of one
+#                     of long streams, and makes them fail with EIO and ENOSPC; one run for each
 #   --seed N          repeats the choices of a run (not the moments of its kills)
 #   --plain, --peer "COMMAND {back} {mnt}"   on a directory or another FUSE file system, to try the harness
 #   --keep, --require
 # After a kill: all that was acknowledged is there, and of each worker's one call in flight all or
-# nothing. After a cut: one prefix of what was acknowledged, no older than the last acknowledged fsync.
+# nothing. After a cut: one prefix of what was acknowledged, no older than the last acknowledged fsync;
+# with streams the ring, too, is left as it is, or goes, or has pages of another time, as after a power loss.
 # What was found wrong is kept, with the manifests and the repository.
 # The last line is "N passed, N failed". Exits with 1 if anything failed.
 set -euo pipefail
@@ -23,13 +27,14 @@ cd "$(dirname "$0")/.."
 . scripts/proof-lib.sh
 
 proof_begin crash
-mode='' rounds=200 seed='' subject=() kinds=() stride=''
+mode='' rounds=200 seed='' subject=() kinds=() stride='' streams=()
 while [ $# -gt 0 ]; do
     case $1 in
     --quick | --all | --self-test) mode=${1#--}; shift ;;
     --rounds) rounds=$2; shift 2 ;;
     --seed) seed=$2; shift 2 ;;
     --delete-index | --cut-segment) kinds+=("$1"); shift ;;
+    --streams) streams=(--streams --seconds 0.3 3); shift ;;
     --sweep)
         stride=1
         shift
@@ -80,6 +85,10 @@ sweeps() {
     for fault in kill EIO ENOSPC; do
         crash "sweep-$fault" --rounds 0 --sweep "$fault" "$@"
     done
+    # Of these the ring is struck, too.
+    for fault in ${struck_streams:-kill EIO ENOSPC}; do
+        crash "sweep-streams-$fault" --rounds 0 --sweep "$fault" --streams "$@"
+    done
 }
 
 self_test() {
@@ -104,6 +113,9 @@ quick)
     crash fsynced --fsynced --rounds 12
     crash index-deleted --rounds 4 --delete-index
     crash segment-cut --rounds 8 --cut-segment
+    crash streams --streams --rounds 6 --seconds 0.3 1.5 --stream-mib 96
+    crash streams-cut --streams --rounds 3 --seconds 0.3 1 --stream-mib 64 --cut-segment
+    struck_streams=kill
     sweeps --stride 7 --points 6 --ops 60
     ;;
 all)
@@ -111,11 +123,15 @@ all)
     crash fsynced --fsynced --rounds "$rounds"
     crash index-deleted --rounds 50 --delete-index
     crash segment-cut --rounds 50 --cut-segment
+    crash streams --streams --rounds 60 --seconds 0.3 3
+    crash streams-cut --streams --rounds 30 --seconds 0.3 2 --cut-segment
     sweeps --stride "${stride:-1}"
     ;;
 *)
     if [ -n "$stride" ]; then
         sweeps --stride "$stride"
+    elif [ "${#streams[@]}" -gt 0 ]; then
+        crash streams "${streams[@]}" --rounds "$rounds" "${kinds[@]}"
     else
         crash rounds --fsynced --rounds "$rounds" "${kinds[@]}"
     fi

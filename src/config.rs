@@ -21,6 +21,9 @@ pub const NAME_BYTES_MAX: usize = 255;
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(120);
 /// Operations that run at once for all callers. More are told to come back.
 pub const OPERATIONS_MAX: usize = 64;
+/// Callers that follow the journal at once. More are told so (503): each keeps its
+/// connection for as long as it likes, and operations need some too.
+pub const FOLLOWERS_MAX: usize = 32;
 /// Connections to the control socket at once. More wait in the backlog.
 pub const CONTROL_CONNECTIONS_MAX: usize = 128;
 /// Largest body of JSON parameters, 1 MiB. More is refused (413).
@@ -71,7 +74,8 @@ pub const NAME_HOPS_MAX: usize = 32;
 pub const NAME_TTL_MIN: Duration = Duration::from_secs(1);
 /// Longest time that a name's answer is kept, whatever its record says.
 pub const NAME_TTL_MAX: Duration = Duration::from_secs(3600);
-/// Longest path that the tree resolves in one call.
+/// Longest path that the tree resolves in one call, or that a journal entry has
+/// in full.
 pub const PATH_BYTES_MAX: usize = 16 << 10;
 /// A reply buffer: a huge page, 2 MiB, which the largest request half fills.
 pub const REPLY_BUFFER_BYTES: usize = 2 << 20;
@@ -84,10 +88,18 @@ pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 4..=8;
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.
 pub const LISTING_BATCH: usize = 256;
+/// Children that a listing looks at at once, a batch: those that cannot be had
+/// cost one deadline together, and the request ends before its own.
+pub const LISTING_FETCHES_MAX: usize = LISTING_BATCH;
 /// Nodes that are let go under one lock, so that nothing else waits long for it.
 pub const FORGETS_AT_ONCE: usize = 256;
 /// How long what the kernel forgot may wait for more of it.
 pub const FORGET_AFTER: Duration = Duration::from_millis(20);
+/// How long a thread that was told that something is a file, though that cannot
+/// be known, finds it as one: as long as it may take to remove what it listed.
+pub const GUESS_KEPT_FOR: Duration = Duration::from_secs(60);
+/// Such entries that are remembered; the least recently used is forgotten.
+pub const GUESSES_KEPT_MAX: usize = 4096;
 /// Readahead of a mount where this process may set it, 4 MiB.
 pub const READAHEAD_BYTES: u64 = 4 << 20;
 /// What a request may take beyond the deadline of the fetch that it waits for.
@@ -122,6 +134,8 @@ pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
 pub const OWN_RESERVE_BYTES: u64 = 64 << 20;
 /// Least that is set aside. Where that does not fit, the disk counts as full.
 pub const OWN_RESERVE_BYTES_MIN: u64 = 1 << 20;
+/// After an error that is not a full disk, the reserve is set aside this much later.
+pub const OWN_RESERVE_RETRY: Duration = Duration::from_secs(1);
 /// Length at which a cache pack is full and the next one begins.
 pub const CACHE_PACK_BYTES_MAX: u64 = 256 << 20;
 /// Shortest length at which a cache pack may be full, where the cache is small.
@@ -273,6 +287,9 @@ pub const JOURNAL_SEGMENT_BYTES: u64 = 64 << 20;
 /// Space kept back for what makes room on a full disk, by default. Other
 /// appends find the disk full before they touch it.
 pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
+/// The end of it, 64 KiB by default: for checkpoints and rollbacks alone, so that
+/// deletions cannot keep a checkpoint from freeing what they deleted.
+pub const JOURNAL_LAST_BYTES: u64 = 64 << 10;
 /// Disk space that is set aside at a time, 16 MiB.
 pub const JOURNAL_ROOM_BYTES: u64 = 16 << 20;
 /// Age at which a segment before the checkpoint is dropped, by default.
@@ -327,8 +344,16 @@ pub const COMMIT_BYTES_MAX: usize = 4 << 10;
 pub const FILE_BYTES_MAX: u64 = 1 << 60;
 /// Longest target of a symbolic link (PATH_MAX without its end). Beyond it: ENAMETOOLONG.
 pub const SYMLINK_BYTES_MAX: usize = 4095;
+/// Bytes of a directory that cannot become a HAMT, because mounted names in it
+/// have equal hashes, beyond which nothing more is made in it: ENOSPC.
+pub const DIRECTORY_BASIC_BYTES_MAX: u64 = 1 << 20;
+/// Most bytes that an entry takes in such a block.
+pub const DIRECTORY_ENTRY_BYTES_MAX: u64 = 512;
 /// Deepest directory; nothing can be made below it.
 pub const TREE_DEPTH_MAX: usize = 4096;
+/// Longest path from a directory that was made here, 128 KiB: only mounted
+/// content can be deeper. What lies beyond cannot be changed: ENAMETOOLONG.
+pub const TREE_WAY_BYTES_MAX: usize = 128 << 10;
 /// Directories and blocks of mounted content that a run remembers to have kept.
 /// Beyond it they are looked up again.
 pub const KEPT_REMEMBERED_MAX: usize = 100_000;
@@ -351,11 +376,18 @@ pub const AHEAD_GAP_MAX: Duration = Duration::from_millis(500);
 /// Free space below which no chunk is acknowledged before it is in its pack,
 /// 256 MiB, so that a full disk is told to who writes.
 pub const AHEAD_FREE_BYTES_MIN: u64 = 256 << 20;
+/// Ranges that one copy gathers under the tree's lock; who copies goes on behind them.
+pub const COPY_RANGES_MAX: usize = 16 << 10;
 /// Ranges that one entry of a copy names; more are several entries.
 pub const SHARED_RANGES_MAX: usize = 4096;
+/// Bytes of them in the entry, CIDs and written bytes; more are several entries.
+pub const SHARED_BYTES_MAX: usize = INLINE_BYTES_MAX + 64;
 /// Bytes of files that wait in memory for their chunks to fill, 256 MiB by
 /// default. Over it, who writes seals the fullest files.
 pub const UNSEALED_BYTES_MAX: u64 = 256 << 20;
+/// Bytes of a file that cannot be sealed which each checkpoint journals again, 8
+/// MiB. With more, no checkpoint is made until what is damaged is written anew.
+pub const HELD_BACK_BYTES_MAX: u64 = 8 << 20;
 /// Oldest change that a power loss may take, without fsync, by default.
 pub const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time between checkpoints while there are changes, by default.
@@ -385,9 +417,16 @@ pub const NOTICES_MAX: usize = 256 << 10;
 /// When the kernel is told a second time to drop what changed: an answer from
 /// before the change may have reached it after the first time.
 pub const NOTICE_AGAIN_AFTER: Duration = Duration::from_millis(500);
-/// How long the answer to a change through the control socket waits until the
-/// kernels of all mounts have taken notice. Beyond it it is given all the same.
+/// How long the answer to a change through the control socket waits until all
+/// mounts have taken notice, one that hangs included. Beyond it it is given all
+/// the same, and later answers do not wait for what is stuck.
 pub const NOTICE_WAIT: Duration = Duration::from_secs(1);
+/// How long a notice to the kernel may take before the next ones overtake it: it
+/// is stuck behind a request that hangs.
+pub const NOTICE_STUCK_AFTER: Duration = Duration::from_millis(50);
+/// Threads that tell the kernel of one mount, all but one of them stuck. With
+/// more stuck the rest waits for the first that goes on.
+pub const NOTICE_THREADS_MAX: usize = 16;
 /// How long unmounting waits for a notice that is under way.
 pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of one copy_file_range: what a reply can count, in whole pages.

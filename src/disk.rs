@@ -111,6 +111,14 @@ pub trait DiskFile: Send + Sync {
     fn start_writing(&self, _from: u64, _len: u64) {}
 }
 
+/// Tells whether an error says that there is no room: of the disk, or of a quota.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
 /// Fills `out` from `offset`; an earlier end of the file is an error.
 pub fn read_exact_at(file: &dyn DiskFile, out: &mut [u8], mut offset: u64) -> io::Result<()> {
     let mut rest = out;

@@ -141,8 +141,21 @@ impl Blocks {
         let key = Key::of(cid)?;
         Ok(match self.near(cid, &key) {
             Near::Found(data) => Some(Block::proved(*cid, data)),
-            Near::Absent | Near::Damaged(..) => None,
+            Near::Absent | Near::Damaged(..) | Near::Failed(..) => None,
         })
+    }
+
+    /// Tells whether a block is here with all its bytes, which are read and
+    /// proved. Where the disk does not give them, nobody knows: that is an error.
+    pub fn is_whole(&self, cid: &Cid) -> Result<bool, CacheError> {
+        if let Some(inline) = Block::inline(cid) {
+            return Ok(inline.is_ok());
+        }
+        match self.near(cid, &Key::of(cid)?) {
+            Near::Found(_) => Ok(true),
+            Near::Absent | Near::Damaged(..) => Ok(false),
+            Near::Failed(_, error) => Err(CacheError::Io(error)),
+        }
     }
 
     /// Fills `out` with the bytes of a block from `offset`; `false` where the
@@ -170,7 +183,7 @@ impl Blocks {
                 Ok(true)
             }
             Near::Found(Err(len)) => Err(beyond(cid, len)),
-            Near::Absent | Near::Damaged(..) => Ok(false),
+            Near::Absent | Near::Damaged(..) | Near::Failed(..) => Ok(false),
         }
     }
 
@@ -400,7 +413,8 @@ impl Inner {
         let damage = match Arc::clone(&self).from_disk(cid, key).await {
             Near::Found(data) => return Ok(Block::proved(cid, data)),
             Near::Absent => None,
-            Near::Damaged(tier, why) => Some((tier, why)),
+            Near::Damaged(tier, why) => Some((tier, format!("is damaged ({why})"))),
+            Near::Failed(tier, why) => Some((tier, format!("cannot be read ({why})"))),
         };
         let error = match self.ask_sources(&cid).await {
             Ok((block, keep)) => {
@@ -420,7 +434,7 @@ impl Inner {
         self.failed.fetch_add(1, Ordering::Relaxed);
         match damage {
             Some((_, damage)) => {
-                let why = format!("the local copy is damaged ({damage}); {error}");
+                let why = format!("the local copy {damage}; {error}");
                 Err(CacheError::Unavailable { cid, why })
             }
             None => Err(error),

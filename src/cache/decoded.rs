@@ -3,9 +3,8 @@
 //! Also remembers for a moment which blocks failed: the kernel retries a
 //! failed readahead page by page, and each would wait for its deadline anew.
 
-use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lru::LruCache;
 use parking_lot::Mutex;
@@ -13,14 +12,14 @@ use parking_lot::Mutex;
 use super::blocks::Blocks;
 use super::error::CacheError;
 use crate::block::{Block, Cid};
-use crate::config::{FAILURE_KEPT_FOR, FAILURES_KEPT_MAX};
+use crate::patience::{Failures, Patience};
 
 /// Fetches blocks and keeps what they decode to; what that is, the cache does
 /// not know.
 pub struct Decoded<N> {
     blocks: Arc<Blocks>,
     kept: Mutex<Kept<N>>,
-    failures: Mutex<LruCache<Cid, (Instant, CacheError)>>,
+    failures: Failures<Cid, CacheError>,
     deadline: Duration,
 }
 
@@ -32,7 +31,8 @@ struct Kept<N> {
 }
 
 impl<N> Decoded<N> {
-    /// Keeps at most `weight_bytes_max` of nodes; a fetch takes at most `deadline`.
+    /// Keeps at most `weight_bytes_max` of nodes; a fetch takes at most `deadline`
+    /// where who waits for it does not say how long.
     pub fn new(blocks: Arc<Blocks>, weight_bytes_max: usize, deadline: Duration) -> Self {
         Self {
             blocks,
@@ -41,9 +41,7 @@ impl<N> Decoded<N> {
                 weight_bytes: 0,
                 weight_bytes_max,
             }),
-            failures: Mutex::new(LruCache::new(
-                NonZeroUsize::new(FAILURES_KEPT_MAX).unwrap_or(NonZeroUsize::MIN),
-            )),
+            failures: Failures::default(),
             deadline,
         }
     }
@@ -70,19 +68,22 @@ impl<N> Decoded<N> {
 
     /// Gives a block from wherever it is, within the deadline.
     pub async fn fetch(&self, cid: &Cid) -> Result<Block, CacheError> {
-        if let Some((until, error)) = self.failures.lock().get(cid)
-            && Instant::now() < *until
-        {
-            return Err(error.clone());
+        let patience = Patience::current(self.deadline);
+        if let Some(error) = self.failures.recall(cid, &patience) {
+            return Err(error);
         }
-        let got = tokio::time::timeout(self.deadline, self.blocks.get(cid)).await;
-        let error = match got {
+        let error = match tokio::time::timeout(patience.left(), self.blocks.get(cid)).await {
             Ok(Ok(block)) => return Ok(block),
-            Ok(Err(error)) => error,
-            Err(_) => CacheError::Timeout { cid: *cid },
+            Ok(Err(error)) => {
+                self.failures.note(*cid, error.clone());
+                error
+            }
+            Err(_) => {
+                let error = CacheError::Timeout { cid: *cid };
+                self.failures.note_late(*cid, error.clone(), &patience);
+                error
+            }
         };
-        let until = Instant::now() + FAILURE_KEPT_FOR;
-        self.failures.lock().put(*cid, (until, error.clone()));
         Err(error)
     }
 }

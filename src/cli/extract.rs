@@ -2,12 +2,13 @@
 //!
 //! The archive is made from content of others. Everything is made anew below
 //! the target, with names checked one by one: nothing that exists is opened,
-//! followed or replaced. setuid and setgid are not taken over.
+//! followed or replaced. setuid and setgid are not taken over. What the archive
+//! leaves out is handed back, to be said.
 
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use serde_json::json;
 use tar::{Archive, Entry, EntryType};
 
-use crate::control::{ErrorKind, OperationError, Progress, tarball};
+use crate::control::tarball::{self, LeftOut};
+use crate::control::{ErrorKind, OperationError, Progress};
 use crate::unixfs::data::Mtime;
 
 /// Unpacks one archive.
@@ -24,6 +26,7 @@ pub(super) struct Extract {
     target: PathBuf,
     dirs: HashSet<PathBuf>,
     later: Vec<(PathBuf, Stored)>,
+    left_out: Vec<LeftOut>,
     bytes: u64,
 }
 
@@ -41,19 +44,24 @@ impl Extract {
             target,
             dirs: HashSet::new(),
             later: Vec::new(),
+            left_out: Vec::new(),
             bytes: 0,
         }
     }
 
-    /// Unpacks all of it.
+    /// Unpacks all of it; gives what it leaves out.
     pub(super) fn run(
         mut self,
         reader: impl Read,
         progress: &Progress,
-    ) -> Result<(), OperationError> {
+    ) -> Result<Vec<LeftOut>, OperationError> {
         let mut archive = Archive::new(reader);
         for entry in archive.entries()? {
             let mut entry = entry?;
+            if entry.header().entry_type().is_pax_global_extensions() {
+                self.left_out.extend(tarball::left_out(&mut entry)?);
+                continue;
+            }
             let path = self.place(&entry.path_bytes())?;
             self.one(&mut entry, &path)
                 .map_err(|error| in_the_way(error, &path))?;
@@ -64,7 +72,7 @@ impl Extract {
         for (path, stored) in std::mem::take(&mut self.later).into_iter().rev() {
             apply(&path, stored)?;
         }
-        Ok(())
+        Ok(self.left_out)
     }
 
     /// Says where an entry goes: its first part becomes the target.
@@ -111,6 +119,68 @@ impl Extract {
         self.bytes += io::copy(entry, &mut file)?;
         drop(file);
         apply(path, stored)
+    }
+}
+
+/// Copies an archive as it is; gives what it leaves out.
+pub(super) fn copy(
+    reader: impl Read,
+    output: impl Write,
+    progress: &Progress,
+) -> Result<Vec<LeftOut>, CopyError> {
+    let mut tee = Tee {
+        from: reader,
+        to: output,
+        bytes: 0,
+        progress,
+        failed: None,
+    };
+    let mut left_out = Vec::new();
+    let outcome = (|| {
+        let mut archive = Archive::new(&mut tee);
+        for entry in archive.entries()? {
+            left_out.extend(tarball::left_out(&mut entry?)?);
+        }
+        // What is behind its end belongs to it.
+        io::copy(&mut archive.into_inner(), &mut io::sink())?;
+        Ok(())
+    })();
+    if let Some(error) = tee.failed.take() {
+        return Err(CopyError::Output(error));
+    }
+    outcome.map_err(CopyError::Archive)?;
+    tee.to.flush().map_err(CopyError::Output)?;
+    Ok(left_out)
+}
+
+/// Why an archive was not copied.
+pub(super) enum CopyError {
+    /// It does not come, or is none.
+    Archive(io::Error),
+    /// It cannot be written.
+    Output(io::Error),
+}
+
+/// Writes down what is read.
+struct Tee<'a, R, W> {
+    from: R,
+    to: W,
+    bytes: u64,
+    progress: &'a Progress,
+    failed: Option<io::Error>,
+}
+
+impl<R: Read, W: Write> Read for Tee<'_, R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.from.read(buffer)?;
+        if let Err(error) = self.to.write_all(buffer.get(..count).unwrap_or_default()) {
+            let kind = error.kind();
+            self.failed = Some(error);
+            return Err(kind.into());
+        }
+        self.bytes += count as u64;
+        self.progress.tick(|| json!({"bytes": self.bytes}));
+        Ok(count)
     }
 }
 
@@ -217,7 +287,7 @@ mod tests {
         builder.into_inner().unwrap()
     }
 
-    fn unpack(target: &Path, parts: &[Part]) -> Result<(), OperationError> {
+    fn unpack(target: &Path, parts: &[Part]) -> Result<Vec<LeftOut>, OperationError> {
         Extract::new(target.to_owned()).run(archive(parts).as_slice(), &Progress::default())
     }
 

@@ -91,6 +91,18 @@ fn lines(report: &Value) -> String {
         let count = list(after, "problems").len();
         format!("{left}after the repair: {count} problems\n")
     });
+    if count("absent_blocks") > 0 {
+        out.push_str(&format!(
+            "not here: {} blocks of content that was mounted or shared from elsewhere, and not fetched\n",
+            count("absent_blocks")
+        ));
+    }
+    if count("lost_blocks") > 0 {
+        out.push_str(&format!(
+            "lost: {} blocks that were written here\n",
+            count("lost_blocks")
+        ));
+    }
     out + &format!(
         "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n{}",
         count("entries"),

@@ -1,6 +1,6 @@
 //! `cidfs get`.
 
-use std::io::{self, BufWriter, IsTerminal};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -10,12 +10,16 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::args::Common;
 use super::backend::Backend;
-use super::cat::{bytes, pump};
-use super::extract::Extract;
+use super::cat::bytes;
+use super::extract::{self, CopyError, Extract};
 use super::failure::Failure;
 use super::output::{print, print_json, safe};
 use super::progress::Bar;
+use crate::control::tarball::LeftOut;
 use crate::control::{ByteStream, Call, OperationError};
+
+/// Exit code where something was left out.
+const LEFT_OUT: u8 = 1;
 
 /// Flags of `cidfs get`.
 #[derive(Debug, Args)]
@@ -40,41 +44,73 @@ pub(super) async fn run(common: &Common, args: Get) -> Result<(), Failure> {
     let outcome = if args.archive {
         archive(stream, args.output.as_deref(), &bar)
             .await
-            .map(|()| None)
+            .map(|left_out| (None, left_out))
     } else {
-        extract(stream, &args, &bar).await.map(Some)
+        extract(stream, &args, &bar)
+            .await
+            .map(|(target, left_out)| (Some(target), left_out))
     };
     bar.end();
     backend.close().await?;
-    match outcome? {
-        Some(target) if common.json => print_json(&json!({"path": target.to_string_lossy()})),
-        Some(target) => print(&format!("{}\n", safe(&target.to_string_lossy()))),
-        None => Ok(()),
+    let (target, left_out) = outcome?;
+    tell(common.json, target.as_deref(), &left_out)
+}
+
+/// Shows where it is, and what is not there.
+fn tell(json: bool, target: Option<&Path>, left_out: &[LeftOut]) -> Result<(), Failure> {
+    let mut warnings = String::new();
+    match target {
+        Some(target) if json => {
+            print_json(&json!({"path": target.to_string_lossy(), "left_out": left_out}))?;
+        }
+        Some(target) => print(&format!("{}\n", safe(&target.to_string_lossy())))?,
+        // The archive may be on standard output.
+        None if json && !left_out.is_empty() => {
+            warnings = format!("{}\n", json!({"left_out": left_out}));
+        }
+        None => {}
+    }
+    if !json {
+        let line = |one: &LeftOut| format!("cidfs: left out: {} ({})\n", safe(&one.path), one.kind);
+        warnings.extend(left_out.iter().map(line));
+    }
+    // Nowhere else to say it.
+    drop(io::stderr().write_all(warnings.as_bytes()));
+    match left_out.is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Quiet(LEFT_OUT)),
     }
 }
 
-async fn archive(stream: ByteStream, output: Option<&Path>, bar: &Bar) -> Result<(), Failure> {
-    if let Some(file) = output {
-        let mut out = BufWriter::new(std::fs::File::create(file)?);
-        pump(stream, &mut out, |count| bar.bytes(count, None)).await?;
-        return Ok(());
-    }
-    if io::stdout().is_terminal() {
-        return Err(
-            OperationError::invalid("a tar archive is not for a terminal")
-                .hint("-o FILE, or redirect the output")
-                .into(),
-        );
-    }
-    pump(stream, &mut io::stdout().lock(), |count| {
-        bar.bytes(count, None)
+async fn archive(
+    stream: ByteStream,
+    output: Option<&Path>,
+    bar: &Bar,
+) -> Result<Vec<LeftOut>, Failure> {
+    let output: Box<dyn Write + Send> = match output {
+        Some(file) => Box::new(BufWriter::new(std::fs::File::create(file)?)),
+        None if io::stdout().is_terminal() => {
+            let error = OperationError::invalid("a tar archive is not for a terminal");
+            return Err(error.hint("-o FILE, or redirect the output").into());
+        }
+        None => Box::new(io::stdout()),
+    };
+    let reader = SyncIoBridge::new(StreamReader::new(stream.map_err(io::Error::other)));
+    let copying = bar.hear(None);
+    let copied = tokio::task::spawn_blocking(move || extract::copy(reader, output, &copying)).await;
+    let copied = copied.map_err(|error| OperationError::internal(error.to_string()))?;
+    copied.map_err(|error| match error {
+        CopyError::Archive(error) => error.into(),
+        CopyError::Output(error) => Failure::output(error),
     })
-    .await?;
-    Ok(())
 }
 
-/// Unpacks the archive as it comes; gives where.
-async fn extract(stream: ByteStream, args: &Get, bar: &Bar) -> Result<PathBuf, Failure> {
+/// Unpacks the archive as it comes; gives where, and what it leaves out.
+async fn extract(
+    stream: ByteStream,
+    args: &Get,
+    bar: &Bar,
+) -> Result<(PathBuf, Vec<LeftOut>), Failure> {
     let name = args
         .path
         .rsplit('/')
@@ -89,8 +125,8 @@ async fn extract(stream: ByteStream, args: &Get, bar: &Bar) -> Result<PathBuf, F
     let reader = StreamReader::new(stream.map_err(io::Error::other));
     let reader = SyncIoBridge::new(reader);
     let (unpacking, to) = (bar.hear(None), target.clone());
-    tokio::task::spawn_blocking(move || Extract::new(to).run(reader, &unpacking))
+    let left_out = tokio::task::spawn_blocking(move || Extract::new(to).run(reader, &unpacking))
         .await
         .map_err(|error| OperationError::internal(error.to_string()))??;
-    Ok(target)
+    Ok((target, left_out))
 }

@@ -251,6 +251,13 @@ fn status_lines(status: &Value) -> String {
         figure("segments"),
         human_bytes(figure("bytes")),
     );
+    if figure("given_up_segments") > 0 {
+        out.push_str(&format!(
+            "given up    {} segments, {}, because the disk was full\n",
+            figure("given_up_segments"),
+            human_bytes(figure("given_up_bytes"))
+        ));
+    }
     if let Some(why) = status.get("stopped").and_then(Value::as_str) {
         out.push_str(&format!("read-only   {}\n", safe(why)));
     }
@@ -262,6 +269,10 @@ fn status_lines(status: &Value) -> String {
             text(last, "time")
         )),
         None => out.push_str("checkpoint  none yet\n"),
+    }
+    for one in list(status, "held_back") {
+        let (path, why) = (text(one, "path"), text(one, "why"));
+        out.push_str(&format!("held back   {path}: {why}\n"));
     }
     let changed = human_bytes(number(status, "changed_bytes"));
     out.push_str(&format!(

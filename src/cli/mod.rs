@@ -42,12 +42,14 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+use crate::control::OperationError;
 use args::{Cli, Command};
 use failure::Failure;
 
 /// Runs the program with its arguments, the name first.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
     let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    let json = wants_json(&arguments);
     let cli = if name.is_some_and(|name| name == "mount.cidfs") {
         match mount_helper::parse(arguments) {
             Ok(cli) => cli,
@@ -56,6 +58,7 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
     } else {
         match Cli::try_parse_from(arguments) {
             Ok(cli) => cli,
+            Err(error) if json && error.use_stderr() => return misused(&error).report(true),
             Err(error) => {
                 // A closed pipe while help is printed is nobody's fault.
                 drop(error.print());
@@ -68,6 +71,22 @@ pub fn main(arguments: Vec<OsString>) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(json),
     }
+}
+
+/// Whether errors are wanted as JSON, also those of arguments that make no sense.
+fn wants_json(arguments: &[OsString]) -> bool {
+    let mut flags = arguments.iter().take_while(|argument| *argument != "--");
+    flags.any(|argument| argument == "--json")
+}
+
+/// What is wrong with the arguments, without the usage that goes with it.
+fn misused(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let what = text.split("\n\nUsage:").next().unwrap_or_default();
+    let what = what.trim().trim_start_matches("error: ");
+    OperationError::invalid(what)
+        .hint("`--help` tells the arguments")
+        .into()
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {

@@ -32,6 +32,15 @@ enum SnapshotCommand {
         #[arg(short = 'n', long, value_name = "N")]
         limit: Option<usize>,
     },
+    /// Let kept checkpoints go; `cidfs gc` then frees what only they had
+    Rm {
+        /// Which: entry, commit or root CID
+        #[arg(required_unless_present = "keep")]
+        snapshots: Vec<String>,
+        /// All but the newest N
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        keep: Option<u32>,
+    },
     /// Bring a path back
     Restore {
         /// From which one: its entry, commit or root CID
@@ -83,6 +92,18 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
                 if found.get("truncated") == Some(&Value::Bool(true)) {
                     out.push_str("there are more: --limit N\n");
                 }
+                out
+            })
+        }
+        SnapshotCommand::Rm { snapshots, keep } => {
+            let params = json!({"snapshots": snapshots, "keep": keep});
+            let done = ask(common, "fs-journal/snapshots/remove", params).await?;
+            show(common, &done, |done| {
+                let gone = list(done, "removed").iter();
+                let mut out: String = gone
+                    .map(|one| format!("let go {}\n", text(one, "sequence")))
+                    .collect();
+                out.push_str(&format!("{} are kept\n", text(done, "snapshots")));
                 out
             })
         }

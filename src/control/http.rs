@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::body::Body as HttpBody;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -24,7 +25,9 @@ use super::{
     Body, ByteStream, Call, Context, ErrorKind, Gone, Listener, Operation, OperationError, Output,
     Progress, Registry,
 };
-use crate::config::{BODY_IDLE_TIMEOUT, OPERATIONS_MAX, PARAMS_BYTES_MAX, PROGRESS_EVENTS_MAX};
+use crate::config::{
+    BODY_IDLE_TIMEOUT, FOLLOWERS_MAX, OPERATIONS_MAX, PARAMS_BYTES_MAX, PROGRESS_EVENTS_MAX,
+};
 
 /// Where operations are.
 pub const PREFIX: &str = "/api/v0/mcp/";
@@ -43,6 +46,7 @@ struct Face {
     registry: Arc<Registry>,
     context: Arc<Context>,
     running: Arc<Semaphore>,
+    following: Arc<Semaphore>,
     calls: AtomicU64,
 }
 
@@ -52,12 +56,14 @@ pub fn router(registry: Arc<Registry>, context: Arc<Context>) -> axum::Router {
         registry,
         context,
         running: Arc::new(Semaphore::new(OPERATIONS_MAX)),
+        following: Arc::new(Semaphore::new(FOLLOWERS_MAX)),
         calls: AtomicU64::new(0),
     });
     axum::Router::new()
         .route("/api/v0/openapi.json", get(openapi))
         .route("/api/v0/mcp/{*operation}", any(operation))
         .fallback(nothing_here)
+        .method_not_allowed_fallback(wrong_method)
         .with_state(face)
 }
 
@@ -68,6 +74,11 @@ async fn openapi(State(face): State<Arc<Face>>) -> Response {
 async fn nothing_here() -> Response {
     let error = OperationError::new(ErrorKind::UnknownOperation, "nothing is at this path")
         .hint("operations are under /api/v0/mcp/, the list is at /api/v0/openapi.json");
+    refuse(&error, None)
+}
+
+async fn wrong_method() -> Response {
+    let error = OperationError::invalid("this path takes GET").hint("GET /api/v0/openapi.json");
     refuse(&error, None)
 }
 
@@ -127,14 +138,20 @@ fn status(kind: ErrorKind) -> StatusCode {
 
 async fn operation(
     State(face): State<Arc<Face>>,
-    Path(name): Path<String>,
-    Query(pairs): Query<Vec<(String, String)>>,
+    name: Result<Path<String>, PathRejection>,
+    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
     request: Request,
 ) -> Response {
     let number = face.calls.fetch_add(1, Ordering::Relaxed);
     let tag = Tag {
         id: format!("{}-{number}", std::process::id()),
         started: Instant::now(),
+    };
+    // What the library makes of a bad address is not JSON.
+    let (Path(name), Query(pairs)) = match (name, query) {
+        (Ok(name), Ok(query)) => (name, query),
+        (Err(error), _) => return refuse(&OperationError::invalid(error.body_text()), Some(&tag)),
+        (_, Err(error)) => return refuse(&OperationError::invalid(error.body_text()), Some(&tag)),
     };
     tracing::debug!(operation = name, id = tag.id, "called");
     match answer(&face, &name, pairs, request, &tag).await {
@@ -154,10 +171,7 @@ async fn answer(
     tag: &Tag,
 ) -> Result<Response, OperationError> {
     let operation = face.registry.get(name)?;
-    let permit = Arc::clone(&face.running).try_acquire_owned().map_err(|_| {
-        let message = format!("{OPERATIONS_MAX} operations run already");
-        OperationError::new(ErrorKind::Unavailable, message).hint("try again in a moment")
-    })?;
+    let permit = admit(face, operation)?;
     let headers = request.headers().clone();
     let call = read_call(operation, pairs, request).await?;
     if operation.gives.is_none() && accepts(&headers, NDJSON) {
@@ -183,6 +197,21 @@ async fn answer(
             permit,
         )),
     }
+}
+
+/// Lets an operation run, unless there are too many of its sort. What goes on
+/// without an end takes no place of those that end.
+fn admit(face: &Face, operation: &Operation) -> Result<OwnedSemaphorePermit, OperationError> {
+    let (room, message, hint) = if operation.endless {
+        let message = format!("{FOLLOWERS_MAX} callers follow already");
+        (&face.following, message, "end one of them")
+    } else {
+        let message = format!("{OPERATIONS_MAX} operations run already");
+        (&face.running, message, "try again in a moment")
+    };
+    Arc::clone(room)
+        .try_acquire_owned()
+        .map_err(|_| OperationError::new(ErrorKind::Unavailable, message).hint(hint))
 }
 
 fn accepts(headers: &HeaderMap, media_type: &str) -> bool {

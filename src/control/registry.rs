@@ -81,6 +81,8 @@ pub struct Operation {
     pub gives: Option<&'static str>,
     /// How long it may take; `None` for work that is bounded step by step.
     pub deadline: Option<Duration>,
+    /// Whether it goes on until the caller leaves.
+    pub endless: bool,
     /// JSON schema of the parameters.
     pub params: Value,
     handler: Handler,
@@ -116,6 +118,7 @@ impl Operation {
             takes_body: false,
             gives: None,
             deadline: Some(OPERATION_TIMEOUT),
+            endless: false,
             params: schemars::schema_for!(P).to_value(),
             handler,
         }
@@ -157,6 +160,16 @@ impl Operation {
     pub fn long(self) -> Self {
         Self {
             deadline: None,
+            ..self
+        }
+    }
+
+    /// Says that it goes on until the caller leaves.
+    #[must_use]
+    pub fn endless(self) -> Self {
+        Self {
+            deadline: None,
+            endless: true,
             ..self
         }
     }

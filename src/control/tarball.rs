@@ -3,7 +3,8 @@
 //! Stored modes and times stand in the headers; that they are stored, not
 //! defaults, and their fractions of a second are in the extended headers
 //! [`STORED_MODE`] and `mtime`, which other programs may ignore. Pipes,
-//! sockets and devices of the writable tree are left out, and said so.
+//! sockets and devices of the writable tree are left out; each leaves a global
+//! extended header [`LEFT_OUT`] in its place.
 
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
@@ -11,10 +12,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tar::{Builder, EntryType, Header};
+use serde::{Deserialize, Serialize};
+use tar::{Builder, Entry, EntryType, Header};
 use tokio::runtime::Handle;
 
 use super::channel::{ChannelWriter, stream_of};
+use super::ops::kind_name;
 use super::{ByteStream, ErrorKind, OperationError};
 use crate::config::{CAT_CHUNK_BYTES, PATH_BYTES_MAX};
 use crate::tree::{Attr, Kind, Located, Node, Tree, TreeError};
@@ -22,6 +25,32 @@ use crate::unixfs::data::Mtime;
 
 /// Extended header with the mode in octal, where the content says one.
 pub const STORED_MODE: &str = "CIDFS.mode";
+
+/// Global extended header with a [`LeftOut`] in JSON.
+pub const LEFT_OUT: &str = "CIDFS.left_out";
+
+/// What an archive does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// Its path in the archive.
+    pub path: String,
+    /// What it is: `fifo`, `socket`, `character device` or `block device`.
+    pub kind: String,
+}
+
+/// Reads what an entry says that was left out; `None` of any other entry.
+pub fn left_out<R: Read>(entry: &mut Entry<'_, R>) -> io::Result<Option<LeftOut>> {
+    if !entry.header().entry_type().is_pax_global_extensions() {
+        return Ok(None);
+    }
+    for extension in entry.pax_extensions()?.into_iter().flatten() {
+        let extension = extension?;
+        if extension.key() == Ok(LEFT_OUT) {
+            return Ok(serde_json::from_slice(extension.value_bytes()).ok());
+        }
+    }
+    Ok(None)
+}
 
 /// Gives the archive of `node`, whose first entry is called `name`.
 pub(super) fn stream(tree: Arc<Tree>, node: Located, name: String) -> ByteStream {
@@ -85,7 +114,7 @@ impl Walk<'_> {
         let attr = self.runtime.block_on(self.tree.attr(node))?;
         let Some(mut header) = header(&attr) else {
             tracing::warn!(path = %path.display(), kind = ?attr.kind, "left out of an archive");
-            return Ok(());
+            return Ok(self.leave_out(path, attr.kind)?);
         };
         self.extended(&attr)?;
         match attr.kind {
@@ -124,6 +153,22 @@ impl Walk<'_> {
         Ok(())
     }
 
+    /// Says in the place of a node that it is left out.
+    fn leave_out(&mut self, path: &Path, kind: Kind) -> io::Result<()> {
+        let told = serde_json::to_string(&LeftOut {
+            path: path.to_string_lossy().into_owned(),
+            kind: kind_name(kind).to_owned(),
+        })?;
+        let record = pax_record(LEFT_OUT, &told);
+        let mut header = Header::new_ustar();
+        header.set_entry_type(EntryType::XGlobalHeader);
+        header.set_path("pax_global_header")?;
+        header.set_mode(0o644);
+        header.set_size(record.len() as u64);
+        header.set_cksum();
+        self.archive.append(&header, record.as_bytes())
+    }
+
     /// Writes what the header has no room for.
     fn extended(&mut self, attr: &Attr) -> io::Result<()> {
         let mut fields: Vec<(&str, Vec<u8>)> = Vec::new();
@@ -156,6 +201,16 @@ fn header(attr: &Attr) -> Option<Header> {
     let seconds = attr.mtime.map_or(0, |mtime| mtime.seconds);
     header.set_mtime(u64::try_from(seconds).unwrap_or(0));
     Some(header)
+}
+
+/// One record of an extended header, whose length counts itself.
+fn pax_record(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n");
+    let mut len = rest.len();
+    while len != rest.len() + len.to_string().len() {
+        len = rest.len() + len.to_string().len();
+    }
+    format!("{len}{rest}")
 }
 
 /// Writes a time as seconds with a fraction.
@@ -236,6 +291,15 @@ impl Read for FileReader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_record_counts_its_own_length() {
+        for len in 0..200 {
+            let record = pax_record("key", &"x".repeat(len));
+            let said: usize = record.split(' ').next().unwrap().parse().unwrap();
+            assert_eq!(said, record.len());
+        }
+    }
 
     #[test]
     fn times_survive_with_sign_and_fraction() {

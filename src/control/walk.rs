@@ -1,4 +1,7 @@
 //! Every block of a DAG, once, parents first, a few fetches ahead.
+//!
+//! Once for each CID, that is: the codec says what a block links to, and the same
+//! bytes under another one have other blocks below them.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +18,7 @@ use crate::unixfs::links::links;
 pub(super) struct Walk {
     blocks: Arc<Blocks>,
     open: Vec<Cid>,
-    seen: HashSet<Vec<u8>>,
+    seen: HashSet<Cid>,
     ahead: HashMap<Cid, Fetch>,
 }
 
@@ -43,7 +46,7 @@ impl Walk {
     /// Gives the next block; `None` at the end.
     pub(super) async fn next(&mut self) -> Result<Option<Block>, OperationError> {
         while let Some(cid) = self.open.pop() {
-            if !self.seen.insert(cid.hash().to_bytes()) {
+            if !self.seen.insert(cid) {
                 continue;
             }
             let block = self.take(&cid).await?;
@@ -74,7 +77,7 @@ impl Walk {
             if self.ahead.len() >= FETCHES_PER_REQUEST_MAX {
                 break;
             }
-            if self.ahead.contains_key(cid) || self.seen.contains(&cid.hash().to_bytes()) {
+            if self.ahead.contains_key(cid) || self.seen.contains(cid) {
                 continue;
             }
             let (blocks, wanted) = (Arc::clone(&self.blocks), *cid);

@@ -58,6 +58,10 @@ impl Mounted for KernelMount {
         Ok(self.0.unmount(lazy)?)
     }
 
+    fn quiet(&self) {
+        self.0.quiet();
+    }
+
     fn check_unused(&self) -> Result<(), OperationError> {
         Ok(self.0.check_unused()?)
     }

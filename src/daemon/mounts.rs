@@ -29,6 +29,9 @@ pub trait Mounted: Send + Sync + 'static {
     /// May block for as long as unmounting takes.
     fn unmount(&self, lazy: bool) -> Result<(), OperationError>;
 
+    /// Tells the kernel nothing more: the process ends. May block.
+    fn quiet(&self);
+
     /// Refuses with who uses it. May block.
     fn check_unused(&self) -> Result<(), OperationError>;
 
@@ -46,6 +49,8 @@ struct Entry {
 #[derive(Default)]
 struct Entries {
     mounts: BTreeMap<PathBuf, Entry>,
+    /// Detached ones still in use, in whose place another was mounted.
+    detached: Vec<Arc<dyn Mounted>>,
     /// Mounts that are being made or taken away: the daemon stays for them.
     busy: usize,
     /// Set once the daemon ends: nothing is mounted any more.
@@ -54,7 +59,7 @@ struct Entries {
 
 impl Entries {
     fn count(&self) -> usize {
-        self.mounts.len() + self.busy
+        self.mounts.len() + self.detached.len() + self.busy
     }
 }
 
@@ -119,6 +124,20 @@ impl MountTable {
         first_error.map_or(Ok(()), Err)
     }
 
+    /// Has no mount tell the kernel anything more: the process ends, whoever
+    /// still uses one.
+    pub async fn quiet(&self) {
+        let all: Vec<_> = {
+            let entries = self.entries.lock();
+            let listed = entries.mounts.values().map(|one| &one.mount);
+            listed.chain(&entries.detached).cloned().collect()
+        };
+        let blocking = move || all.iter().for_each(|mount| mount.quiet());
+        if let Err(error) = tokio::task::spawn_blocking(blocking).await {
+            tracing::error!(%error, "a mount panicked");
+        }
+    }
+
     /// Takes a mount out of the table when it has ended, by whomever.
     fn watch(&self, dir: PathBuf, mount: Arc<dyn Mounted>) {
         let (entries, count) = (Arc::clone(&self.entries), Arc::clone(&self.count));
@@ -130,6 +149,7 @@ impl MountTable {
                 if entries.mounts.get(&dir).is_some_and(ours) {
                     entries.mounts.remove(&dir);
                 }
+                entries.detached.retain(|one| !Arc::ptr_eq(one, &mount));
                 entries.count()
             };
             tracing::info!(dir = %dir.display(), left, "unmounted");
@@ -188,7 +208,11 @@ impl Mounts for MountTable {
             since: Instant::now(),
         };
         let added = info(&dir, &entry);
-        self.entries.lock().mounts.insert(dir.clone(), entry);
+        {
+            let mut entries = self.entries.lock();
+            let before = entries.mounts.insert(dir.clone(), entry);
+            entries.detached.extend(before.map(|one| one.mount));
+        }
         drop(coming);
         tracing::info!(dir = %dir.display(), source = added.source, "mounted");
         self.watch(dir, mount);
@@ -256,12 +280,16 @@ fn info(dir: &Path, entry: &Entry) -> MountInfo {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
     struct Fake {
         dir: PathBuf,
         busy: bool,
         ended: watch::Sender<bool>,
+        used: bool,
+        quiet: Arc<AtomicUsize>,
     }
 
     #[async_trait]
@@ -277,10 +305,14 @@ mod tests {
                     "in use by less (pid 7)",
                 ));
             }
-            self.ended.send_replace(true);
+            self.ended.send_replace(!self.used);
             // The kernel forgets what the mount had.
             std::thread::sleep(Duration::from_millis(100));
             Ok(())
+        }
+
+        fn quiet(&self) {
+            self.quiet.fetch_add(1, Ordering::SeqCst);
         }
 
         fn check_unused(&self) -> Result<(), OperationError> {
@@ -302,6 +334,10 @@ mod tests {
         busy_dir: &'static str,
         /// Mounts wait for it.
         slow: Option<Arc<tokio::sync::Notify>>,
+        /// Detached mounts do not end.
+        used: bool,
+        /// How many were told to be quiet.
+        quiet: Arc<AtomicUsize>,
     }
 
     #[async_trait]
@@ -315,6 +351,8 @@ mod tests {
                 dir: request.dir.clone(),
                 busy: self.busy || request.dir == Path::new(self.busy_dir),
                 ended,
+                used: self.used,
+                quiet: Arc::clone(&self.quiet),
             }))
         }
     }
@@ -406,6 +444,23 @@ mod tests {
         assert!(table.close_if_empty());
         let refused = table.add(request("/b")).await.unwrap_err();
         assert_eq!(refused.kind, ErrorKind::Ending);
+    }
+
+    #[tokio::test]
+    async fn a_detached_mount_counts_until_its_end_though_another_is_in_its_place() {
+        let quiet = Arc::new(AtomicUsize::new(0));
+        let table = MountTable::new(Arc::new(Fakes {
+            used: true,
+            quiet: Arc::clone(&quiet),
+            ..Fakes::default()
+        }));
+        table.add(request("/a")).await.unwrap();
+        table.remove(Path::new("/a"), true).await.unwrap();
+        assert_eq!(*table.count().borrow(), 1, "someone uses it");
+        table.add(request("/a")).await.unwrap();
+        assert_eq!((*table.count().borrow(), table.list().len()), (2, 1));
+        table.quiet().await;
+        assert_eq!(quiet.load(Ordering::SeqCst), 2);
     }
 
     #[tokio::test]

@@ -10,9 +10,9 @@ use crate::clock::SystemClock;
 use crate::control::OperationError;
 use crate::disk::RealDisk;
 use crate::repo::Repo;
-use crate::source::{KuboPush, PushSpec, SourceError, SpecError};
+use crate::source::{self, KuboPush, PushSpec, SourceError, SpecError};
 use crate::tree::mfs::Mfs;
-use crate::tree::push::{CarStream, Configured, Node, PushError, PushParts, Pusher};
+use crate::tree::push::{CarStream, Configured, Node, Pinned, PushError, PushParts, Pusher};
 
 /// What was pushed, in a repository.
 const PUSH_FILE: &str = "push.json";
@@ -88,8 +88,12 @@ impl Node for KuboNode {
         self.0.name()
     }
 
-    async fn is_pinned(&self, root: &Cid) -> Result<bool, PushError> {
-        self.0.is_pinned(root).await.map_err(explain)
+    async fn pinned(&self, root: &Cid) -> Result<Pinned, PushError> {
+        match self.0.pinned(root).await.map_err(explain)? {
+            source::Pinned::No => Ok(Pinned::No),
+            source::Pinned::Yes => Ok(Pinned::Yes),
+            source::Pinned::OtherName => Ok(Pinned::OtherName),
+        }
     }
 
     async fn holds(&self, cid: &Cid) -> Result<bool, PushError> {

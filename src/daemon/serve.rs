@@ -73,6 +73,7 @@ pub async fn serve(
         Err(error) => Err(error),
     };
     unmount_all(&table).await;
+    table.quiet().await;
     engine.begin_close();
     stop.send_replace(true);
     if tokio::time::timeout(STOP_TIMEOUT, server).await.is_err() {

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
 use super::attr::Stat;
+use super::guesses::Guesses;
 use super::inodes::{Inodes, ROOT};
 use super::nodes::Nodes;
 use super::notices::Notices;
 use super::options::MountOptions;
-use super::watch::{self, Watch};
+use super::watch::{Watch, origin};
 use crate::config::NAME_BYTES_MAX;
 use crate::sync::BufferPool;
 use crate::tree::mfs::{Mfs, NodeAttr, NodeId, Origin, Watcher};
@@ -21,6 +23,8 @@ use crate::tree::{Attr, Node, Tree, TreeError};
 #[derive(Clone)]
 pub struct Files {
     pub(super) shared: Arc<Shared>,
+    /// The thread that asks; 0 where it does not matter.
+    pub(super) thread: u32,
 }
 
 /// What the clones share.
@@ -32,10 +36,13 @@ pub(super) struct Shared {
     /// The writable tree, where the mount shows it.
     nodes: Option<Nodes>,
     pub(super) notices: Arc<Notices>,
+    /// Turned true when no request is to wait any more.
+    pub(super) closing: Arc<watch::Sender<bool>>,
     /// The door that this mount is.
     origin: Origin,
     /// The tree tells it of changes for as long as it is held here.
     _watch: Option<Arc<dyn Watcher>>,
+    pub(super) guesses: Guesses,
     /// Hash of each namespace's listing, and when it last changed.
     changed: Mutex<HashMap<Node, (u128, SystemTime)>>,
 }
@@ -55,6 +62,9 @@ pub struct Told {
 /// the kernel turns it into ticks from now.
 pub(super) const FOR_EVER: Duration = Duration::from_secs(50 * 365 * 86_400);
 
+/// Set in the numbers of what was only guessed, and in no other.
+pub(super) const GUESSED: u64 = 1 << 63;
+
 /// How old a namespace's own attributes may be: a new pin shows within it.
 const NAMESPACE_TTL: Duration = Duration::from_secs(1);
 
@@ -67,7 +77,7 @@ impl Files {
             Some(mfs) => Some(Nodes::new(Arc::clone(mfs), &root)?),
             None => None,
         };
-        let origin = watch::origin();
+        let origin = origin();
         let notices = Arc::new(Notices::default());
         let watch = nodes.as_ref().map(|nodes| {
             let watch: Arc<dyn Watcher> = Arc::new(Watch {
@@ -81,7 +91,9 @@ impl Files {
         let inodes = Inodes::new(root);
         let buffers = BufferPool::new();
         let changed = Mutex::default();
+        let guesses = Guesses::default();
         Ok(Self {
+            thread: 0,
             shared: Arc::new(Shared {
                 tree,
                 inodes,
@@ -89,11 +101,19 @@ impl Files {
                 buffers,
                 nodes,
                 notices,
+                closing: Arc::default(),
                 origin,
                 _watch: watch,
+                guesses,
                 changed,
             }),
         })
+    }
+
+    /// The same, asked by a thread.
+    #[must_use]
+    pub fn asked_by(self, thread: u32) -> Self {
+        Self { thread, ..self }
     }
 
     /// Whether the mount shows the writable tree, or part of it.
@@ -107,7 +127,7 @@ impl Files {
     }
 
     /// The inode numbers that the kernel may know, of the writable tree.
-    pub(super) fn known(&self) -> impl Fn() -> Vec<u64> + Send + 'static {
+    pub(super) fn known(&self) -> impl Fn() -> Vec<u64> + Send + Sync + 'static {
         let known = self.shared.nodes.as_ref().map(|n| n.known().clone());
         move || known.as_ref().map(|k| k.all()).unwrap_or_default()
     }
@@ -165,6 +185,10 @@ impl Shared {
     pub(super) fn node(&self, ino: u64) -> Result<Node, TreeError> {
         if let Some(node) = NodeId::from_number(ino) {
             return Ok(Node::Mfs(node));
+        }
+        if NodeId::from_number(ino & !GUESSED).is_some() {
+            let why = "what was only guessed to be a file cannot be had";
+            return Err(TreeError::Unavailable(why.to_owned()));
         }
         self.inodes.node(ino).ok_or(TreeError::NotFound)
     }
@@ -247,11 +271,13 @@ impl Shared {
             .entry(node.clone())
             .or_insert_with(|| (hash, self.tree.listing_changed(node)));
         if known.0 != hash {
-            // Never the time of the listing before.
-            *known = (
-                hash,
-                SystemTime::now().max(known.1 + Duration::from_nanos(1)),
-            );
+            let told = self.tree.listing_changed(node);
+            let at = match told > known.1 {
+                true => told,
+                // Never the time of the listing before.
+                false => SystemTime::now().max(known.1 + Duration::from_nanos(1)),
+            };
+            *known = (hash, at);
         }
         Ok((attr, known.1))
     }

@@ -19,10 +19,10 @@ use tokio::runtime::Handle;
 use super::errno::report;
 use super::files::Files;
 use super::forgets::Forgets;
-use super::ops::statfs;
+use super::ops::{How, statfs};
 use super::wait::{self, Terms, serve};
 use super::{decode, reply, time};
-use crate::config::{NAME_BYTES_MAX, REQUEST_BYTES_MAX, REQUEST_GRACE, REQUESTS_AHEAD_MAX};
+use crate::config::{NAME_BYTES_MAX, REQUEST_BYTES_MAX, REQUESTS_AHEAD_MAX};
 use crate::tree::mfs::{Caller, New, SetAttr, SetTime};
 
 /// A mount's file system as the FUSE library wants it.
@@ -42,11 +42,12 @@ impl Adapter {
         }
     }
 
-    fn terms(&self, doing: &'static str, req: &Request) -> Terms {
+    fn terms(&self, doing: &'static str, req: &Request) -> Terms<'_> {
         Terms {
             doing,
             pid: req.pid(),
-            deadline: self.files.options().deadline + REQUEST_GRACE,
+            deadline: self.files.options().deadline,
+            closing: &self.files.shared.closing,
         }
     }
 
@@ -134,7 +135,10 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let work = self.files().lookup(parent.0, bytes(name));
+        let work = self
+            .files()
+            .asked_by(req.pid())
+            .lookup(parent.0, bytes(name));
         let absent = self.files.absent_ttl(parent.0);
         let reply = reply::found(reply, absent);
         serve(&self.runtime, self.terms("lookup", req), work, reply);
@@ -345,21 +349,26 @@ impl Filesystem for Adapter {
         offset: u64,
         data: &[u8],
         write_flags: WriteFlags,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
         let (caller, at) = (self.caller(req), (ino.0, offset));
-        let kill = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let how = How {
+            kill_privileges: write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID),
+            // What was stored through a mapping has its place.
+            append: flags.0 & libc::O_APPEND != 0
+                && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE),
+        };
         let reply = reply::written(reply);
         // The bytes are lent by the library: they are copied only to wait.
-        let tried = self.files.write(caller, at, data, kill);
+        let tried = self.files.write(caller, at, data, how);
         if let Some(outcome) = wait::at_once(&self.runtime, "write", tried) {
             return reply(outcome.map(|written| written as u64));
         }
         let (files, data) = (self.files(), data.to_vec());
         let work = async move {
-            let written = files.write(caller, at, &data, kill).await?;
+            let written = files.write(caller, at, &data, how).await?;
             Ok(written as u64)
         };
         serve(&self.runtime, self.terms("write", req), work, reply);
@@ -459,7 +468,8 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectory,
     ) {
-        let work = self.files().readdir(ino.0, offset, false);
+        let files = self.files().asked_by(req.pid());
+        let work = files.readdir(ino.0, offset, false);
         serve(
             &self.runtime,
             self.terms("readdir", req),
@@ -490,7 +500,10 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         let files = self.files();
-        let work = self.files().readdir(ino.0, offset, true);
+        let work = self
+            .files()
+            .asked_by(req.pid())
+            .readdir(ino.0, offset, true);
         serve(
             &self.runtime,
             self.terms("readdir", req),

@@ -15,6 +15,7 @@ mod errno;
 mod files;
 mod forgets;
 mod fuse;
+mod guesses;
 mod inodes;
 mod mountinfo;
 mod nodes;

@@ -64,6 +64,7 @@ pub struct Mount {
     dir: PathBuf,
     ended: watch::Receiver<bool>,
     notices: Arc<Notices>,
+    closing: Arc<watch::Sender<bool>>,
 }
 
 /// Mounts `root` of `tree` at `dir` and serves it on threads of its own.
@@ -98,6 +99,7 @@ pub fn mount(
     };
     let files = Files::new(tree, root, options.clone()).map_err(MountError::Root)?;
     let notices = Arc::clone(&files.shared.notices);
+    let closing = Arc::clone(&files.shared.closing);
     let writable = files.shows_writable() && options.access != Some(Access::ReadOnly);
     let (tells, known) = (files.shows_writable(), files.known());
     let adapter = Adapter::new(files, runtime);
@@ -129,6 +131,7 @@ pub fn mount(
         dir,
         ended,
         notices,
+        closing,
     })
 }
 
@@ -165,16 +168,20 @@ impl Mount {
         if self.has_ended() {
             return Ok(());
         }
-        // A notice that waits in the kernel while its mount goes away, or while
-        // this process ends, could wait for ever.
-        if lazy {
-            self.notices.end();
-        } else {
-            self.notices.pause();
-        }
+        // A notice that waits in the kernel while its mount goes away could wait
+        // for ever. Who still uses a mount that is detached goes on being told.
+        self.notices.pause();
         let outcome = unmount::unmount(&self.dir, lazy);
         self.notices.resume();
         outcome
+    }
+
+    /// Answers all that waits and tells the kernel nothing more: for the end of this
+    /// process, which a notice that waits for one of these answers would put off
+    /// for ever. May block.
+    pub fn quiet(&self) {
+        self.closing.send_replace(true);
+        self.notices.end();
     }
 }
 

@@ -12,20 +12,24 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
+use tokio::sync::watch;
 
 use super::errno::{Errno, report};
-use crate::config::SIGNAL_POLL_INTERVAL;
+use crate::config::{REQUEST_GRACE, SIGNAL_POLL_INTERVAL};
+use crate::patience;
 use crate::tree::TreeError;
 
 /// Whose request it is, what it does, and how long it may take.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Terms {
+pub(super) struct Terms<'a> {
     /// For the log.
     pub(super) doing: &'static str,
     /// The caller's process; 0 where that is not known.
     pub(super) pid: u32,
-    /// The longest that it waits.
+    /// How long the caller waits for what is far.
     pub(super) deadline: Duration,
+    /// Turns true when nothing is waited for any more.
+    pub(super) closing: &'a watch::Sender<bool>,
 }
 
 /// Tries `work` on this thread; `None` if it must wait, and then nothing is
@@ -50,7 +54,8 @@ pub(super) fn serve<T, W, R>(
         doing,
         pid,
         deadline,
-    }: Terms,
+        closing,
+    }: Terms<'_>,
     work: W,
     reply: R,
 ) where
@@ -59,14 +64,15 @@ pub(super) fn serve<T, W, R>(
     R: FnOnce(Result<T, Errno>) + Send + 'static,
 {
     let guard = runtime.enter();
-    let mut work = Box::pin(work);
+    let mut work = Box::pin(patience::within(deadline, work));
     let mut context = Context::from_waker(Waker::noop());
     if let Poll::Ready(outcome) = work.as_mut().poll(&mut context) {
         drop(guard);
         return reply(outcome.map_err(|error| report(doing, &error)));
     }
     drop(guard);
-    let until = Instant::now() + deadline;
+    let until = Instant::now() + deadline + REQUEST_GRACE;
+    let mut closing = closing.subscribe();
     runtime.spawn(async move {
         let outcome = tokio::select! {
             outcome = work => outcome.map_err(|error| report(doing, &error)),
@@ -76,9 +82,15 @@ pub(super) fn serve<T, W, R>(
                 }
                 Err(errno)
             }
+            // As after the end of the process, which is near.
+            () = closed(&mut closing) => Err(Errno(libc::ENOTCONN)),
         };
         reply(outcome);
     });
+}
+
+async fn closed(closing: &mut watch::Receiver<bool>) {
+    drop(closing.wait_for(|closing| *closing).await);
 }
 
 /// Ends when the caller should not wait any longer, with what it is told.

@@ -2,12 +2,12 @@
 
 use std::io::{self, IoSlice};
 
-use super::error::{JournalError, is_full};
+use super::error::JournalError;
 use super::frame::Seq;
 use super::reader::Reader;
 use super::segment::{Folder, SegmentFile, name_of};
 use crate::config::{JOURNAL_READ_BYTES, JOURNAL_TORN_BYTES_MAX};
-use crate::disk::{DiskFile, append_all, read_exact_at};
+use crate::disk::{DiskFile, append_all, is_full, read_exact_at};
 
 /// Keeps the bytes of a segment from an offset on, and names the file.
 /// `None` if the disk has no room for them.

@@ -147,11 +147,3 @@ impl JournalError {
         }
     }
 }
-
-/// Tells whether an error says that the disk is full.
-pub(super) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
-}

@@ -12,7 +12,7 @@
 //!   survive a power loss. Of later ones a beginning survives, never a later
 //!   one without those before it.
 //! - A full disk is found before a frame is written, and stops nothing. Part
-//!   of the space is kept back for [`Class::Reserve`].
+//!   of the space is kept back for [`Class::Reserve`], and of that for [`Class::Last`].
 //! - After any other failed write or sync nothing is written any more until the
 //!   journal is opened again: nobody can tell what the disk has.
 //! - [`Journal::open`] cuts off what a crash has left at the end, keeps it
@@ -56,7 +56,7 @@ pub use segment::{
 pub use verify::{VerifyProgress, VerifyReport};
 pub use writer::Class;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
@@ -140,8 +140,10 @@ impl Journal {
             last: Arc::new(AtomicU64::new(state.next_seq.previous().0)),
             writer: Mutex::new(Writer::new(state)),
             next: Mutex::new(next),
+            retiring: Mutex::new(()),
             wish: room::Wish::default(),
             group: Group::new(recovered.durable),
+            in_reserve: AtomicBool::new(false),
             stop,
         });
         let ahead = options.prepare_ahead && !options.only_read;
@@ -176,6 +178,11 @@ impl Journal {
     /// Fails if nothing is written any more, and says why.
     pub fn check(&self) -> Result<(), JournalError> {
         self.shared.check()
+    }
+
+    /// Whether the disk is so full that appends use the reserve.
+    pub fn in_reserve(&self) -> bool {
+        self.shared.in_reserve.load(Ordering::Relaxed)
     }
 
     /// Takes back all frames after one and keeps them aside: for recovery of

@@ -8,8 +8,8 @@ use std::time::Duration;
 use super::segment::SEGMENT_HEAD_BYTES;
 use crate::clock::Clock;
 use crate::config::{
-    JOURNAL_APPEND_BYTES_MAX, JOURNAL_RESERVE_BYTES, JOURNAL_RETAIN_AGE, JOURNAL_RETAIN_BYTES,
-    JOURNAL_ROOM_BYTES, JOURNAL_SEGMENT_BYTES,
+    JOURNAL_APPEND_BYTES_MAX, JOURNAL_LAST_BYTES, JOURNAL_RESERVE_BYTES, JOURNAL_RETAIN_AGE,
+    JOURNAL_RETAIN_BYTES, JOURNAL_ROOM_BYTES, JOURNAL_SEGMENT_BYTES,
 };
 use crate::disk::Disk;
 
@@ -34,8 +34,10 @@ pub struct JournalPlace {
 pub struct JournalOptions {
     /// Length at which a segment is full.
     pub segment_bytes: u64,
-    /// Space that only [`Class::Reserve`](super::Class::Reserve) may use.
+    /// Space that [`Class::Normal`](super::Class::Normal) may not use.
     pub reserve_bytes: u64,
+    /// The end of it, which only [`Class::Last`](super::Class::Last) may use.
+    pub last_bytes: u64,
     /// Space that is set aside at a time.
     pub room_bytes: u64,
     /// Most bytes of one append.
@@ -65,6 +67,7 @@ impl Default for JournalOptions {
         Self {
             segment_bytes: JOURNAL_SEGMENT_BYTES,
             reserve_bytes: JOURNAL_RESERVE_BYTES,
+            last_bytes: JOURNAL_LAST_BYTES,
             room_bytes: JOURNAL_ROOM_BYTES,
             append_bytes_max: JOURNAL_APPEND_BYTES_MAX,
             retain: Retention {
@@ -82,6 +85,7 @@ impl JournalOptions {
     pub(super) fn checked(mut self) -> Self {
         let least = SEGMENT_HEAD_BYTES as u64 + self.reserve_bytes + self.append_bytes_max as u64;
         self.segment_bytes = self.segment_bytes.max(least);
+        self.last_bytes = self.last_bytes.min(self.reserve_bytes);
         self
     }
 }

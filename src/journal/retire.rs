@@ -1,5 +1,6 @@
 //! Old segments are dropped, whole and from the oldest on.
 
+use std::io;
 use std::time::Duration;
 
 use super::error::JournalError;
@@ -40,25 +41,35 @@ impl Shared {
     /// Drops segments that are wholly before the checkpoint and beyond what is kept.
     pub(super) fn retire(&self, checkpoint: Seq, keep: Retention) -> Result<Retired, JournalError> {
         let mut retired = Retired::default();
-        let mut writer = self.writer.lock();
+        // Two at once would remove out of order.
+        let _only = self.retiring.lock();
         self.check()?;
         // A checkpoint that a power loss may take back needs what is before it.
         let checkpoint = checkpoint.min(self.group.durable());
-        let len = writer.current.as_ref().map_or(0, |current| current.len);
-        if let Some(known) = writer.segments.last_mut() {
-            known.bytes = len;
-        }
-        let count = droppable(&writer.segments, checkpoint, keep, self.now_ns());
-        let gone: Vec<_> = writer.segments.drain(..count).collect();
-        drop(writer);
+        let gone: Vec<_> = {
+            let mut writer = self.writer.lock();
+            let len = writer.current.as_ref().map_or(0, |current| current.len);
+            if let Some(known) = writer.segments.last_mut() {
+                known.bytes = len;
+            }
+            let count = droppable(&writer.segments, checkpoint, keep, self.now_ns());
+            writer.segments.iter().take(count).copied().collect()
+        };
         for segment in gone {
             let path = self.folder.path(&name_of(segment.first));
             // One by one: a power loss must not bring back a segment without
             // those that follow it.
-            let removed = self.folder.remove(&name_of(segment.first));
+            let removed = match self.folder.remove(&name_of(segment.first)) {
+                // Removed before, and that could not be synced.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+                other => other,
+            };
             removed
                 .and_then(|()| self.folder.sync())
                 .map_err(JournalError::io(path))?;
+            // Only now: what could not be removed goes first the next time.
+            let mut writer = self.writer.lock();
+            writer.segments.retain(|known| known.first != segment.first);
             retired.segments += 1;
             retired.bytes += segment.bytes;
         }

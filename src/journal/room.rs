@@ -9,11 +9,11 @@ use std::sync::Arc;
 
 use parking_lot::{Condvar, Mutex};
 
-use super::error::{JournalError, is_full};
+use super::error::JournalError;
 use super::frame::Seq;
 use super::segment::{Folder, NEXT_NAME, SEGMENT_HEAD_BYTES};
 use super::writer::Shared;
-use crate::disk::DiskFile;
+use crate::disk::{DiskFile, is_full};
 
 /// The file that becomes the next segment. It has no bytes yet.
 pub(super) struct Next {

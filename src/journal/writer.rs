@@ -5,12 +5,12 @@
 //! stops, because nobody can tell what the disk has.
 
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use super::error::{Damage, JournalError, Step, is_full};
+use super::error::{Damage, JournalError, Step};
 use super::frame::{FRAME_HEAD_BYTES, FrameHead, PAYLOAD_BYTES_MAX, Place, Record, Seq, encode};
 use super::group::Group;
 use super::options::{BeforeSync, JournalOptions};
@@ -18,15 +18,29 @@ use super::room::{Next, Wish, grow, prepare, take};
 use super::segment::{Folder, SEGMENT_HEAD_BYTES, SegmentHead, encode_head, name_of};
 use crate::clock::{Clock, since_epoch};
 use crate::config::JOURNAL_COPY_BYTES_MAX;
-use crate::disk::{DiskFile, append_all};
+use crate::disk::{DiskFile, append_all, is_full};
 
 /// What an append may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
     /// Everything but the reserve.
     Normal,
-    /// The reserve too. For what makes room: deletions, truncations, checkpoints.
+    /// The reserve too, but for its end. For what makes room: deletions, truncations.
     Reserve,
+    /// All there is. For checkpoints, without which nothing that was deleted is
+    /// freed, and for rollbacks.
+    Last,
+}
+
+impl Class {
+    /// What it leaves of the reserve.
+    fn leaves(self, options: &JournalOptions) -> u64 {
+        match self {
+            Self::Normal => options.reserve_bytes,
+            Self::Reserve => options.last_bytes,
+            Self::Last => 0,
+        }
+    }
 }
 
 /// Why nothing is written any more.
@@ -46,9 +60,13 @@ pub(super) struct Shared {
     /// Locked before `next`.
     pub(super) writer: Mutex<Writer>,
     pub(super) next: Mutex<Option<Next>>,
+    /// Held while segments are dropped. Locked before `writer`.
+    pub(super) retiring: Mutex<()>,
     pub(super) wish: Wish,
     pub(super) group: Group,
     pub(super) stop: OnceLock<Stop>,
+    /// Whether an append went into the reserve, and none has found room since.
+    pub(super) in_reserve: AtomicBool,
     /// The last frame that is whole in its file.
     pub(super) last: Arc<AtomicU64>,
 }
@@ -174,6 +192,7 @@ impl Writer {
             shared.wish.for_room();
         }
         if least <= current.capacity {
+            shared.in_reserve.store(false, Ordering::Relaxed);
             return Ok(());
         }
         let made = if least <= options.segment_bytes {
@@ -186,12 +205,19 @@ impl Writer {
         } else {
             self.rotate(shared, bytes)
         };
+        let least = end + class.leaves(options);
         match (made, &mut self.current) {
-            (Err(_), Some(current)) if class == Class::Reserve && end <= options.segment_bytes => {
-                let grown = grow(&*current.file, &mut current.capacity, end, end);
+            (Err(_), Some(current)) if class != Class::Normal && least <= options.segment_bytes => {
+                shared.in_reserve.store(true, Ordering::Relaxed);
+                let grown = grow(&*current.file, &mut current.capacity, least, least);
                 grown.map_err(|error| no_room(&shared.folder, &name_of(current.first), error))
             }
-            (made, _) => made,
+            (made, _) => {
+                if made.is_ok() {
+                    shared.in_reserve.store(false, Ordering::Relaxed);
+                }
+                made
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! file in a multipart body that is made while it is sent, so that neither side
 //! holds it. What a request may take is limited by how long nothing happens.
 
+use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -88,6 +89,32 @@ struct Pinning {
     progress: u64,
 }
 
+/// Whether a node pinned a root as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// No.
+    No,
+    /// It did, under the name that it was given here, or one that it does not tell.
+    Yes,
+    /// It did, under another name.
+    OtherName,
+}
+
+/// What `pin/ls` answers.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PinList {
+    #[serde(default)]
+    keys: HashMap<String, PinKey>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PinKey {
+    #[serde(default)]
+    name: String,
+}
+
 /// What an answer came to: a failure has only words for it.
 enum Answer {
     Good(Response),
@@ -126,15 +153,27 @@ impl KuboPush {
     }
 
     /// Whether a DAG is pinned there as a whole, by this root.
-    pub async fn is_pinned(&self, root: &Cid) -> Result<bool, SourceError> {
+    pub async fn pinned(&self, root: &Cid) -> Result<Pinned, SourceError> {
         let text = root.to_string();
         let asking = self.asking(&text);
-        let pairs = [("arg", text.as_str()), ("type", "recursive")];
+        let pairs = [
+            ("arg", text.as_str()),
+            ("type", "recursive"),
+            ("names", "true"),
+        ];
         let asked = self.ask(asking, "pin/ls", &pairs, self.patience.question);
-        match asked.await? {
-            Ok(_) => Ok(true),
-            Err(why) if why.contains("not pinned") => Ok(false),
-            Err(why) => Err(asking.failed(why)),
+        let told = match asked.await? {
+            Ok(told) => told,
+            Err(why) if why.contains("not pinned") => return Ok(Pinned::No),
+            Err(why) => return Err(asking.failed(why)),
+        };
+        // An older node tells no names.
+        let list = serde_json::from_slice::<PinList>(&told).ok();
+        let key = list.and_then(|list| list.keys.into_values().next());
+        let name = key.unwrap_or_default().name;
+        match name.is_empty() || name == self.pin_name {
+            true => Ok(Pinned::Yes),
+            false => Ok(Pinned::OtherName),
         }
     }
 
@@ -178,7 +217,8 @@ impl KuboPush {
     }
 
     /// Pins a DAG as a whole; `pinned` hears how many nodes are. Ends with a
-    /// timeout where that does not get on: the node lacks something.
+    /// timeout where that does not get on: the node lacks something. A pin of
+    /// another name gets this one.
     pub async fn pin(&self, root: &Cid, pinned: &(dyn Fn(u64) + Sync)) -> Result<(), SourceError> {
         let text = root.to_string();
         let asking = self.asking(&text);

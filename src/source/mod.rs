@@ -45,7 +45,7 @@ pub use gateway::Gateway;
 pub use ipns::IpnsName;
 pub use kubo::Kubo;
 pub use kubo_address::KuboAddress;
-pub use kubo_push::{CarStream, KuboPush, Patience};
+pub use kubo_push::{CarStream, KuboPush, Patience, Pinned};
 pub use kubo_repo::KuboRepo;
 pub use limit::Limit;
 pub use metered::{Meter, Metered};

@@ -11,7 +11,8 @@ use super::error::TreeError;
 use super::node::{Found, Node};
 use super::{Tree, resolve};
 use crate::block::Cid;
-use crate::config::{NAME_HOPS_MAX, NAME_TTL_MAX, NAME_TTL_MIN, NAMES_KEPT_MAX};
+use crate::config::{FETCH_DEADLINE, NAME_HOPS_MAX, NAME_TTL_MAX, NAME_TTL_MIN, NAMES_KEPT_MAX};
+use crate::patience::{Failures, Patience};
 
 /// Resolves one step of an IPNS name or DNSLink domain.
 #[async_trait]
@@ -69,6 +70,7 @@ impl From<NameError> for TreeError {
 pub(super) struct Names {
     resolver: Arc<dyn NameResolver>,
     kept: Mutex<HashMap<Arc<str>, (Cid, Instant)>>,
+    late: Failures<String, NameError>,
 }
 
 impl Names {
@@ -76,6 +78,7 @@ impl Names {
         Self {
             resolver,
             kept: Mutex::default(),
+            late: Failures::default(),
         }
     }
 
@@ -89,6 +92,25 @@ impl Names {
             .collect();
         known.sort_unstable();
         known
+    }
+
+    /// Resolves one step, within the time of whoever waits for it.
+    async fn resolve(&self, name: &str) -> Result<Resolved, NameError> {
+        let patience = Patience::current(FETCH_DEADLINE);
+        if let Some(error) = self.late.recall(&name.to_owned(), &patience) {
+            return Err(error);
+        }
+        let resolving = self.resolver.resolve(name);
+        let Ok(answer) = tokio::time::timeout(patience.left(), resolving).await else {
+            let error = NameError::Timeout(name.to_owned());
+            self.late
+                .note_late(name.to_owned(), error.clone(), &patience);
+            return Err(error);
+        };
+        if let Err(error @ NameError::Timeout(_)) = &answer {
+            self.late.note(name.to_owned(), error.clone());
+        }
+        answer
     }
 
     fn get(&self, name: &str) -> Option<Found> {
@@ -123,7 +145,7 @@ impl Tree {
         let mut at = name.to_owned();
         let mut tail = String::new();
         for _ in 0..NAME_HOPS_MAX {
-            let step = self.names.resolver.resolve(&at).await?;
+            let step = self.names.resolve(&at).await?;
             ttl = ttl.min(step.ttl.max(NAME_TTL_MIN));
             let (space, head, rest) = resolve::split(&step.value)?;
             tail = join(rest, &tail);

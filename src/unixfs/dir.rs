@@ -1,10 +1,12 @@
 //! Looks up in directories and lists them, basic and HAMT.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
+use super::dir_build::{DirTally, NewEntry};
 use super::error::{Malformed, ReadError};
 use super::hamt::{self, Slot};
 use super::node::{Body, DirEntry, Node};
@@ -34,9 +36,8 @@ pub(super) async fn twin(
     cid: &Cid,
     name: &[u8],
 ) -> Result<Option<Bytes>, ReadError> {
-    let place_of = |name: &[u8]| hamt::hash(name) >> 4;
-    let wanted = place_of(name);
-    let is_twin = |other: &DirEntry| other.name != name && place_of(&other.name) == wanted;
+    let wanted = place_in_hamt(name);
+    let is_twin = |other: &DirEntry| other.name != name && place_in_hamt(&other.name) == wanted;
     Ok(match place(nodes, cid, name).await? {
         Placed::Basic(node) => match &node.body {
             Body::Directory(dir) => {
@@ -47,6 +48,38 @@ pub(super) async fn twin(
         },
         Placed::Slot(entry) => entry.filter(is_twin).map(|entry| entry.name),
     })
+}
+
+/// What a HAMT finds a name by.
+fn place_in_hamt(name: &[u8]) -> u64 {
+    hamt::hash(name) >> 4
+}
+
+/// Whether no HAMT can hold all of these names.
+pub(super) fn have_one_place<'a>(names: impl Iterator<Item = &'a [u8]>) -> bool {
+    let mut met = HashSet::new();
+    let mut places = names.map(place_in_hamt);
+    places.any(|place| !met.insert(place))
+}
+
+/// Bytes of a basic directory that cannot become a HAMT, because names in it
+/// have one place there; `None` of any other directory.
+pub(super) async fn stays_basic(nodes: &Nodes, cid: &Cid) -> Result<Option<u64>, ReadError> {
+    if cid.codec() != DAG_PB {
+        return Err(ReadError::NotADirectory);
+    }
+    let node = nodes.get(cid).await?;
+    let Body::Directory(dir) = &node.body else {
+        return Ok(None);
+    };
+    let entries: Vec<_> = dir
+        .entries
+        .iter()
+        .chain(&dir.hidden)
+        .map(NewEntry::from)
+        .collect();
+    let stays = have_one_place(entries.iter().map(NewEntry::name));
+    Ok(stays.then(|| DirTally::of(&entries).links_bytes))
 }
 
 /// Where a name has its place in a directory.

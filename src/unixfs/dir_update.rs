@@ -2,7 +2,8 @@
 //!
 //! The result is the root that [`dir_build::build`] gives for the entries that
 //! come out, byte for byte, whatever the history: basic directories become
-//! HAMTs and HAMTs basic where the threshold says so. Of a HAMT that stays one
+//! HAMTs and HAMTs basic where the threshold says so; one with names that no HAMT
+//! can tell apart stays basic. Of a HAMT that stays one
 //! only the shards on the paths of the changed names are read and made; the
 //! sizes of the others are taken from the links that lead to them.
 //!
@@ -18,6 +19,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use super::dir;
 use super::dir_build::{self, DirRules, DirTally, NewEntry};
 use super::error::{ReadError, UpdateError};
 use super::hamt_update::{Change, Paths};
@@ -142,6 +144,16 @@ fn rebuild(
     entries.sort_by(|a, b| a.name().cmp(b.name()));
     entries.dedup_by(|later, first| later.name() == first.name());
     let tally = DirTally::of(&entries);
+    let names = entries.iter().map(NewEntry::name);
+    let always_basic = DirRules {
+        threshold_bytes: u64::MAX,
+        links_max: None,
+        ..*rules
+    };
+    let rules = match tally.is_sharded(rules, meta) && dir::have_one_place(names) {
+        true => &always_basic,
+        false => rules,
+    };
     let built = dir_build::build(entries, rules, meta, seal)?;
     Ok(UpdatedDir {
         cid: built.cid,

@@ -161,6 +161,12 @@ impl Reader {
         dir::twin(&self.nodes, cid, name).await
     }
 
+    /// Bytes of a basic directory that no HAMT can take the place of, because
+    /// names in it have one place there; `None` of any other directory.
+    pub async fn stays_basic(&self, cid: &Cid) -> Result<Option<u64>, ReadError> {
+        dir::stays_basic(&self.nodes, cid).await
+    }
+
     /// Lists a directory's entries in the order of its blocks.
     pub async fn entries(&self, cid: &Cid) -> Result<Vec<DirEntry>, ReadError> {
         dir::entries(&self.nodes, cid).await

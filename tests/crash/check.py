@@ -196,6 +196,11 @@ def prefix(models, manifests, founds, syncs):
     """Checks that all workers' trees are one prefix of what was acknowledged, in its order, and no
     older than the last acknowledged sync. Gives the models. Raises."""
     possible = [matches(m, f, s) for m, f, s in zip(models, manifests, founds)]
+    return [possible[n][length] for n, length in enumerate(in_order(possible, manifests, syncs))]
+
+
+def in_order(possible, manifests, syncs):
+    """The shortest of each worker's possible lengths that are one prefix of what was acknowledged."""
     synced = max((e.begin for f in manifests for e in f.acknowledged if e.op["op"] in syncs), default=0)
 
     def acknowledged_before(number, time):
@@ -222,4 +227,4 @@ def prefix(models, manifests, founds, syncs):
                 least = raise_to(other, acknowledged_before(other, began))
                 if least > lengths[other]:
                     lengths[other], changed = least, True
-    return [possible[n][length] for n, length in enumerate(lengths)]
+    return lengths

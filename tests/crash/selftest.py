@@ -12,6 +12,7 @@ import check
 from manifest import Entry, Manifest
 from model import Model, content
 from ops import SYNCS, Generator, execute, unsupported
+from selftest_streams import Streams  # noqa: F401  (run below with the others)
 from subjects import Cidfs
 
 
@@ -271,6 +272,32 @@ class Cut(unittest.TestCase):
                 self.assertEqual(left[:1000], b"a" * 1000)
                 ends.add(len(left))
             self.assertGreater(len(ends), 20)
+
+    def test_chunks_that_only_the_ring_has_are_counted(self):
+        with tempfile.TemporaryDirectory() as work:
+            subject = Cidfs(work, "cidfs", "")
+            os.makedirs(os.path.dirname(subject.ring()))
+            self.assertEqual(subject.ahead(), 0)
+
+            def frame(number):
+                return b"\xc1\xdfJF" + bytes(4) + (50).to_bytes(4, "little") + bytes(4) + number.to_bytes(8, "little") + bytes(24) + b"pp"
+
+            with open(os.path.join(os.path.dirname(subject.ring()), f"{7:020}.seg"), "wb") as file:
+                file.write(b"cidfsJNL" + bytes(40) + frame(7) + frame(8) + bytes(5000))
+            with open(subject.ring(), "wb") as file:
+                for number in (8, 9, 10, None):
+                    head = bytes(32) if number is None else b"cidfsAHD" + bytes(24) + number.to_bytes(8, "little")
+                    file.write(head.ljust(4096, b"\0"))
+                file.write(b"c" * 4 * 4096)
+            self.assertEqual((subject.last_entry(), subject.ahead()), (8, 2))
+            with open(subject.ring(), "rb") as file:
+                whole = file.read()
+            ways = set()
+            for seed in range(20):
+                with open(subject.ring(), "wb") as file:
+                    file.write(whole)
+                ways.add(subject.mar_ring(random.Random(seed)))
+            self.assertEqual(ways, {"ring kept", "ring gone", "ring torn"})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,11 @@ import subprocess
 import time
 
 START_TIMEOUT, STOP_TIMEOUT = 60, 60
+# A repository that has grown over this is not used for another round: what is let go stays in packs.
+STORE_BYTES_MAX = 6 << 30
+# The ring of chunks that are acknowledged and not journaled (docs/JOURNAL.md).
+RING_HEADS, RING_HEAD_BYTES = 4, 4096
+SEGMENT_HEAD_BYTES = 48
 
 
 class DidNotStart(Exception):
@@ -45,6 +50,9 @@ class Plain:
 
     def stop(self):
         pass
+
+    def is_full(self):
+        return False
 
 
 class Daemon:
@@ -100,6 +108,10 @@ class Daemon:
         self.log.close()
         if mounted(self.mnt):
             subprocess.run(["umount", "-l", self.mnt], check=False)
+
+    def is_full(self):
+        files = (os.path.join(at, name) for at, _, names in os.walk(self.store) for name in names)
+        return sum(os.lstat(file).st_size for file in files) > STORE_BYTES_MAX
 
     def stop(self):
         """A clean end. A mount that is still in use is tried again: kernels let go late."""
@@ -176,3 +188,43 @@ class Cidfs(Daemon):
         if way == "zeros":
             os.truncate(path, size)
         return f"{end - at} of {end - begin} bytes cut off ({way})"
+
+    def last_entry(self):
+        """The number of the journal's last whole frame, as far as its heads tell."""
+        path, end = self.last_segment()
+        last = int(os.path.basename(path)[:20]) - 1
+        with open(path, "rb") as file:
+            data = file.read(end)
+        at = SEGMENT_HEAD_BYTES
+        while data[at : at + 4] == b"\xc1\xdfJF":
+            length, last = int.from_bytes(data[at + 8 : at + 12], "little"), int.from_bytes(data[at + 16 : at + 24], "little")
+            at += length
+        return last
+
+    def ring(self):
+        return os.path.join(self.repo, "journal", "ahead.ring")
+
+    def ahead(self):
+        """How many chunks are in the ring alone. Asked of a repository whose daemon is gone."""
+        if not os.path.exists(self.ring()):
+            return 0
+        with open(self.ring(), "rb") as file:
+            heads = [file.read(RING_HEAD_BYTES) for _ in range(RING_HEADS)]
+        numbers = [int.from_bytes(head[32:40], "little") for head in heads if head.startswith(b"cidfsAHD")]
+        last = self.last_entry()
+        return sum(1 for number in numbers if number > last)
+
+    def mar_ring(self, rng):
+        """Leaves the ring as the end of its machine may: whole, gone, or with pages of another time."""
+        way = rng.choice(["kept", "gone", "torn"])
+        if not os.path.exists(self.ring()):
+            return "no ring"
+        if way == "gone":
+            os.unlink(self.ring())
+        elif way == "torn":
+            with open(self.ring(), "r+b") as file:
+                for page in range(os.path.getsize(self.ring()) // RING_HEAD_BYTES):
+                    if rng.random() < 0.3:
+                        file.seek(page * RING_HEAD_BYTES)
+                        file.write(bytes(RING_HEAD_BYTES))
+        return f"ring {way}"

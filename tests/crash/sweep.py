@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import check
+import streams
 from manifest import Manifest
 from model import Model
 from ops import SYNCS, execute, unsupported
@@ -26,6 +27,45 @@ def sweep(subject, options, tally, fault):
         total += one_call(subject, options, tally, fault, "writev", without, [])
     if total == 0:
         tally.fails(f"{fault}: strace struck nowhere")
+
+
+class Work:
+    """The fixed workload: a bit of everything."""
+
+    program = "hand = worker.Hand(sys.argv[1], Model(), 1, set(sys.argv[4].split(',')))"
+
+    def nothing(self, root):
+        words = check.differences(Model().portrait(), check.seen(root))
+        if words:
+            raise check.Difference(words[:12])
+
+    def settle(self, root, told, atomic):
+        check.settle(Model(), told, check.seen(root), atomic)
+
+    def live(self, root, told):
+        """Before the daemon's end: reads give what was acknowledged."""
+        self.settle(root, told, False)
+
+
+class Streams(Work):
+    """Another: large files, chunk by chunk, so that the ring is struck too."""
+
+    program = "hand = streams.Hand(sys.argv[1], {}, 1, 48 << 20, 'dd')"
+
+    def nothing(self, root):
+        if streams.look(root):
+            raise check.Difference([f"{sorted(streams.look(root))} are there"])
+
+    def settle(self, root, told, atomic):
+        streams.settle({}, told, streams.look(root), atomic)
+
+    def live(self, root, told):
+        # A chunk that could not be stored is seen again after the next start.
+        streams.look(root)
+
+
+def work_of(options):
+    return Streams() if options.streams else Work()
 
 
 def survey(subject, options):
@@ -90,7 +130,7 @@ def point(subject, options, under, fault, without):
     except DidNotStart:
         # Struck before there was a mount: nothing was acknowledged.
         subject.start()
-        nothing_but(Model(), check.seen(subject.root))
+        work_of(options).nothing(subject.root)
         subject.stop()
         return True
     workload(subject, options, manifest, without)
@@ -98,10 +138,10 @@ def point(subject, options, under, fault, without):
         struck = b"(INJECTED)" in file.read() or not subject.alive()
     told = Manifest(manifest)
     if fault != "kill":
-        live(subject, told)
+        live(subject, options, told)
     subject.kill()
     subject.start()
-    check.settle(Model(), told, check.seen(subject.root), subject.atomic and fault == "kill")
+    work_of(options).settle(subject.root, told, subject.atomic and fault == "kill")
     subject.stop()
     return struck
 
@@ -109,9 +149,9 @@ def point(subject, options, under, fault, without):
 def workload(subject, options, manifest, without):
     """The same operations each time, in a process that may die of a fault in a mapping."""
     program = (
-        "import sys, worker, multiprocessing; from model import Model; "
-        "worker.work(sys.argv[1], sys.argv[2], Model(), 1, worker.Signals(multiprocessing), "
-        "set(sys.argv[4].split(',')), int(sys.argv[3]))"
+        "import sys, streams, worker, multiprocessing; from model import Model; "
+        f"{work_of(options).program}; "
+        "worker.work(hand, sys.argv[2], worker.Signals(multiprocessing), int(sys.argv[3]))"
     )
     words = ["python3", "-c", program, subject.root, manifest, str(options.ops), ",".join(without)]
     child = subprocess.Popen(words, cwd=HERE)
@@ -127,18 +167,12 @@ def workload(subject, options, manifest, without):
         raise check.Difference([f"the workload ended with {code}"])
 
 
-def nothing_but(model, found):
-    words = check.differences(model.portrait(), found)
-    if words:
-        raise check.Difference(words[:12])
-
-
-def live(subject, told):
+def live(subject, options, told):
     """Before the daemon's end: reads still give what was acknowledged, and a sync that has failed with
     an I/O error does not succeed the next time."""
     if not subject.alive():
         raise check.Difference([f"the daemon ended by itself; in flight: {told.in_flight and told.in_flight.op}"])
-    check.settle(Model(), told, check.seen(subject.root), atomic=False)
+    work_of(options).live(subject.root, told)
     failed = told.in_flight.op if told.in_flight and told.error == 5 else None
     if subject.everything and failed and failed["op"] in SYNCS:
         try:

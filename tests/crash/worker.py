@@ -22,44 +22,63 @@ class Signals:
         self.idle = context.Semaphore(0)
 
 
-def work(root, path, model, seed, signals, without, ops_max):
-    """Never returns. `model` is what the directory holds at the start."""
+class Hand:
+    """Does on a real tree what a generator chooses for a model. Others have the same four methods."""
+
+    def __init__(self, root, model, seed, without):
+        self.root, self.model = root, model
+        self.generator = Generator(seed, model, without)
+
+    def next(self):
+        return self.generator.next()
+
+    def do(self, op):
+        execute(self.root, op, content(op) if "seed" in op else b"")
+
+    def done(self, op):
+        self.model.apply(op)
+
+    def sync_no_more(self):
+        for sync in SYNCS:
+            self.generator.weights.pop(sync, None)
+
+
+def work(hand, path, signals, ops_max=-1):
+    """Never returns. `path` is that of the manifest."""
     code = WRONG
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     try:
         os.umask(0)
-        code = run(root, manifest.Writer(path), model, Generator(seed, model, without), signals, ops_max)
+        code = run(hand, manifest.Writer(path), signals, ops_max)
     except BaseException:
         traceback.print_exc()
     os._exit(code)
 
 
-def run(root, log, model, generator, signals, ops_max):
+def run(hand, log, signals, ops_max):
     done = 0
     while not signals.stop.is_set() and done != ops_max:
         if signals.pause.is_set():
-            if not step(root, log, model, {"op": "fsyncdir", "path": ""}):
+            if not step(hand, log, {"op": "fsyncdir", "path": ""}):
                 return FAILED
             signals.idle.release()
             signals.go_on.wait()
             signals.pause.clear()
-            for sync in SYNCS:
-                generator.weights.pop(sync, None)
-        if not step(root, log, model, generator.next()):
+            hand.sync_no_more()
+        if not step(hand, log, hand.next()):
             return FAILED
         done += 1
     return ASKED
 
 
-def step(root, log, model, op):
+def step(hand, log, op):
     """Does one operation, with the promise written down before and the outcome after."""
-    data = content(op) if "seed" in op else b""
     log.begin(op)
     try:
-        execute(root, op, data)
+        hand.do(op)
     except OSError as error:
         log.error(error.errno)
         return False
     log.done()
-    model.apply(op)
+    hand.done(op)
     return True

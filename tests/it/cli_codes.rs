@@ -44,6 +44,30 @@ fn errors_are_json_if_that_was_asked_for() {
 }
 
 #[test]
+fn arguments_that_make_no_sense_are_an_error_in_json_too() {
+    let place = Place::new();
+    for arguments in [
+        &["--json", "nonsense"][..],
+        &["cat", "--json"],
+        &["ls", "--json", "--colour", "x"],
+        &["--json"],
+    ] {
+        let done = place.run(arguments);
+        let error: Value = serde_json::from_str(&done.err).unwrap();
+        assert_eq!((done.code, &error["success"]), (2, &Value::from(false)));
+        assert_eq!(error["error"]["kind"], "invalid", "{arguments:?}");
+        assert!(
+            error["error"]["message"].as_str().unwrap().len() > 10,
+            "{error}"
+        );
+    }
+    let plain = place.run(&["cat", "--", "--json"]);
+    assert!(plain.err.starts_with("cidfs: "), "{}", plain.err);
+    let help = place.run(&["--json", "--help"]);
+    assert_eq!((help.code, help.out.contains("Exit codes")), (0, true));
+}
+
+#[test]
 fn a_reader_that_goes_away_ends_the_command_quietly() {
     let place = Place::new();
     let file = place.write("f", vec![b'x'; 4 << 20]);

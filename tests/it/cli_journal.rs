@@ -207,6 +207,48 @@ fn snapshots_are_listed_compared_and_restored() {
 }
 
 #[test]
+fn snapshots_that_are_let_go_stay_away_and_free_what_only_they_had() {
+    let place = Place::new();
+    let large = vec![0x5a; 3 << 20];
+    for number in 0..5_u8 {
+        let bytes: Vec<u8> = large.iter().map(|byte| byte ^ number).collect();
+        place.feed(&["tree", "write", "/file"], &bytes);
+    }
+    let sequences = || -> Vec<String> {
+        let kept = json(&place.good(&["--json", "snapshot", "ls"]));
+        let kept = kept["snapshots"].as_array().unwrap().iter();
+        kept.map(|one| one["sequence"].to_string()).collect()
+    };
+    let before = sequences();
+    assert_eq!(before.len(), 5);
+    assert_eq!(
+        place.run(&["snapshot", "rm", &before[0]]).code,
+        2,
+        "the newest"
+    );
+    assert_eq!(place.run(&["snapshot", "rm", "99999"]).code, 3);
+    place.good(&["snapshot", "rm", &before[2]]);
+    let left = sequences();
+    let expected = [0, 1, 3, 4].map(|at: usize| before[at].clone());
+    assert_eq!(left, expected);
+    place.good(&["snapshot", "restore", &before[3], "/file", "/older"]);
+    place.good(&["tree", "rm", "/older"]);
+    place.good(&["snapshot", "rm", "--keep", "1"]);
+    assert_eq!(sequences().len(), 1);
+    let freed = json(&place.good(&["--json", "gc"]));
+    assert!(
+        freed["freed_bytes"].as_u64().unwrap() >= 12 << 20,
+        "{freed}"
+    );
+    assert_eq!(sequences().len(), 1, "also after a start");
+    place.good(&["fsck"]);
+    assert_eq!(
+        place.feed(&["tree", "read", "/file"], b"").out.len(),
+        3 << 20
+    );
+}
+
+#[test]
 fn what_is_added_can_go_into_the_tree() {
     for place in both() {
         let dir = tree(&place);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use cidfs::config::PARAMS_BYTES_MAX;
+use cidfs::config::{FOLLOWERS_MAX, OPERATIONS_MAX, PARAMS_BYTES_MAX};
 use cidfs::control::client::Client;
 use cidfs::control::{Call, ErrorKind, Output, Registry};
 use cidfs::testing::dag::Dag;
@@ -49,6 +49,73 @@ async fn an_unknown_operation_is_refused_by_name() {
         assert_eq!(answer["error"]["kind"], "unknown_operation");
         assert!(answer["error"]["hint"].is_string());
     }
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_utf8_and_a_wrong_method_are_refused_in_json() {
+    let world = World::new(Dag::default());
+    for path in [format!("{MCP}/%ff"), format!("{MCP}/a%c3%28b?x=%ff")] {
+        let (status, answer) = world.get(&path).await;
+        assert_eq!(status, 400, "{path}: {answer}");
+        assert_eq!(answer["success"], false, "{path}");
+        assert_eq!(answer["error"]["kind"], "invalid", "{path}");
+    }
+    for (path, status) in [("/%ff", 404), ("/api/v0/openapi.json", 400)] {
+        let (got, answer) = world.post(path, "").await;
+        assert_eq!((got, &answer["success"]), (status, &json!(false)), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn who_follows_takes_no_place_of_operations_and_one_too_many_is_told() {
+    let world = World::new(Dag::default());
+    let client = Client::find(world.dir.path()).await.unwrap().unwrap();
+    let follow = async || {
+        let call = Call::with(json!({}));
+        client.call("fs-journal/follow", true, call).await
+    };
+    let mut following = Vec::new();
+    for _ in 0..FOLLOWERS_MAX {
+        following.push(follow().await.unwrap());
+    }
+    let refused = follow().await.err().unwrap();
+    assert_eq!(refused.kind, ErrorKind::Unavailable);
+    assert!(refused.hint.is_some());
+    for _ in 0..OPERATIONS_MAX {
+        assert_eq!(world.get(&format!("{MCP}/health")).await.0, 200);
+    }
+    // Who leaves makes room.
+    following.clear();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while follow().await.is_err() {
+        assert!(std::time::Instant::now() < until, "nobody left");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn an_export_follows_links_that_a_codec_hides_from_another() {
+    use cidfs::block::{DAG_PB, RAW};
+    let mut dag = Dag::default();
+    let leaf = dag.leaf("below");
+    let node = dag.directory(&[("leaf", leaf)]);
+    let bytes = dag.blocks.last().unwrap().data().clone();
+    let same = dag.block(RAW, bytes);
+    assert_eq!((node.hash(), node.codec()), (same.hash(), DAG_PB));
+    let root = dag.directory(&[("a bytes", same), ("b node", node)]);
+    let world = World::new(dag);
+    let client = Client::find(world.dir.path()).await.unwrap().unwrap();
+    let call = Call::with(json!({"paths": [root.to_string()]}));
+    let Output::Bytes { stream, .. } = client.call("ipfs/export", true, call).await.unwrap() else {
+        panic!("bytes")
+    };
+    let pieces: Vec<_> = stream.try_collect().await.unwrap();
+    let mut reader = cidfs::car::CarReader::new(std::io::Cursor::new(pieces.concat())).unwrap();
+    let mut cids = Vec::new();
+    while let Some(section) = reader.next_section().unwrap() {
+        cids.push(*section.cid());
+    }
+    assert_eq!(cids, [root, same, node, leaf]);
 }
 
 #[tokio::test]

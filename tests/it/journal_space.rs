@@ -52,6 +52,29 @@ fn a_full_disk_is_found_before_a_frame_is_written_and_stops_nothing() {
 }
 
 #[test]
+fn the_end_of_the_reserve_is_left_for_checkpoints_over_a_restart_too() {
+    let options = JournalOptions {
+        last_bytes: 300,
+        ..small()
+    };
+    let disk = SimDisk::new();
+    disk.set_bytes_max(Some(20_000));
+    let (journal, ..) = open(&place(disk.clone()), options).unwrap();
+    fill(&journal, Class::Normal, &[1; 100]);
+    assert!(!journal.in_reserve());
+    assert!(fill(&journal, Class::Reserve, &[2; 52]) > 0);
+    assert!(journal.in_reserve());
+    drop(journal);
+    let (journal, ..) = open(&place(disk.clone()), options).unwrap();
+    assert_eq!(fill(&journal, Class::Reserve, &[2; 52]), 0);
+    let last = fill(&journal, Class::Last, &[3; 52]);
+    assert!((3..=4).contains(&last), "{last}");
+    disk.set_bytes_max(Some(40_000));
+    append_all(&journal, &[&[1; 100]]);
+    assert!(!journal.in_reserve());
+}
+
+#[test]
 fn the_reserve_outlives_a_restart_on_a_full_disk() {
     let disk = SimDisk::new();
     disk.set_bytes_max(Some(10_000));
@@ -266,6 +289,36 @@ fn segments_are_dropped_by_age_and_by_bytes_and_never_after_the_checkpoint() {
     let (journal, recovered, frames) = open(&place, small()).unwrap();
     assert_eq!((recovered.first, frames.len()), (Seq(11), 2));
     assert_eq!(append_all(&journal, &[b"x"]), Seq(13));
+}
+
+#[test]
+fn a_segment_that_could_not_be_removed_is_removed_before_those_after_it() {
+    let temp = tempfile::tempdir().unwrap();
+    let disk = FaultDisk::new();
+    let place = place_in(Arc::new(disk.clone()), temp.path());
+    let (journal, ..) = open(&place, small()).unwrap();
+    for _ in 0..9 {
+        append_all(&journal, &[&[1; 1500]]);
+    }
+    journal.sync(Seq(9)).unwrap();
+    let firsts = || {
+        let segments = journal.reader().segments().unwrap();
+        segments.iter().map(|s| s.first.0).collect::<Vec<_>>()
+    };
+    assert_eq!(firsts(), [1, 3, 5, 7, 9]);
+    let none = Retention {
+        age: Duration::ZERO,
+        bytes: 0,
+    };
+    disk.fail(Op::Name, "0003.seg", 0, 1, Effect::Errno(libc::EIO));
+    let failed = journal.retire_beyond(Seq(7), none);
+    assert!(matches!(failed, Err(JournalError::Io { .. })), "{failed:?}");
+    assert_eq!(firsts(), [3, 5, 7, 9]);
+    assert_eq!(journal.retire_beyond(Seq(9), none).unwrap().segments, 3);
+    assert_eq!(firsts(), [9]);
+    drop(journal);
+    let (_, recovered, frames) = open(&place, small()).unwrap();
+    assert_eq!((recovered.damage, frames.len()), (None, 1));
 }
 
 #[test]

@@ -61,6 +61,7 @@ pub(crate) fn small() -> JournalOptions {
     JournalOptions {
         segment_bytes: 4096,
         reserve_bytes: 512,
+        last_bytes: 0,
         room_bytes: 1024,
         append_bytes_max: 3000,
         retain: Retention {

@@ -8,7 +8,7 @@ use cidfs::tree::TreeError;
 use cidfs::tree::mfs::{Mfs, MfsOptions, New, NodeId, RenameMode, SetAttr};
 use cidfs::unixfs::file_update::FileForm;
 
-use crate::mfs_sim::{Sim, quiet};
+use crate::mfs_sim::{End, Sim, quiet};
 use crate::mfs_support::{ME, open_from, read};
 use crate::store_support::Place;
 
@@ -193,6 +193,22 @@ async fn until_it_fails(sim: &Sim, node: NodeId) -> (u64, bool) {
     (16, renamed)
 }
 
+/// How many chunks a file has after a recovery; they are those that were written.
+async fn chunks_kept(sim: &Sim, node: NodeId, renamed: bool) -> u64 {
+    assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
+    let dir = match sim.mfs.lookup(ROOT, b"e", false).await {
+        Ok(dir) => dir.node,
+        Err(error) => {
+            assert!(!renamed, "{error}");
+            sim.mfs.lookup(ROOT, b"d", false).await.unwrap().node
+        }
+    };
+    sim.mfs.lookup(dir, b"f", false).await.unwrap();
+    let content = read(&sim.mfs, node).await;
+    assert!(chunks(16).starts_with(&content));
+    content.len() as u64 / CHUNK
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_kill_at_any_change_of_the_disk_keeps_what_a_stream_acknowledged() {
     let mut whole = 0;
@@ -203,24 +219,61 @@ async fn a_kill_at_any_change_of_the_disk_keeps_what_a_stream_acknowledged() {
         sim.disk.stop_at(Some(begin + stop));
         let (acknowledged, renamed) = until_it_fails(&sim, node).await;
         let sim = sim.killed().await;
-        assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
-        let dir = match sim.mfs.lookup(ROOT, b"e", false).await {
-            Ok(dir) => dir.node,
-            Err(error) => {
-                assert!(!renamed, "{stop}: {error}");
-                sim.mfs.lookup(ROOT, b"d", false).await.unwrap().node
-            }
-        };
-        sim.mfs.lookup(dir, b"f", false).await.unwrap();
-        let content = read(&sim.mfs, node).await;
-        assert!(chunks(16).starts_with(&content), "stopped at {stop}");
-        let kept = content.len() as u64 / CHUNK;
+        let kept = chunks_kept(&sim, node, renamed).await;
         let fits = (acknowledged..=acknowledged + 1).contains(&kept);
         assert!(fits, "stopped at {stop}: {acknowledged} and {kept}");
         whole += u32::from(kept == 16);
         sim.mfs.close().await;
     }
     assert!(whole > 0, "it never came to the end");
+}
+
+/// Ends recoveries at each of their changes, and the next ones too; gives how many.
+async fn recoveries_end(sim: &Sim, node: NodeId, acknowledged: u64, renamed: bool) -> u32 {
+    let mut ended = 0;
+    for first in [End::Kill, End::PowerLoss(u64::from(renamed))] {
+        let (least, renamed) = match first {
+            End::Kill => (acknowledged, renamed),
+            End::PowerLoss(_) => (2, false),
+        };
+        let found = first.of(&sim.disk);
+        for at in 0.. {
+            let (disk, done) = sim.start_until(&found.kill(), at, End::Kill).await;
+            let (disk, _) = sim.start_until(&disk, at / 2, End::Kill).await;
+            let next = sim.beside(disk).await;
+            let kept = chunks_kept(&next, node, renamed).await;
+            let fits = (least..=acknowledged + 1).contains(&kept);
+            assert!(
+                fits,
+                "{first:?}, then {at}: {kept} of {acknowledged} are there"
+            );
+            next.end().await;
+            ended += 1;
+            if done {
+                break;
+            }
+        }
+    }
+    ended
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn recoveries_that_end_at_any_of_their_changes_keep_what_a_stream_acknowledged() {
+    let sim = Sim::with_rings(options()).await;
+    let node = begun(&sim).await;
+    held(&sim, node).await;
+    let ended = recoveries_end(&sim, node, 5, false).await;
+    // Each of the three chunks is appended to a pack and journaled anew.
+    assert!(ended > 10, "{ended}");
+    sim.end().await;
+    for stop in (0..70).step_by(7) {
+        let sim = Sim::with_rings(options()).await;
+        let node = begun(&sim).await;
+        sim.disk.stop_at(Some(sim.disk.counts().changes + stop));
+        let (acknowledged, renamed) = until_it_fails(&sim, node).await;
+        recoveries_end(&sim, node, acknowledged, renamed).await;
+        sim.end().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

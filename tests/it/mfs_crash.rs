@@ -16,7 +16,7 @@ use rand::rngs::StdRng;
 use crate::mfs_model::{Body, Id, Model, ROOT};
 use crate::mfs_model_ops::{CHUNK, Op, Taste, op};
 use crate::mfs_model_run::Run;
-use crate::mfs_sim::{Sim, quiet};
+use crate::mfs_sim::{End, Sim, quiet};
 use crate::store_support::runtime;
 
 type Seen = BTreeMap<String, String>;
@@ -221,8 +221,7 @@ impl Script {
         range: (usize, usize),
         seed: u64,
     ) -> Result<(), String> {
-        let place = std::sync::Arc::clone(&sim.place);
-        let next = Sim::on(place, disk, sim.clock.clone(), self.options.clone()).await;
+        let next = sim.beside(disk).await;
         let errors = next.mfs.recovery().errors.clone();
         if !errors.is_empty() {
             return Err(format!("{errors:?}"));
@@ -275,6 +274,46 @@ fn a_crash_at_every_change_of_the_disk_loses_nothing_that_was_synced() {
         }
     }
     println!("{count} places, each with a kill and {crashes} power losses");
+}
+
+/// Each recovery ends at one of its changes, and so does the next one, and the
+/// one after that.
+#[test]
+fn a_recovery_may_end_at_any_of_its_changes_again_and_again() {
+    let (runtime, seed) = (runtime(), number("CIDFS_CRASH_SEED", 1));
+    let script = runtime.block_on(Script::new(seed, number("CIDFS_CRASH_OPS", 40) as usize));
+    let step = number("CIDFS_CRASH_STEP", 5) as usize;
+    let mut ended = 0;
+    for stop in script.changes.clone().step_by(step) {
+        let (sim, acknowledged, synced) = runtime.block_on(script.until(stop));
+        for (first, least) in [(End::Kill, acknowledged), (End::PowerLoss(stop), synced)] {
+            let found = first.of(&sim.disk);
+            for at in 0.. {
+                let seed = stop * 1000 + at;
+                let end = |number: u64| match first {
+                    End::PowerLoss(_) if number != 1 => End::PowerLoss(seed + number),
+                    _ => End::Kill,
+                };
+                let all = async {
+                    let (disk, done) = sim.start_until(&found.kill(), at, end(0)).await;
+                    let (disk, _) = sim.start_until(&disk, at / 2 + 1, end(1)).await;
+                    let (disk, _) = sim.start_until(&disk, at / 3, end(2)).await;
+                    let range = (least, acknowledged + 1);
+                    script.check(&sim, disk, range, seed).await.map(|()| done)
+                };
+                let done = runtime.block_on(all).unwrap_or_else(|why| {
+                    panic!("{first:?} at {stop}, then recoveries that end from {at} on: {why}")
+                });
+                ended += 1;
+                if done {
+                    break;
+                }
+            }
+        }
+        runtime.block_on(sim.end());
+    }
+    println!("{ended} recoveries that were ended, each three times");
+    assert!(ended > 50);
 }
 
 #[test]

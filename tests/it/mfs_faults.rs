@@ -264,6 +264,37 @@ async fn failing() -> (Place, FaultDisk, Arc<Mfs>, MfsOptions) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_block_that_the_disk_does_not_give_at_the_start_costs_no_entry() {
+    let (place, disk) = (Place::new(), FaultDisk::new());
+    let bytes = vec![7; 1 << 20];
+    let (blocks, mfs) = mfs_support::open(&place, &quiet(), Arc::new(disk.clone())).await;
+    let node = file(&mfs, "whole", &bytes).await.unwrap();
+    file(&mfs, "after", b"small").await.unwrap();
+    drop(mfs);
+    blocks.close();
+    drop(blocks);
+    disk.fail(Op::Read, "packs/own", 0, u64::MAX, Effect::Errno(libc::EIO));
+    let (blocks, mfs) = mfs_support::open(&place, &quiet(), Arc::new(disk.clone())).await;
+    let report = mfs.recovery();
+    let told = report
+        .errors
+        .iter()
+        .any(|one| one.contains("cannot be read"));
+    assert!(told, "{report:?}");
+    // The rest is served, and nothing is changed that rests on what is not known.
+    let after = mfs.lookup(ROOT, b"after", false).await.unwrap();
+    assert_eq!(mfs_support::read(&mfs, after.node).await, b"small");
+    assert!(file(&mfs, "new", b"").await.is_err());
+    drop(mfs);
+    blocks.close();
+    drop(blocks);
+    disk.heal();
+    let (_blocks, mfs) = mfs_support::open(&place, &quiet(), Arc::new(disk)).await;
+    assert_eq!(mfs_support::read(&mfs, node).await, bytes);
+    file(&mfs, "new", b"").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_journal_that_cannot_be_written_or_synced_refuses_everything_until_it_is_opened_anew() {
     for op in [Op::Append, Op::Sync] {
         let (place, disk, mfs, options) = failing().await;

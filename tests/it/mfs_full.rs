@@ -16,7 +16,7 @@ use crate::mfs_support::ME;
 const ROOT: NodeId = NodeId::ROOT;
 const MIB: usize = 1 << 20;
 
-fn options() -> MfsOptions {
+pub(crate) fn options() -> MfsOptions {
     MfsOptions {
         snapshots_kept: 1,
         ..quiet()
@@ -28,7 +28,7 @@ fn free(disk: &SimDisk) -> u64 {
 }
 
 /// Leaves `room` on the disk.
-fn leave(disk: &SimDisk, room: u64) {
+pub(crate) fn leave(disk: &SimDisk, room: u64) {
     disk.set_bytes_max(Some(1 << 40));
     let used = (1 << 40) - free(disk);
     disk.set_bytes_max(Some(used + room));
@@ -43,7 +43,7 @@ async fn write(mfs: &Mfs, name: &str, salt: u8, len: usize) -> Result<(), TreeEr
     mfs.write(ME, made.node, 0, &bytes, false).await.map(drop)
 }
 
-fn collect(blocks: &Blocks, mfs: &Mfs) -> cidfs::cache::GcReport {
+pub(crate) fn collect(blocks: &Blocks, mfs: &Mfs) -> cidfs::cache::GcReport {
     let roots = || {
         let live = mfs.live_roots().map_err(std::io::Error::other)?;
         let commits = mfs.live_commits().into_iter();
@@ -55,7 +55,7 @@ fn collect(blocks: &Blocks, mfs: &Mfs) -> cidfs::cache::GcReport {
 }
 
 /// Fills a disk until not one byte is left.
-async fn fill(sim: &Sim) -> u8 {
+pub(crate) async fn fill(sim: &Sim) -> u8 {
     leave(&sim.disk, 40 << 20);
     let mut count = 0;
     loop {
@@ -150,5 +150,47 @@ async fn a_reserve_of_an_earlier_run_serves_the_next_on_a_disk_that_is_full_from
     }
     sim.mfs.checkpoint().await.expect("it has the reserve");
     assert_eq!(sim.blocks.figures().reserve.spent, 1);
+    sim.mfs.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_entries_are_given_up_before_a_write_is_refused_and_what_is_needed_stays() {
+    let sim = Sim::new(quiet()).await;
+    let made = sim.mfs.make(ME, ROOT, b"f", New::File, 0o644, 0, false);
+    let node = made.await.unwrap().node;
+    let write = async |salt: u8| {
+        let bytes = vec![salt; 500 << 10];
+        sim.mfs.write(ME, node, 0, &bytes, false).await
+    };
+    for salt in 0..3 {
+        for _ in 0..140 {
+            write(salt).await.unwrap();
+        }
+        sim.mfs.checkpoint().await.unwrap();
+    }
+    let figures = || sim.mfs.figures().unwrap();
+    assert_eq!((figures().journal.first.0, figures().given_up), (1, (0, 0)));
+    leave(&sim.disk, 0);
+    for _ in 0..200 {
+        write(9).await.expect("there is history to give up");
+    }
+    let (segments, bytes) = figures().given_up;
+    assert!(segments > 0 && bytes > segments << 25, "{segments} {bytes}");
+    // Until all of it is gone; then it is full.
+    let mut refused = Ok(0);
+    while refused.is_ok() {
+        refused = write(10).await;
+    }
+    assert!(matches!(refused, Err(TreeError::NoSpace(_))), "{refused:?}");
+    let kept = sim.mfs.checkpoints();
+    assert_eq!(kept.len(), 3);
+    assert!(figures().journal.first.0 <= kept[1].sequence + 1);
+    let sim = sim.crashed(1).await;
+    assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
+    assert_eq!(sim.mfs.checkpoints(), kept);
+    let node = sim.mfs.lookup(ROOT, b"f", false).await.unwrap().node;
+    let mut byte = [0];
+    sim.mfs.read(node, 77, &mut byte).await.unwrap();
+    assert!([9, 10, 2].contains(&byte[0]), "{byte:?}");
     sim.mfs.close().await;
 }

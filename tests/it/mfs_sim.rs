@@ -12,7 +12,7 @@ use cidfs::tree::TreeError;
 use cidfs::tree::mfs::{Mfs, MfsOptions, Parts, Time};
 use cidfs::unixfs::Reader;
 
-use crate::store_support::Place;
+use crate::store_support::{Place, until};
 
 /// A clock that stands still until it is moved on.
 #[derive(Default)]
@@ -62,6 +62,23 @@ pub(crate) struct Sim {
     pub(crate) mfs: Arc<Mfs>,
 }
 
+/// How a process ends: by a kill, or with its machine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum End {
+    Kill,
+    PowerLoss(u64),
+}
+
+impl End {
+    /// The disk as the next process finds it.
+    pub(crate) fn of(self, disk: &SimDisk) -> SimDisk {
+        match self {
+            Self::Kill => disk.kill(),
+            Self::PowerLoss(seed) => disk.crash(seed),
+        }
+    }
+}
+
 /// Opens what is on a disk.
 pub(crate) async fn open(
     place: &Place,
@@ -70,7 +87,10 @@ pub(crate) async fn open(
     options: &MfsOptions,
 ) -> Result<(Arc<Blocks>, Arc<Mfs>), TreeError> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
-    let blocks = place.open_on(Arc::clone(&disk), place.source.clone());
+    let (options_of_blocks, source) = (place.options.clone(), place.source.clone());
+    let blocks = Blocks::open(place.dir.path(), disk.clone(), options_of_blocks, source);
+    let blocks = blocks.map_err(|error| TreeError::Failed(error.to_string()))?;
+    until("the index is open", || blocks.figures().index == "ready");
     let parts = Parts {
         journal_dir: place.path("journal"),
         disk,
@@ -130,6 +150,33 @@ impl Sim {
         } = self;
         drop((mfs, blocks));
         Self::on(place, disk, clock, options).await
+    }
+
+    /// What a start leaves behind whose disk stops at one of its changes. Tells
+    /// too whether it came to its end before.
+    pub(crate) async fn start_until(&self, disk: &SimDisk, stop: u64, end: End) -> (SimDisk, bool) {
+        disk.stop_at(Some(stop));
+        let opened = open(&self.place, disk, &self.clock, &self.options).await;
+        let done = opened.is_ok() && disk.counts().changes < stop;
+        let next = end.of(disk);
+        if let Ok((blocks, mfs)) = opened {
+            mfs.close().await;
+            blocks.close();
+        }
+        (next, done)
+    }
+
+    /// A start on another disk.
+    pub(crate) async fn beside(&self, disk: SimDisk) -> Self {
+        let (place, clock) = (Arc::clone(&self.place), Arc::clone(&self.clock));
+        Self::on(place, disk, clock, self.options.clone()).await
+    }
+
+    /// Ends without a trace.
+    pub(crate) async fn end(self) {
+        self.disk.kill();
+        self.mfs.close().await;
+        self.blocks.close();
     }
 
     /// Starts again as after a kill.

@@ -279,6 +279,45 @@ async fn a_root_that_someone_else_pinned_is_never_unpinned() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn pins_get_the_name_that_is_configured_since() {
+    let (world, node) = (World::new().await, shelf());
+    fill(&world).await;
+    *node.pin_name.lock() = "first";
+    let (root, _) = push(&world, &pusher(&world, &node, false)).await;
+    assert_eq!(node.names.lock().get(&root), Some(&"first"));
+    // The same root again: its pin is renamed.
+    *node.pin_name.lock() = "second";
+    let (same, sent) = push(&world, &pusher(&world, &node, false)).await;
+    assert!(same == root && sent.already && node.pinned() == [root]);
+    assert_eq!(node.names.lock().get(&root), Some(&"second"));
+    // Another root: it is pinned under the new name, by the difference, and the
+    // old pin goes.
+    *node.pin_name.lock() = "third";
+    world.file(NodeId::ROOT, "new", b"new").await;
+    let (next, sent) = push(&world, &pusher(&world, &node, false)).await;
+    assert_eq!((sent.blocks, node.pinned()), (2, vec![next]));
+    assert_eq!(node.names.lock().get(&next), Some(&"third"));
+    // The pin of someone else keeps its name.
+    std::fs::remove_file(world.place.path("push.json")).unwrap();
+    *node.pin_name.lock() = "fourth";
+    push(&world, &pusher(&world, &node, false)).await;
+    assert_eq!(node.names.lock().get(&next), Some(&"third"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pin_that_takes_too_long_to_move_is_made_anew() {
+    let (world, node) = (World::new().await, shelf());
+    fill(&world).await;
+    let pusher = pusher(&world, &node, false);
+    push(&world, &pusher).await;
+    world.file(NodeId::ROOT, "new", b"new").await;
+    node.once("move_pin", Fault::Stalls);
+    let (root, sent) = push(&world, &pusher).await;
+    assert_eq!((sent.blocks, node.pinned()), (2, vec![root]));
+    assert_eq!(figures(&pusher).failures, 0);
+}
+
 /// A tree with mounted content of three blocks that is nowhere but at a source.
 async fn with_far_content(world: &World) -> Cid {
     let mut dag = Dag::default();

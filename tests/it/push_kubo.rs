@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use cidfs::block::{Block, Cid, RAW, SHA2_256};
 use cidfs::clock::SystemClock;
-use cidfs::source::{CarStream, KuboAddress, KuboPush, Patience, SourceError};
+use cidfs::source::{CarStream, KuboAddress, KuboPush, Patience, Pinned, SourceError};
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -169,7 +169,7 @@ async fn a_node_that_is_away_hangs_breaks_off_or_fails_is_told_apart() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let nobody = format!("http://{}", listener.local_addr().unwrap());
     drop(listener);
-    let away = client(&nobody).is_pinned(&cid("x")).await;
+    let away = client(&nobody).pinned(&cid("x")).await;
     assert!(
         matches!(away, Err(SourceError::Unreachable { .. })),
         "{away:?}"
@@ -182,7 +182,7 @@ async fn a_node_that_is_away_hangs_breaks_off_or_fails_is_told_apart() {
 
     let hangs = server(|_| std::future::pending()).await;
     let node = client(&hangs.url);
-    let late = node.is_pinned(&cid("x")).await;
+    let late = node.pinned(&cid("x")).await;
     assert!(matches!(late, Err(SourceError::Timeout { .. })), "{late:?}");
     let late = node.pin(&cid("x"), &|_| ()).await;
     assert!(matches!(late, Err(SourceError::Timeout { .. })), "{late:?}");
@@ -196,7 +196,7 @@ async fn a_node_that_is_away_hangs_breaks_off_or_fails_is_told_apart() {
         node.pin(&cid("x"), &|_| ()).await,
         node.move_pin(&cid("x"), &cid("y"), true).await,
         node.unpin(&cid("x")).await,
-        node.is_pinned(&cid("x")).await.map(drop),
+        node.pinned(&cid("x")).await.map(drop),
         node.holds(&cid("x")).await.map(drop),
     ] {
         let failed = failed.unwrap_err();
@@ -208,7 +208,7 @@ async fn a_node_that_is_away_hangs_breaks_off_or_fails_is_told_apart() {
     }
 
     let forbids = server(|_| async { StatusCode::FORBIDDEN.into_response() }).await;
-    let refused = client(&forbids.url).is_pinned(&cid("x")).await;
+    let refused = client(&forbids.url).pinned(&cid("x")).await;
     assert!(
         matches!(refused, Err(SourceError::Unsupported { .. })),
         "{refused:?}"
@@ -318,9 +318,31 @@ async fn what_kubo_says_of_what_is_not_there_is_understood() {
     })
     .await;
     let client = client(&node.url);
-    assert!(!client.is_pinned(&cid("x")).await.unwrap());
+    assert_eq!(client.pinned(&cid("x")).await.unwrap(), Pinned::No);
     assert!(!client.holds(&cid("x")).await.unwrap());
     client.unpin(&cid("x")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_pin_is_told_by_its_name_where_the_node_tells_names() {
+    for (told, wanted) in [
+        (
+            r#"{"Keys":{"Qm":{"Type":"recursive","Name":"my tree"}}}"#,
+            Pinned::Yes,
+        ),
+        (
+            r#"{"Keys":{"Qm":{"Type":"recursive","Name":"other"}}}"#,
+            Pinned::OtherName,
+        ),
+        (r#"{"Keys":{"Qm":{"Type":"recursive"}}}"#, Pinned::Yes),
+        ("{}", Pinned::Yes),
+        ("", Pinned::Yes),
+    ] {
+        let node = server(move |_| async move { told.into_response() }).await;
+        let found = client(&node.url).pinned(&cid("x")).await.unwrap();
+        assert_eq!(found, wanted, "{told}");
+        assert!(node.seen.lock()[0].ends_with("&type=recursive&names=true"));
+    }
 }
 
 #[tokio::test]
@@ -334,7 +356,7 @@ async fn a_user_and_password_in_the_address_are_sent_and_not_shown() {
     })
     .await;
     let url = node.url.replace("http://", "http://me:secret@");
-    let failed = client(&url).is_pinned(&cid("x")).await.unwrap_err();
+    let failed = client(&url).pinned(&cid("x")).await.unwrap_err();
     assert_eq!(got.lock().as_deref(), Some("Basic bWU6c2VjcmV0"));
     assert!(!failed.to_string().contains("secret"), "{failed}");
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use cidfs::block::{Block, Cid, Multihash};
 use cidfs::car::CarDecoder;
-use cidfs::tree::push::{CarStream, Node, PushError};
+use cidfs::tree::push::{CarStream, Node, Pinned, PushError};
 use cidfs::unixfs::links::links;
 use futures::StreamExt;
 use parking_lot::Mutex;
@@ -25,6 +25,8 @@ pub(crate) enum Fault {
     LostAnswer,
     /// It never answers.
     Hang,
+    /// It does not get on, though it lacks nothing.
+    Stalls,
 }
 
 /// The double. Strict: it pins only what it has as a whole.
@@ -32,6 +34,9 @@ pub(crate) enum Fault {
 pub(crate) struct Shelf {
     blocks: Mutex<HashMap<Multihash, Block>>,
     pub(crate) pins: Mutex<BTreeSet<Cid>>,
+    pub(crate) names: Mutex<HashMap<Cid, &'static str>>,
+    /// What our pins are to be called.
+    pub(crate) pin_name: Mutex<&'static str>,
     /// How many blocks each CAR had, in order, with its root.
     pub(crate) cars: Mutex<Vec<(Cid, usize)>>,
     pub(crate) always: Mutex<Option<Fault>>,
@@ -103,9 +108,15 @@ impl Node for Shelf {
         "shelf"
     }
 
-    async fn is_pinned(&self, root: &Cid) -> Result<bool, PushError> {
-        self.meet("is_pinned").await?;
-        Ok(self.pins.lock().contains(root))
+    async fn pinned(&self, root: &Cid) -> Result<Pinned, PushError> {
+        self.meet("pinned").await?;
+        if !self.pins.lock().contains(root) {
+            return Ok(Pinned::No);
+        }
+        match self.names.lock().get(root) {
+            Some(name) if *name != *self.pin_name.lock() => Ok(Pinned::OtherName),
+            Some(_) | None => Ok(Pinned::Yes),
+        }
     }
 
     async fn holds(&self, cid: &Cid) -> Result<bool, PushError> {
@@ -146,6 +157,7 @@ impl Node for Shelf {
         }
         pinned(1);
         self.pins.lock().insert(*root);
+        self.names.lock().insert(*root, *self.pin_name.lock());
         match fault {
             Some(Fault::LostAnswer) => Err(PushError::Away("no answer".to_owned())),
             _ => Ok(()),
@@ -153,10 +165,14 @@ impl Node for Shelf {
     }
 
     async fn move_pin(&self, from: &Cid, to: &Cid, unpin: bool) -> Result<(), PushError> {
-        self.meet("move_pin").await?;
+        let fault = self.meet("move_pin").await?;
         assert!(self.pins.lock().contains(from), "Kubo refuses that");
-        if !self.lacks(to).is_empty() {
+        if !self.lacks(to).is_empty() || fault == Some(Fault::Stalls) {
             return Err(lacking());
+        }
+        let mut names = self.names.lock();
+        if let Some(name) = names.get(from).copied() {
+            names.insert(*to, name);
         }
         let mut pins = self.pins.lock();
         pins.insert(*to);

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use cidfs::block::{Block, Cid, DAG_CBOR, SHA2_256};
+use cidfs::block::{Block, Cid, DAG_CBOR, IDENTITY, RAW, SHA2_256};
 use cidfs::cache::{Blocks, CacheError, GcReport, Pin, PinMode, Tier};
+use cidfs::disk::Disk;
 use cidfs::testing::disk::FaultDisk;
+use cidfs::testing::sim_disk::SimDisk;
 
 use super::store_support::{Place, assert_absent, assert_local, block};
 
@@ -335,4 +337,72 @@ fn a_sink_holds_collections_off_until_what_was_added_is_pinned() {
     drop(sink);
     assert_eq!(collector.join().unwrap().unwrap().kept_blocks, 4);
     assert_local(&store, &forest.one);
+}
+
+/// A block whose CID carries it.
+fn inline(codec: u64, data: Vec<u8>) -> Block {
+    Block::seal(codec, IDENTITY, Bytes::from(data)).unwrap()
+}
+
+#[test]
+fn cids_that_carry_much_or_that_no_block_can_have_do_not_stop_a_collection() {
+    let place = Place::new();
+    let store = place.open();
+    let (leaf, lone) = (block(1, 500), block(2, 500));
+    let within = node(&[&leaf], 3);
+    let mut data = within.data().to_vec();
+    // The salt comes first, so that what follows are its links, twice.
+    data.extend_from_slice(&within.data()[1..]);
+    let long = inline(DAG_CBOR, data);
+    assert!(long.data().len() > 67);
+    let plain = inline(RAW, vec![7; 128]);
+    let digest = cidfs::block::hash(IDENTITY, &[5; 128]).unwrap();
+    let hostile = cidfs::block::Multihash::wrap(0x1b, digest.digest()).unwrap();
+    let mut data = vec![9];
+    for cid in [*long.cid(), *plain.cid(), Cid::new_v1(RAW, hostile)] {
+        data.extend(cid.to_bytes());
+    }
+    let root = Block::seal(DAG_CBOR, SHA2_256, Bytes::from(data)).unwrap();
+    for block in [&leaf, &lone, &root] {
+        store.put(block.clone(), Tier::Own).unwrap();
+    }
+    let report = gc(&store, &[&root, &long, &plain]).unwrap();
+    assert_eq!((report.kept_blocks, report.freed_blocks), (2, 1));
+    assert_eq!(report.missing_blocks, 1);
+    assert_local(&store, &leaf);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_copy_is_dropped_before_the_other_one_survives_a_power_loss() {
+    for seed in 0..16 {
+        let place = Place::new();
+        // Where there is no directory for the index it is in memory.
+        std::fs::write(place.path("index"), "").unwrap();
+        let disk = SimDisk::new();
+        let open = |disk: &SimDisk| place.open_on(Arc::new(disk.clone()), place.source.clone());
+        let (twice, other) = (block(1, 3000), block(2, 3000));
+        let store = open(&disk);
+        for block in [&twice, &other] {
+            store.put(block.clone(), Tier::Own).unwrap();
+        }
+        store.close();
+        let own = place.path("packs/own");
+        let pack = own.join(&disk.list(&own).unwrap()[0].name);
+        let bytes = disk.read(&pack, 1 << 20).unwrap();
+        let data = twice.data();
+        let at = bytes.windows(data.len()).position(|part| part == &data[..]);
+        disk.flip(&pack, at.unwrap() + 100).unwrap();
+        place.source.insert(twice.clone());
+        let store = open(&disk);
+        // What comes later goes to another pack.
+        gc(&store, &[&twice, &other]).unwrap();
+        store.get(twice.cid()).await.unwrap();
+        place.source.remove(twice.cid());
+        gc(&store, &[&twice, &other]).unwrap();
+        let next = disk.crash(seed);
+        store.close();
+        let store = open(&next);
+        assert_local(&store, &twice);
+        assert_local(&store, &other);
+    }
 }

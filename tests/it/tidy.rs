@@ -9,7 +9,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What every module may import.
-const BASE: &[&str] = &["block", "car", "clock", "config", "disk", "sync"];
+const BASE: &[&str] = &[
+    "block", "car", "clock", "config", "disk", "patience", "sync",
+];
 
 /// Module, and what it may import beside the base and itself.
 const TABLE: &[(&str, &[&str])] = &[

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cidfs::block::{Block, Cid, Multihash};
@@ -150,10 +151,20 @@ pub(crate) struct Mounted {
 
 impl Mounted {
     pub(crate) fn new(source: Arc<dyn BlockSource>, options: &str) -> Self {
+        let deadline = MountOptions::parse(options).unwrap().deadline;
+        Self::fetching(source, options, deadline)
+    }
+
+    /// A mount of a tree that fetches for so long where nobody says otherwise.
+    pub(crate) fn fetching(
+        source: Arc<dyn BlockSource>,
+        options: &str,
+        deadline: Duration,
+    ) -> Self {
         let runtime = Runtime::new().unwrap();
         let blocks = Blocks::without_disk(StoreOptions::default(), source.clone());
         let options = MountOptions::parse(options).unwrap();
-        let reader = Reader::with_deadline(blocks, options.deadline);
+        let reader = Reader::with_deadline(blocks, deadline);
         let tree = Tree::new(reader, Arc::new(NoNames), Arc::new(Roots(source)));
         let temp = tempfile::tempdir().unwrap();
         let handle = runtime.handle().clone();

@@ -132,3 +132,25 @@ fn a_directory_of_the_tree_is_listed_though_nobody_has_its_children() {
     let listed = world.sh(&format!(r#"ls "{dir}" 2>&1"#));
     assert_eq!(listed.split_whitespace().count(), 5);
 }
+
+#[test]
+fn what_nobody_has_is_removed_by_rm() {
+    let world = World::new(|dir| fs::write(dir.join("unrelated"), "x").unwrap());
+    let (root, blocks) = a_directory();
+    let only = world.temp.path().join("1.car");
+    car(&only, &root, std::slice::from_ref(blocks.last().unwrap()));
+    world.cidfs(&["import", "--pin-roots=false", only.to_str().unwrap()]);
+    let mount = world.temp.path().join("mnt");
+    let mount = mount.to_str().unwrap();
+    world.cidfs(&["tree", "mount", &root.to_string(), "/m"]);
+    let dir = format!("{mount}/mfs/m");
+    // It is no file to anybody who was not told so, and is never absent.
+    for use_it in ["cat", "stat", "ls -l"] {
+        let used = world.sh(&format!(r#"{use_it} "{dir}/inside" 2>&1 || :"#));
+        assert!(used.contains("Input/output error"), "{use_it}: {used}");
+    }
+    let below = world.sh(&format!(r#"cat "{dir}/inside/plain" 2>&1 || :"#));
+    assert!(below.contains("Input/output error"), "{below}");
+    let removed = world.sh(&format!(r#"rm -r "{dir}" 2>&1; ls -A "{mount}/mfs""#));
+    assert_eq!(removed, "");
+}

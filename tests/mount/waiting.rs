@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cidfs::block::Cid;
+use cidfs::source::BlockSource;
 use cidfs::testing::dag::Dag;
 
 use crate::harness::{Fault, Memory, Mounted};
@@ -145,6 +146,39 @@ fn a_block_that_hangs_blocks_only_its_reader_and_ends_with_etimedout() {
     world.memory.mend(&world.chunks[1]);
     std::thread::sleep(Duration::from_millis(2100));
     assert_eq!(fs::read(world.base.join("file")).unwrap().len(), 3 * CHUNK);
+}
+
+#[test]
+fn readers_of_the_same_page_wait_for_the_deadline_of_their_mount_and_not_one_after_the_other() {
+    let mut dag = Dag::default();
+    let far = dag.leaf(vec![1; CHUNK]);
+    let file = dag.file(&[(far, CHUNK as u64)]);
+    let lone = dag.file(&[(far, CHUNK as u64), (far, CHUNK as u64)]);
+    let root = dag.directory(&[("file", file), ("lone", lone)]);
+    let memory = Arc::new(Memory::of(dag));
+    let source: Arc<dyn BlockSource> = memory.clone();
+    let mounted = Mounted::fetching(source, "deadline=1", Duration::from_secs(30));
+    let base = mounted.dir.join("ipfs").join(root.to_string());
+    for fault in [&far, &lone] {
+        memory.fault(fault, Fault::Hang);
+    }
+    let begin = Instant::now();
+    let waiting: Vec<_> = (0..8)
+        .map(|number| {
+            let (file, lone) = (base.join("file"), base.join("lone"));
+            std::thread::spawn(move || match number % 2 {
+                0 => fs::read(file).map(drop),
+                _ => fs::metadata(lone).map(drop),
+            })
+        })
+        .collect();
+    for one in waiting {
+        let error = one.join().unwrap().unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ETIMEDOUT));
+    }
+    // With some room for a machine under load.
+    let waited = begin.elapsed();
+    assert!(waited < Duration::from_millis(1900), "{waited:?}");
 }
 
 #[test]

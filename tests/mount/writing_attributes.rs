@@ -322,3 +322,26 @@ fn an_attribute_mounts_a_cid_at_an_empty_directory_or_file_and_the_kernel_sees_i
         .refused("setfattr -n cidfs.mount -v $(getfattr --only-values -n ipfs.cid source) source");
     assert!(taken.contains("not empty"), "{taken}");
 }
+
+#[test]
+fn times_at_both_ends_of_what_a_program_can_say_are_kept() {
+    let world = Writable::new();
+    fs::write(world.path("f"), "x").unwrap();
+    for seconds in [i64::MIN, i64::MIN + 1, -1, i64::MAX] {
+        let time = Timespec {
+            tv_sec: seconds,
+            tv_nsec: 5,
+        };
+        let times = Timestamps {
+            last_access: time,
+            last_modification: time,
+        };
+        utimensat(CWD, world.path("f"), &times, AtFlags::empty()).unwrap();
+        let now = fs::metadata(world.path("f")).unwrap();
+        assert_eq!((now.mtime(), now.atime()), (seconds, seconds));
+    }
+    // All threads of the mount are still there.
+    for _ in 0..64 {
+        fs::write(world.path("f"), "y").unwrap();
+    }
+}

@@ -193,7 +193,7 @@ impl Appender {
                 // Half an append is taken back. Where that fails too, the pack
                 // stays as it is with its torn end, and a new one is begun.
                 let cut = current.file.cut(start);
-                if cut.is_err() || error.kind() != io::ErrorKind::StorageFull {
+                if cut.is_err() || !is_full(&error) {
                     self.roll();
                 }
                 Err(error)

@@ -15,7 +15,6 @@ mod scan;
 
 pub(super) use append::Appender;
 use reserve::Reserve;
-pub(super) use reserve::is_full;
 pub(super) use rewrite::Rewrite;
 pub use scan::Damage;
 pub(super) use scan::{Cursor, read_section, scan};
@@ -34,6 +33,7 @@ use super::options::Tier;
 use crate::block::{Cid, IDENTITY, RAW};
 use crate::car::encode_header;
 use crate::config::PACKS_OPEN_MAX;
+pub(super) use crate::disk::is_full;
 use crate::disk::{Disk, DiskFile, append_all};
 
 /// Which pack.

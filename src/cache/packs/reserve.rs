@@ -10,12 +10,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 
 use crate::cache::figures::ReserveFigures;
-use crate::config::OWN_RESERVE_BYTES_MIN;
-use crate::disk::{Disk, DiskFile};
+use crate::config::{OWN_RESERVE_BYTES_MIN, OWN_RESERVE_RETRY};
+use crate::disk::{Disk, DiskFile, is_full};
 
 /// Its name beside the tiers.
 const NAME: &str = "reserve";
@@ -38,8 +39,11 @@ struct Held {
     bytes: u64,
     /// How much it is to have in this run; 0 before that was known.
     wanted: u64,
-    /// Whether this disk failed at it for another reason than being full.
-    failed: bool,
+    /// Until when nothing is tried, because the disk failed at it for another
+    /// reason than being full.
+    rests: Option<Instant>,
+    /// Whether this disk can set nothing aside.
+    never: bool,
 }
 
 impl Reserve {
@@ -78,7 +82,8 @@ impl Reserve {
     }
 
     fn set_aside(&self, held: &mut Held) -> io::Result<()> {
-        if self.whole.load(Ordering::Acquire) || held.failed {
+        let rests = held.rests.is_some_and(|until| Instant::now() < until);
+        if self.whole.load(Ordering::Acquire) || held.never || rests {
             return Ok(());
         }
         let done = match held.wanted {
@@ -87,8 +92,11 @@ impl Reserve {
         };
         match done {
             Err(error) if !is_full(&error) => {
-                tracing::warn!("no space can be set aside for a full disk: {error}");
-                held.failed = true;
+                if held.rests.is_none() {
+                    tracing::warn!("no space can be set aside for a full disk: {error}");
+                }
+                held.never = error.kind() == io::ErrorKind::Unsupported;
+                held.rests = Some(Instant::now() + OWN_RESERVE_RETRY);
                 Ok(())
             }
             other => other,
@@ -158,14 +166,21 @@ impl Reserve {
     pub(super) fn give_back(&self, pack: &dyn DiskFile) -> io::Result<()> {
         pack.cut(pack.len()?)?;
         let mut held = self.held.lock();
-        let free = self.disk.free_bytes(&self.dir)?;
-        // A disk needs a little for keeping book.
-        let rest = held.wanted.min(free - free / 16);
-        if held.bytes > 0 || rest < OWN_RESERVE_BYTES_MIN {
-            return Ok(());
+        let mut most = held.wanted;
+        while held.bytes == 0 {
+            let free = self.disk.free_bytes(&self.dir)?;
+            // A disk needs a little for keeping book.
+            let rest = most.min(free - free / 16);
+            if rest < OWN_RESERVE_BYTES_MIN {
+                break;
+            }
+            match self.opened(&mut held)?.reserve(rest) {
+                Ok(()) => held.bytes = rest,
+                // Others take room in between, and a quota is not seen beforehand.
+                Err(error) if is_full(&error) => most = rest / 2,
+                Err(error) => return Err(error),
+            }
         }
-        self.opened(&mut held)?.reserve(rest)?;
-        held.bytes = rest;
         Ok(())
     }
 
@@ -228,12 +243,4 @@ impl Reserve {
 
 fn full() -> io::Error {
     io::Error::from_raw_os_error(libc::ENOSPC)
-}
-
-/// Whether it is no failure but a lack of room.
-pub(in crate::cache) fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
 }

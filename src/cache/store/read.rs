@@ -16,14 +16,34 @@ use crate::config::BLOCK_BYTES_MAX;
 use crate::disk::{DiskFile, read_exact_at};
 
 /// What a read from the packs gave.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(in crate::cache) enum Near<T> {
     /// This.
     Found(T),
     /// No pack has it, or the index is not open yet.
     Absent,
-    /// A pack has it, and its bytes are not good or cannot be read.
+    /// A pack has it, and its bytes are not good.
     Damaged(Tier, String),
+    /// A pack has it, and the disk does not give it: it may be as good as ever.
+    Failed(Tier, Arc<io::Error>),
+}
+
+/// Why a block in a pack cannot be used.
+enum Bad {
+    /// Its bytes are not good.
+    Bytes(String),
+    /// The disk does not give them.
+    Disk(io::Error),
+}
+
+impl From<io::Error> for Bad {
+    fn from(error: io::Error) -> Self {
+        // The pack is shorter than it was.
+        if error.kind() == io::ErrorKind::UnexpectedEof {
+            return Self::Bytes(error.to_string());
+        }
+        Self::Disk(error)
+    }
 }
 
 /// A block's place, its pack, and the file.
@@ -99,12 +119,12 @@ impl Store {
             }
             if self.is_proved(place) {
                 let from = place.location.offset + offset;
-                read_exact_at(&*place.file, out, from).map_err(|error| error.to_string())?;
+                read_exact_at(&*place.file, out, from)?;
                 return Ok(Ok(None));
             }
             if out.len() as u64 == len {
                 let from = place.location.offset;
-                read_exact_at(&*place.file, out, from).map_err(|error| error.to_string())?;
+                read_exact_at(&*place.file, out, from)?;
                 self.prove(cid, place, out)?;
                 return Ok(Ok(None));
             }
@@ -121,7 +141,7 @@ impl Store {
         &self,
         cid: &Cid,
         key: &Key,
-        mut read: impl FnMut(&Place) -> Result<T, String>,
+        mut read: impl FnMut(&Place) -> Result<T, Bad>,
     ) -> Near<T> {
         // A sweep may move the block between the look-up and the opening.
         for _ in 0..3 {
@@ -134,7 +154,7 @@ impl Store {
             let file = match self.packs.file(location.pack) {
                 Ok(file) => file,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return self.damaged(cid, key, location, &error.to_string()),
+                Err(error) => return self.bad(cid, key, location, Bad::Disk(error)),
             };
             let place = Place {
                 location,
@@ -148,7 +168,7 @@ impl Store {
                     hits.fetch_add(1, Ordering::Relaxed);
                     Near::Found(value)
                 }
-                Err(why) => self.damaged(cid, key, location, &why),
+                Err(why) => self.bad(cid, key, location, why),
             };
         }
         Near::Absent
@@ -179,14 +199,13 @@ impl Store {
         same
     }
 
-    fn read_whole(&self, place: &Place) -> Result<Bytes, String> {
+    fn read_whole(&self, place: &Place) -> Result<Bytes, Bad> {
         let len = place.location.len as usize;
         if len > BLOCK_BYTES_MAX {
-            return Err(format!("{len} bytes are over the limit"));
+            return Err(Bad::Bytes(format!("{len} bytes are over the limit")));
         }
         let mut buffer = self.pool.take(len);
-        read_exact_at(&*place.file, &mut buffer, place.location.offset)
-            .map_err(|error| error.to_string())?;
+        read_exact_at(&*place.file, &mut buffer, place.location.offset)?;
         Ok(buffer.freeze())
     }
 
@@ -198,28 +217,42 @@ impl Store {
         }
     }
 
-    fn prove(&self, cid: &Cid, place: &Place, data: &[u8]) -> Result<(), String> {
+    fn prove(&self, cid: &Cid, place: &Place, data: &[u8]) -> Result<(), Bad> {
         if self.is_proved(place) {
             return Ok(());
         }
-        verify_bytes(cid, data).map_err(|error| error.to_string())?;
+        verify_bytes(cid, data).map_err(|error| Bad::Bytes(error.to_string()))?;
         place.pack.prove(place.location.ordinal);
         Ok(())
     }
 
     /// Notes damage. A cached block is forgotten; an own one keeps its place,
     /// so that a collection knows that something was there.
-    fn damaged<T>(&self, cid: &Cid, key: &Key, location: Location, why: &str) -> Near<T> {
-        self.counters.damaged.fetch_add(1, Ordering::Relaxed);
+    fn bad<T>(&self, cid: &Cid, key: &Key, location: Location, bad: Bad) -> Near<T> {
         let (pack, offset) = (name_of(location.pack), location.offset);
+        let (is, why) = match &bad {
+            Bad::Bytes(why) => ("is damaged", why.clone()),
+            Bad::Disk(error) => ("cannot be read", error.to_string()),
+        };
         tracing::error!(
-            "block {cid} is damaged in {pack} at byte {offset}: {why}; \
+            "block {cid} {is} in {pack} at byte {offset}: {why}; \
              the sources are asked for a good copy"
         );
         let tier = location.pack.tier;
-        if tier == Tier::Cache {
+        // A place that the disk has lost. Too many open files, say, is none.
+        let lost = match &bad {
+            Bad::Bytes(_) => true,
+            Bad::Disk(error) => error.raw_os_error() == Some(libc::EIO),
+        };
+        self.counters
+            .damaged
+            .fetch_add(u64::from(lost), Ordering::Relaxed);
+        if lost && tier == Tier::Cache {
             self.change_index(&[Change::Remove(*key, location)]);
         }
-        Near::Damaged(tier, why.to_owned())
+        match bad {
+            Bad::Bytes(why) => Near::Damaged(tier, why),
+            Bad::Disk(error) => Near::Failed(tier, Arc::new(error)),
+        }
     }
 }

@@ -130,7 +130,8 @@ fn attr_fields(attr: &Attr) -> Map<String, Value> {
     fields
 }
 
-fn kind_name(kind: Kind) -> &'static str {
+/// What a node is, as answers say it.
+pub(in crate::control) fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::File => "file",
         Kind::Directory => "directory",

@@ -12,6 +12,7 @@ mod path;
 mod pins;
 mod sources;
 
+pub(super) use content::kind_name;
 pub use journal::fsck_tick;
 
 use super::Operation;

@@ -4,6 +4,7 @@
 //! never changes, so a position belongs to its entry. What each child is
 //! comes from its root block; the blocks of a batch that are not near are
 //! fetched side by side, and the next batch's are asked for ahead.
+//! In `ipfs/`, `ipns/` and `.snapshots/`, which change, it follows from the name.
 //!
 //! Entries of the writable tree have cookies of their own, which stay with
 //! them. For READDIRPLUS each is held until it is known whether it had room.
@@ -17,9 +18,9 @@ use futures::stream::{self, StreamExt};
 
 use super::super::attr::Stat;
 use super::super::errno::report;
-use super::super::files::{FOR_EVER, Files, Shared, Told};
+use super::super::files::{FOR_EVER, Files, GUESSED, Shared, Told};
 use super::super::nodes::Held;
-use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_BATCH};
+use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_BATCH, LISTING_FETCHES_MAX};
 use crate::tree::mfs::{NodeEntry, NodeId};
 use crate::tree::{Attr, Entry, Kind, Listing, Node, TreeError};
 
@@ -60,20 +61,29 @@ impl Files {
         let node = shared.node(ino)?;
         if let Node::Mfs(dir) = node {
             let mut listed = self.dots(ino, cookie);
-            listed.extend(shared.list_writable(dir, cookie, refer).await?);
+            listed.extend(
+                shared
+                    .list_writable(dir, (cookie, refer), self.thread)
+                    .await?,
+            );
             return Ok(listed);
         }
         if matches!(node, Node::Ipfs | Node::Ipns | Node::Snapshots) {
             // It changes without notice, and the kernel would keep the listing.
             shared.notices.later(ino);
+            let listing = shared.tree.list(&node).await?;
+            let (batch, cookies) = changing_batch(&listing.entries, cookie);
+            let near = batch.iter().map(|e| shared.tree.attr_local(&e.node));
+            let batch = (batch.as_slice(), near.collect());
+            return self.listed((ino, &node), batch, cookies, refer).await;
         }
         let at = usize::try_from(cookie.saturating_sub(DOTS)).unwrap_or(usize::MAX);
         if let Node::Kept(dir) = &node {
             let (page, total) = shared.tree.kept_page(dir, at, LISTING_BATCH).await?;
-            let at = (at.min(total), cookie);
+            let cookies = (cookie, positions(at.min(total)));
             let near = page.entries.iter().map(|e| shared.tree.attr_local(&e.node));
             let batch = (page.entries.as_slice(), near.collect());
-            return self.listed((ino, &node), batch, at, refer).await;
+            return self.listed((ino, &node), batch, cookies, refer).await;
         }
         let listing = shared.tree.list(&node).await?;
         let total = listing.entries.len();
@@ -84,23 +94,23 @@ impl Files {
             .map(|index| shared.tree.attr_listed(&listing, index))
             .collect();
         shared.ahead(&listing, end);
-        self.listed((ino, &node), (batch, near), (at, cookie), refer)
+        let cookies = (cookie, positions(at));
+        self.listed((ino, &node), (batch, near), cookies, refer)
             .await
     }
 
-    /// A batch of entries, which begins at a position, as a reply gives them.
+    /// A batch of entries, from a cookie on and with their own, as a reply gives them.
     async fn listed(
         &self,
         (ino, node): (u64, &Node),
         (batch, near): (&[Entry], Vec<Near>),
-        (at, cookie): (usize, u64),
+        (cookie, cookies): (u64, impl IntoIterator<Item = u64>),
         refer: bool,
     ) -> Result<Vec<Listed>, TreeError> {
         let shared = &self.shared;
         let attrs = shared.attrs(batch, near).await;
         let mut listed = self.dots(ino, cookie);
-        for (index, (entry, attr)) in batch.iter().zip(attrs).enumerate() {
-            let cookie = (at + index + 1) as u64 + DOTS;
+        for ((entry, attr), cookie) in batch.iter().zip(attrs).zip(cookies) {
             listed.push(match entry.node.writable() {
                 Some(id) => shared.writable_entry(entry, id, cookie, refer)?,
                 None => Listed {
@@ -159,17 +169,43 @@ impl Files {
     }
 }
 
+/// The cookies of entries from a position on.
+fn positions(at: usize) -> impl Iterator<Item = u64> {
+    (at as u64 + 1 + DOTS)..
+}
+
+/// A batch behind a cookie of a listing that changes while it is read, and the
+/// cookies of that: what is there all the time is in exactly one batch.
+fn changing_batch(entries: &[Entry], after: u64) -> (Vec<Entry>, (u64, Vec<u64>)) {
+    let mut all: Vec<_> = entries.iter().map(|e| (cookie_of(&e.name), e)).collect();
+    all.sort_unstable_by(|(a, one), (b, other)| (a, &one.name).cmp(&(b, &other.name)));
+    // Two hashes of 62 bits that are the same are next to each other.
+    let mut last = DOTS;
+    for (cookie, _) in &mut all {
+        *cookie = (*cookie).max(last + 1);
+        last = *cookie;
+    }
+    let from = all.partition_point(|(cookie, _)| *cookie <= after);
+    let batch = all.into_iter().skip(from).take(LISTING_BATCH);
+    let (cookies, batch) = batch.map(|(cookie, entry)| (cookie, entry.clone())).unzip();
+    (batch, (after, cookies))
+}
+
+/// A number from the name alone.
+fn cookie_of(name: &[u8]) -> u64 {
+    // Not for security: who can choose names here can also leave them out.
+    (fastmurmur3::murmur3_x64_128(name, 0) as u64) >> 2
+}
+
 /// Cookies that `.` and `..` take.
 const DOTS: u64 = 2;
-/// Set in the numbers of what was only guessed, and in no other.
-const GUESSED: u64 = 1 << 63;
 
 impl Shared {
     async fn list_writable(
         &self,
         dir: NodeId,
-        cookie: u64,
-        refer: bool,
+        (cookie, refer): (u64, bool),
+        thread: u32,
     ) -> Result<Vec<Listed>, TreeError> {
         let from = if cookie <= DOTS { 0 } else { cookie };
         let mfs = self.nodes()?.mfs();
@@ -177,7 +213,9 @@ impl Shared {
         let mut listed = Vec::with_capacity(batch.len() + 2);
         for entry in batch {
             if entry.guessed {
-                listed.push(self.guessed_entry(entry)?);
+                let guessed = self.guessed_entry(entry)?;
+                self.guesses.note(thread, dir, &guessed.name, guessed.told);
+                listed.push(guessed);
             } else if refer {
                 listed.extend(self.held_entry(dir, entry).await?);
             } else {
@@ -263,7 +301,7 @@ impl Shared {
             |(entry, near)| -> BoxFuture<'_, Option<Attr>> { Box::pin(self.one(entry, near)) };
         let all: Vec<_> = batch.iter().zip(near).map(one).collect();
         stream::iter(all)
-            .buffered(FETCHES_PER_REQUEST_MAX)
+            .buffered(LISTING_FETCHES_MAX)
             .collect()
             .await
     }
@@ -346,5 +384,53 @@ impl Shared {
                 })
                 .await;
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn entries(names: impl IntoIterator<Item = u32>) -> Vec<Entry> {
+        let entry = |name: u32| Entry {
+            name: name.to_string().into(),
+            node: Node::Top,
+            kind: Some(Kind::Directory),
+            tsize: None,
+        };
+        names.into_iter().map(entry).collect()
+    }
+
+    #[test]
+    fn what_stays_is_listed_once_whatever_comes_and_goes_meanwhile() {
+        let mut seen: HashMap<Bytes, u32> = HashMap::new();
+        let (mut cookie, mut round) = (0, 0);
+        loop {
+            // Half goes away bit by bit, and as much comes.
+            let gone = (0..2000_u32).filter(|name| name % 2 == 0 || name / 2 >= round * 100);
+            let here = entries(gone.chain(5000..5000 + round * 100));
+            let (batch, (after, cookies)) = changing_batch(&here, cookie);
+            assert_eq!((after, batch.len()), (cookie, cookies.len()));
+            assert!(cookies.windows(2).all(|two| two[0] < two[1]));
+            let Some(last) = cookies.last() else { break };
+            assert!(*last > cookie.max(DOTS) && *last < 1 << 63);
+            (cookie, round) = (*last, round + 1);
+            for entry in batch {
+                *seen.entry(entry.name).or_default() += 1;
+            }
+        }
+        assert!(round > 5);
+        for name in (0..2000).step_by(2) {
+            assert_eq!(seen.get(name.to_string().as_bytes()), Some(&1), "{name}");
+        }
+        assert!(seen.values().all(|times| *times == 1), "one is there twice");
+    }
+
+    #[test]
+    fn positions_come_after_those_of_the_dots() {
+        assert_eq!(positions(0).take(2).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(positions(7).next(), Some(10));
     }
 }

@@ -11,11 +11,11 @@ impl Files {
     ///
     /// `NotFound` is proof, and may be kept as long as the answer itself.
     pub async fn lookup(self, parent: u64, name: Vec<u8>) -> Result<Told, TreeError> {
-        let shared: Arc<Shared> = self.shared;
+        let (shared, thread): (Arc<Shared>, u32) = (self.shared, self.thread);
         check_name(&name)?;
         let node = shared.node(parent)?;
         if let Node::Mfs(dir) = node {
-            match shared.lookup_writable(dir, &name).await {
+            match shared.lookup_writable(dir, &name, thread).await {
                 // Not listed, and found where nothing else has the name.
                 Err(TreeError::NotFound) if dir == NodeId::ROOT && name == SNAPSHOTS => {}
                 found => return found,
@@ -39,9 +39,21 @@ impl Files {
 }
 
 impl Shared {
-    async fn lookup_writable(&self, dir: NodeId, name: &[u8]) -> Result<Told, TreeError> {
+    async fn lookup_writable(
+        &self,
+        dir: NodeId,
+        name: &[u8],
+        thread: u32,
+    ) -> Result<Told, TreeError> {
         let nodes = self.nodes()?;
-        let attr = nodes.mfs().lookup(dir, name, true).await?;
+        let attr = match nodes.mfs().lookup(dir, name, true).await {
+            Err(
+                error @ (TreeError::Timeout(_)
+                | TreeError::Unavailable(_)
+                | TreeError::Malformed { .. }),
+            ) => return self.guesses.find(thread, dir, name).ok_or(error),
+            found => found?,
+        };
         nodes.told(attr.node);
         self.tell_node(&attr)
     }

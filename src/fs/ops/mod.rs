@@ -9,4 +9,5 @@ mod remove;
 mod write;
 mod xattr;
 
+pub(super) use write::How;
 pub(super) use xattr::statfs;

@@ -5,6 +5,15 @@ use crate::config::COPY_BYTES_MAX;
 use crate::tree::mfs::{Allocate, Caller, CopySource, Seek};
 use crate::tree::{Kind, Node, TreeError};
 
+/// How a write is to be done.
+#[derive(Debug, Clone, Copy, Default)]
+pub(in crate::fs) struct How {
+    /// setuid and setgid go.
+    pub(in crate::fs) kill_privileges: bool,
+    /// At the file's end: the kernel's idea of that may be an old one.
+    pub(in crate::fs) append: bool,
+}
+
 /// setuid and setgid.
 const PRIVILEGES: u32 = 0o6000;
 
@@ -15,18 +24,23 @@ impl Files {
         caller: Caller,
         (ino, offset): (u64, u64),
         data: &[u8],
-        kill_privileges: bool,
+        how: How,
     ) -> Result<usize, TreeError> {
         let (mfs, node) = self.shared.writable(ino)?;
-        let killed = kill_privileges && mfs.attr(node)?.mode & PRIVILEGES != 0;
-        let written = mfs
-            .write(caller, node, offset, data, kill_privileges)
-            .await?;
-        if killed {
-            // The kernel does not know that its own write changed the mode.
-            self.shared.notices.node(ino, false);
+        let kill = how.kill_privileges;
+        let killed = kill && mfs.attr(node)?.mode & PRIVILEGES != 0;
+        let at = if how.append {
+            mfs.append(caller, node, offset, data, kill).await?
+        } else {
+            mfs.write(caller, node, offset, data, kill).await?;
+            offset
+        };
+        // The kernel does not know that its own write changed the mode, or that
+        // the file was longer, and has the bytes where they are not.
+        if killed || at != offset {
+            self.shared.notices.node(ino, at != offset);
         }
-        Ok(written)
+        Ok(data.len())
     }
 
     /// Reserves, zeroes or frees a range.

@@ -27,7 +27,7 @@ use super::ring::{PATH_BYTES_MAX, Slot, Slots};
 use super::state::State;
 use super::types::{Caller, NodeId, Origin};
 use crate::block::Block;
-use crate::cache::{OwnSink, Tier};
+use crate::cache::OwnSink;
 use crate::config::{
     AHEAD_CHUNKS_MAX, AHEAD_FREE_BYTES_MIN, AHEAD_GAP_MAX, AHEAD_RUN_MAX, AHEAD_RUN_MIN,
     AHEAD_THREADS,
@@ -261,10 +261,14 @@ impl Mfs {
         true
     }
 
-    /// A full disk is found before anything is acknowledged.
+    /// A full disk is found before anything is acknowledged. A quota is not seen
+    /// here: what meets it lands in the reserves.
     fn has_room_ahead(&self) -> bool {
         let free = self.disk.free_bytes(&self.journal_dir);
-        free.is_ok_and(|free| free >= AHEAD_FREE_BYTES_MIN) && self.journal.check().is_ok()
+        free.is_ok_and(|free| free >= AHEAD_FREE_BYTES_MIN)
+            && self.journal.check().is_ok()
+            && !self.journal.in_reserve()
+            && self.check_room(Class::Normal).is_ok()
     }
 
     /// Puts a chunk in line, if it can only succeed.
@@ -282,7 +286,7 @@ impl Mfs {
         let state = self.state.state.lock();
         let time = self.now();
         let inode = state.node(node).ok()?;
-        let path = state.path(node, None);
+        let path = state.way(node, None);
         let mut queue = lane.queue.lock();
         let behind = queue.jobs.len() as u64;
         let stream = queue.stream.as_mut()?;
@@ -321,9 +325,10 @@ impl Mfs {
     fn store_ahead(&self, data: Bytes) -> Result<Block, TreeError> {
         let block = leaf_block(&self.options.file_form(), data);
         let block = block.map_err(|error| TreeError::Failed(error.to_string()))?;
-        let stored = self.blocks.put(block.clone(), Tier::Own);
+        // It is acknowledged: where there is no room the reserve is for it.
+        let stored = self.blocks.put_reserved(block.clone());
         stored
-            .and_then(|()| self.blocks.flush())
+            .and_then(|()| self.blocks.flush_reserved())
             .map_err(store_failed)?;
         Ok(block)
     }
@@ -346,7 +351,7 @@ impl Mfs {
         };
         let changes = {
             let mut state = self.state.state.lock();
-            let changes = self.perform(&mut state, Class::Normal, &[logged])?;
+            let changes = self.perform_as(&mut state, Class::Reserve, &[logged])?;
             let inode = state.node(slot.node);
             self.state
                 .lane
@@ -373,7 +378,8 @@ impl Mfs {
         let slots = Slots::new(ring, chunk);
         while let Some((slot, data)) = slots.get(self.journal.last().0 + 1) {
             if let Err(error) = self.write_again(&slot, &data).await {
-                let path = slot.path.escape_ascii();
+                let path = super::way::shown(slot.path.clone());
+                let path = path.escape_ascii();
                 let why =
                     format!("a write of {path} that was acknowledged cannot be stored: {error}");
                 // Entries behind it would take the numbers of the writes in the ring.

@@ -15,13 +15,14 @@ impl Mfs {
         offset: u64,
         end: u64,
     ) -> Result<(), TreeError> {
-        let there: u64 = {
+        let mut there = 0;
+        {
             let state = self.state.lock();
             let ranges = content(state.node(node)?)?.ranges();
-            let inside = ranges.slice(offset, end).into_iter();
-            let data = inside.filter(|(_, extent)| extent.data != Data::Hole);
-            data.map(|(_, extent)| extent.len).sum()
-        };
+            ranges.each(offset, end, |_, len, data, _| {
+                there += if *data == Data::Hole { 0 } else { len };
+            });
+        }
         let wanted = (end - offset).saturating_sub(there);
         match self.disk.free_bytes(&self.journal_dir) {
             Ok(free) if wanted > free => Err(TreeError::NoSpace(format!(

@@ -6,13 +6,17 @@
 use bytes::Bytes;
 
 use super::extents::{Data, Extents};
+use super::fault::{Fault, Need};
 use super::node::{Base, Body, Content, Directory, Inode, Links, Name, Sealed, Symlink, To, Whole};
 use super::op::{Attr, Make, Mount, Op, Stamp};
 use super::state::State;
 use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
+use crate::block::DAG_PB;
 
 /// Attribute that says which CID was mounted at a node.
 pub(super) const MOUNTED: &[u8] = b"cidfs.mount";
+/// Attribute of what has held mounted content and counts as made here.
+pub(super) const HELD: &[u8] = b"cidfs.held";
 /// Attribute that holds the access ACL.
 pub(super) const ACL_ACCESS: &[u8] = b"system.posix_acl_access";
 
@@ -64,6 +68,9 @@ pub(super) fn apply(state: &mut State, op: &Op, seq: u64, chunk: u64) {
         }
         Op::RemoveXattr { node, name, time } => {
             change_meta(state, *node, *time, seq, |inode| {
+                if **name == *MOUNTED && holds_nodes(inode) {
+                    inode.set_xattr(HELD.into(), Bytes::new());
+                }
                 inode.remove_xattr(name);
             });
         }
@@ -250,6 +257,16 @@ fn mounted_body(one: &Mount, seq: u64) -> Body {
     }
 }
 
+/// Whether mounted content is more than a raw leaf: numbers below it follow from
+/// it, and changes rest on its root.
+fn holds_nodes(inode: &Inode) -> bool {
+    match &inode.body {
+        Body::File(Content::Whole(whole)) => whole.cid().get().codec() == DAG_PB,
+        Body::File(Content::Ranges(_)) | Body::Special => false,
+        Body::Directory(_) | Body::Symlink(_) => true,
+    }
+}
+
 fn mount(state: &mut State, one: &Mount, seq: u64) {
     let body = mounted_body(one, seq);
     let mounted = Bytes::from(one.cid.to_string());
@@ -314,10 +331,14 @@ fn is_directory(state: &State, node: NodeId) -> bool {
 
 /// Takes a name away, and the node with its last one, and what is below that.
 fn drop_name(state: &mut State, at: (NodeId, &Name), time: Time, seq: u64) {
-    let Ok(Some(node)) = state.find(at.0, at.1) else {
-        return;
+    let node = match state.find(at.0, at.1) {
+        Ok(Some(node)) => Some(node),
+        // Content that cannot be had: it was never changed, and nothing is loaded of it.
+        Err(Fault::Need(Need::Entry(..))) => None,
+        Ok(None) | Err(_) => return,
     };
     state.set_entry(at.0, at.1, To::Absent, seq);
+    let Some(node) = node else { return };
     count_directories(state, at.0, u64::from(is_directory(state, node)), 0);
     let mut open = vec![(node, at.0, at.1.clone())];
     while let Some((node, parent, name)) = open.pop() {

@@ -34,6 +34,8 @@ struct Shared {
     changes_max: AtomicU64,
     /// Whether the disk was nearly full when it was last looked at.
     tight: AtomicBool,
+    /// Whether the last change went into the journal's reserve.
+    in_reserve: AtomicBool,
 }
 
 impl Background {
@@ -42,6 +44,19 @@ impl Background {
         let over = bytes > self.shared.bytes_max.load(Ordering::Relaxed)
             || changes > self.shared.changes_max.load(Ordering::Relaxed);
         if over && !self.shared.due.swap(true, Ordering::Relaxed) {
+            self.shared.bell.notify_all();
+        }
+    }
+
+    /// Notes whether a change went into the journal's reserve. The first that does,
+    /// and one that has no room even there, asks for a checkpoint: it is what frees
+    /// what was deleted.
+    pub(super) fn in_reserve(&self, in_reserve: bool, exhausted: bool) {
+        let before = self.shared.in_reserve.swap(in_reserve, Ordering::Relaxed);
+        if exhausted || (in_reserve && !before) {
+            self.shared.due.store(true, Ordering::Relaxed);
+            // Who waits has looked at it, or is waiting by now.
+            drop(self.shared.wake.lock());
             self.shared.bell.notify_all();
         }
     }
@@ -190,7 +205,9 @@ fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
         };
         if let Err(error) = done {
             tracing::error!(%error, "the journal could not be synced");
-            return;
+            if mfs.journal.check().is_err() {
+                return;
+            }
         }
         seen = last;
     }

@@ -6,6 +6,7 @@
 //! safe a frame names the commit object, and what has not changed since is
 //! clean. A crash before the frame leaves the checkpoint before it in force.
 
+pub(super) mod held;
 pub(super) mod plan;
 pub(super) mod records;
 
@@ -70,7 +71,10 @@ impl Mfs {
         _only: tokio::sync::MutexGuard<'_, ()>,
         stays: bool,
     ) -> Result<Checkpointed, TreeError> {
-        let made = self.make_checkpoint(stays).await;
+        let mut made = self.make_checkpoint(stays).await;
+        while matches!(made, Err(TreeError::NoSpace(_))) && self.give_up_history() {
+            made = self.make_checkpoint(stays).await;
+        }
         if stays && made.is_ok() {
             // Also one that was there already is asked for now.
             self.passing.store(false, Ordering::Relaxed);
@@ -88,8 +92,8 @@ impl Mfs {
         }
         // No collection begins before what is made here is named.
         let _adding = self.blocks.own_sink();
-        self.seal_dirty_files().await?;
-        let snapshot = self.snapshot().await?;
+        let stuck = self.seal_dirty_files().await?;
+        let snapshot = self.snapshot(&stuck).await?;
         let _making = Making(&self.state);
         self.put_in_force(&snapshot, stays).await
     }
@@ -152,7 +156,7 @@ impl Mfs {
         self.journal.sync(Seq(made.sequence))?;
         {
             let mut state = self.state.lock();
-            self.log(Class::Reserve, TxId(0), &[&logged])?;
+            self.log(Class::Last, TxId(0), &[&logged])?;
             settle(&mut state, snapshot, built);
         }
         self.counted_anew();
@@ -178,18 +182,22 @@ impl Mfs {
             tracing::warn!(%error, "the checkpoint is in the journal, but not named beside it");
         }
         self.newest.send_replace(Some(made));
+        self.history.needed_after(before);
         self.journal.retire(Seq(before))?;
         Ok(())
     }
 
     /// Writes down what changed, as of one moment.
-    async fn snapshot(&self) -> Result<Snapshot, TreeError> {
+    async fn snapshot(&self, stuck: &held::Stuck) -> Result<Snapshot, TreeError> {
         for _ in 0..crate::config::PLAN_ROUNDS_MAX {
             {
                 let mut state = self.state.lock();
                 if plan::unloaded_links(&state).is_empty() {
+                    let before = self.before(&state, stuck)?;
+                    let snapshot = Snapshot::take(self, &mut state, &before);
+                    self.journal_again(&mut state, &before, stuck)?;
                     state.checkpointing = true;
-                    return Ok(Snapshot::take(self, &mut state));
+                    return Ok(snapshot);
                 }
             }
             self.load_linked_parents().await?;
@@ -197,24 +205,20 @@ impl Mfs {
         Err(TreeError::Busy("links change faster than they can be read"))
     }
 
-    /// Seals changed files while others go on; one that cannot be sealed does
-    /// not keep the others in memory.
-    async fn seal_dirty_files(&self) -> Result<(), TreeError> {
+    /// Seals changed files while others go on; gives those that cannot be sealed.
+    async fn seal_dirty_files(&self) -> Result<held::Stuck, TreeError> {
         let dirty: Vec<NodeId> = self.state.lock().dirty.iter().copied().collect();
-        let mut failed = Ok(());
+        let mut stuck = held::Stuck::new();
         for node in dirty {
             match self.seal_node(node).await {
                 Ok(()) => {}
                 Err(error @ TreeError::NoSpace(_)) => return Err(error),
                 Err(error) => {
-                    let path = self.state.lock().path(node, None);
-                    let path = path.escape_ascii();
-                    tracing::error!(%error, %path, "the file cannot be sealed");
-                    failed = failed.and(Err(error));
+                    stuck.insert(node, error);
                 }
             }
         }
-        failed
+        Ok(stuck)
     }
 
     /// Makes the blocks of a snapshot, from the leaves up.
@@ -306,7 +310,15 @@ impl Mfs {
                     }
                 }
                 Known::Unsealed(NodeKind::File) => self.seal_node(node).await?,
-                Known::Unsealed(_) => drop(self.checkpoint_in_passing().await?),
+                Known::Unsealed(_) => {
+                    self.checkpoint_in_passing().await?;
+                    let held_back = self.held_back.lock().first().cloned();
+                    let known = self.state.lock().sealed_now(node, carries)?;
+                    if let (Some(one), Known::Unsealed(_)) = (held_back, known) {
+                        let why = format!("{} cannot be sealed: {}", one.path, one.why);
+                        return Err(TreeError::Unavailable(why));
+                    }
+                }
             }
         }
         Err(TreeError::Busy(
@@ -331,6 +343,8 @@ impl Mfs {
     pub fn live_roots(&self) -> Result<Vec<Cid>, TreeError> {
         self.check_frozen()?;
         self.journal.check()?;
+        // What was kept may go, where nothing leads to it any more.
+        self.keeping.forget();
         let mut roots: Vec<Cid> = Vec::new();
         let mut from = Seq(1);
         for one in self.kept.lock().iter() {
@@ -502,7 +516,8 @@ impl State {
                             roots.push(cid.get());
                         }
                     }
-                    roots.extend(content.sealed().map(|sealed| sealed.cid.get()));
+                    let sealed = content.sealed().into_iter().chain(content.before());
+                    roots.extend(sealed.map(|sealed| sealed.cid.get()));
                 }
                 Body::Directory(directory) => {
                     roots.extend(directory.base.as_ref().map(|base| base.sealed.cid.get()));

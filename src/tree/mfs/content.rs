@@ -4,16 +4,21 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::elsewhere::{is_elsewhere, note_elsewhere};
 use super::extents::{Data, Extent};
 use super::node::{Body, Content, Inode};
-use super::op::{Logged, Op, Stamp};
+use super::op::{Logged, Op, Stamp, range_bytes};
 use super::small_cid::SmallCid;
 use super::state::State;
 use super::types::{Allocate, Caller, CopySource, NodeId, NodeKind, Seek, Time};
 use super::{Mfs, Plan};
 use crate::block::{Block, Cid, DAG_PB, RAW};
 use crate::cache::Tier;
-use crate::config::{INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, SHARED_RANGES_MAX};
+use crate::config::{
+    COPY_RANGES_MAX, INLINE_BYTES_MAX, JOURNAL_APPEND_BYTES_MAX, PLAN_ROUNDS_MAX, SHARED_BYTES_MAX,
+    SHARED_RANGES_MAX,
+};
+use crate::disk::is_full;
 use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::data::Kind;
@@ -27,6 +32,15 @@ struct Wanted {
     offset: u64,
     at: usize,
     len: usize,
+}
+
+/// What else is said of a write than where its bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum At {
+    /// It was acknowledged at a time before.
+    Time(Time),
+    /// It is an append: only the end of the file will do.
+    End,
 }
 
 impl Mfs {
@@ -81,15 +95,58 @@ impl Mfs {
             .await
     }
 
+    /// Writes all of `data` at the end of the file, wherever that is by now; gives
+    /// where. `believed` is where the caller takes it to be.
+    pub async fn append(
+        &self,
+        caller: Caller,
+        node: NodeId,
+        believed: u64,
+        data: &[u8],
+        kill_privileges: bool,
+    ) -> Result<u64, TreeError> {
+        let mut place = (node, believed);
+        // A stream goes on at the end and nowhere else.
+        if data.is_empty() || self.write_ahead(caller, place, data, kill_privileges) {
+            return Ok(believed);
+        }
+        for _ in 0..PLAN_ROUNDS_MAX {
+            let here = Some(At::End);
+            match self
+                .write_pieces(caller, place, data, kill_privileges, here)
+                .await?
+            {
+                None => return Ok(place.1),
+                Some(end) => place.1 = end,
+            }
+        }
+        Err(TreeError::Busy("the file grows faster than it is written"))
+    }
+
     /// Writes all of `data`, at a time that was or now, to packs and the journal.
     pub(super) async fn write_through(
+        &self,
+        caller: Caller,
+        place: (NodeId, u64),
+        data: &[u8],
+        kill_privileges: bool,
+        at: Option<Time>,
+    ) -> Result<usize, TreeError> {
+        self.write_pieces(caller, place, data, kill_privileges, at.map(At::Time))
+            .await?;
+        Ok(data.len())
+    }
+
+    /// Writes all of `data` and gives `None`, or where the end of the file is, if
+    /// it was to go there and `offset` is elsewhere.
+    async fn write_pieces(
         &self,
         caller: Caller,
         (node, offset): (NodeId, u64),
         data: &[u8],
         kill_privileges: bool,
-        at: Option<Time>,
-    ) -> Result<usize, TreeError> {
+        at: Option<At>,
+    ) -> Result<Option<u64>, TreeError> {
         let end = self.end_of(offset, data.len() as u64)?;
         self.check_room(Class::Normal)?;
         if self.state.lock().unsealed_bytes > self.unsealed_max() {
@@ -101,33 +158,23 @@ impl Mfs {
         // that names it.
         let whole = data.len() as u64 >= self.options.chunk_bytes();
         let _adding = whole.then(|| self.blocks.own_sink());
-        let pieces = self.pieces(offset, data)?;
+        let pieces = self.in_place_of_history(|| self.pieces(offset, data))?;
+        let mut moved = None;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
-            content(inode)?;
-            let stamp = stamp(inode, at.unwrap_or(time), kill_privileges);
-            let path = state.path(node, None);
-            let logged = |piece: &Piece| {
-                let op = match piece {
-                    Piece::Inline(at, bytes) => Op::Write {
-                        node,
-                        offset: *at,
-                        stamp,
-                        bytes: bytes.clone(),
-                    },
-                    Piece::Blocks(at, blocks) => Op::WriteBlocks {
-                        node,
-                        offset: *at,
-                        stamp,
-                        blocks: blocks.clone(),
-                    },
-                };
-                Logged {
-                    path: path.clone(),
-                    to: Vec::new(),
-                    op,
-                }
+            let size = content(inode)?.size();
+            if at == Some(At::End) && size != offset {
+                moved = Some(size);
+                return Ok(Plan::nothing(()));
+            }
+            let time = if let Some(At::Time(at)) = at {
+                at
+            } else {
+                time
             };
+            let stamp = stamp(inode, time, kill_privileges);
+            let path = state.way(node, None);
+            let logged = |piece: &Piece| piece.logged(node, stamp, path.clone());
             Ok(Plan {
                 logged: pieces.iter().map(logged).collect(),
                 told: (),
@@ -139,9 +186,10 @@ impl Mfs {
             let full = [offset, end - 1].map(|at| whole_chunk(state, node, at, chunk));
             (full, changed)
         };
-        let (full, changed) = self
-            .change(caller.origin, Class::Normal, plan, done)
-            .await?;
+        let (full, changed) = self.change(caller.origin, plan, done).await?;
+        if moved.is_some() {
+            return Ok(moved);
+        }
         if data.len() as u64 == chunk && offset.is_multiple_of(chunk) {
             self.state.lane.ran(node, offset, chunk, changed);
         }
@@ -151,7 +199,7 @@ impl Mfs {
                 tracing::warn!(%error, "a whole chunk stays in memory");
             }
         }
-        Ok(data.len())
+        Ok(None)
     }
 
     pub(super) fn end_of(&self, offset: u64, len: u64) -> Result<u64, TreeError> {
@@ -243,16 +291,22 @@ impl Mfs {
 
     /// Sees that the leaf that ends beyond `offset`, and begins before it, is
     /// here, and the nodes on the way to it.
-    async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
+    pub(super) async fn keep_cut_leaf(&self, cid: &Cid, offset: u64) -> Result<(), TreeError> {
         let (mut way, leaf) = way_to_leaf(&self.reader, cid, offset).await?;
         if leaf.start != offset {
             prove_leaf(&self.reader, &leaf).await?;
             way.push(leaf.cid);
         }
-        for cid in way.iter().filter(|cid| !self.blocks.has_own(cid)) {
+        way.retain(|cid| !self.blocks.has_own(cid));
+        for cid in &way {
             let block = self.reader.block(cid).await?;
             // A file can be cut though the disk is full.
             self.blocks.put_reserved(block).map_err(store_failed)?;
+        }
+        if !way.is_empty() {
+            // Before the entry that rests on it, also if this process is killed; and
+            // the sync of that entry covers only what was appended.
+            self.blocks.flush_reserved().map_err(store_failed)?;
         }
         Ok(())
     }
@@ -276,7 +330,12 @@ impl Mfs {
             return Err(TreeError::Invalid("empty range"));
         }
         let end = self.end_of(offset, len)?;
-        if what != Allocate::Punch {
+        let frees = {
+            let state = self.state.lock();
+            let content = content(state.node(node)?)?;
+            super::class::frees(content, what, (offset, end), self.options.chunk_bytes())
+        };
+        if !frees {
             self.check_room(Class::Normal)?;
             self.check_allocatable(node, offset, end)?;
         }
@@ -295,14 +354,9 @@ impl Mfs {
                 len,
                 stamp,
             };
-            Ok(Plan::of(state.path(node, None), op, ()))
+            Ok(Plan::of(state.way(node, None), op, ()))
         };
-        let class = if what == Allocate::Punch {
-            Class::Reserve
-        } else {
-            Class::Normal
-        };
-        self.change(caller.origin, class, plan, |_, ()| ()).await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 
     /// Finds data or a hole; `NoSuchPosition` behind the last data or the end.
@@ -343,9 +397,16 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(to)?;
             content(inode)?;
-            let stamp = stamp(inode, time, true);
-            let path = state.path(to, None);
+            // As in `allocate`: root may keep privileges.
+            let stamp = stamp(inode, time, caller.uid != 0);
+            let path = state.way(to, None);
             let mut logged = Vec::new();
+            if Self::is_from_elsewhere(state, from)
+                && let Some(op) = note_elsewhere(to, Some(inode), time)
+            {
+                let (path, to) = (path.clone(), Vec::new());
+                logged.push(Logged { path, to, op });
+            }
             let mut at = to_offset;
             for ranges in framed(&ranges) {
                 let covered: u64 = ranges.iter().map(|range| range.len).sum();
@@ -364,8 +425,7 @@ impl Mfs {
             }
             Ok(Plan { logged, told: () })
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
-            .await?;
+        self.change(caller.origin, plan, |_, ()| ()).await?;
         Ok(len)
     }
 
@@ -382,6 +442,18 @@ impl Mfs {
         Ok(())
     }
 
+    /// Whether what is shared may not be here.
+    fn is_from_elsewhere(state: &State, from: CopySource) -> bool {
+        match from {
+            CopySource::Node(node) => {
+                let inode = state.nodes.get(&node);
+                inode.is_none_or(|inode| is_elsewhere(node, inode))
+            }
+            // That its root is an own block says nothing of what is below.
+            CopySource::Content(_) => true,
+        }
+    }
+
     async fn ranges_of(
         &self,
         from: CopySource,
@@ -393,11 +465,8 @@ impl Mfs {
                 let state = self.state.lock();
                 let ranges = content(state.node(node)?)?.ranges();
                 let end = offset.saturating_add(len);
-                Ok(ranges
-                    .slice(offset, end)
-                    .into_iter()
-                    .map(|(_, range)| range)
-                    .collect())
+                // Who copies goes on where this ends.
+                Ok(ranges.slice(offset, end, COPY_RANGES_MAX))
             }
             CopySource::Content(cid) => {
                 let meta = self.reader.meta(&cid).await?;
@@ -434,6 +503,31 @@ enum Piece {
     Blocks(u64, Vec<(Cid, u32)>),
 }
 
+impl Piece {
+    /// The change that it is.
+    fn logged(&self, node: NodeId, stamp: Stamp, path: Vec<u8>) -> Logged {
+        let op = match self {
+            Self::Inline(at, bytes) => Op::Write {
+                node,
+                offset: *at,
+                stamp,
+                bytes: bytes.clone(),
+            },
+            Self::Blocks(at, blocks) => Op::WriteBlocks {
+                node,
+                offset: *at,
+                stamp,
+                blocks: blocks.clone(),
+            },
+        };
+        Logged {
+            path,
+            to: Vec::new(),
+            op,
+        }
+    }
+}
+
 /// Lets a block share the memory of a chunk.
 struct Shared(Arc<Vec<u8>>);
 
@@ -448,60 +542,46 @@ impl AsRef<[u8]> for Shared {
 fn cut_to_an_append(ranges: &mut Vec<Extent>) {
     let mut bytes = 0;
     let fits = |range: &Extent| {
-        bytes += if let Data::Bytes(held) = &range.data {
-            held.len()
-        } else {
-            64
-        };
+        bytes += range_bytes(range);
         bytes <= JOURNAL_APPEND_BYTES_MAX / 2
     };
     let count = ranges.iter().map(fits).take_while(|fits| *fits).count();
     ranges.truncate(count.max(1));
 }
 
-/// Cuts ranges into groups that fit into a frame each.
+/// Cuts ranges into groups that fit into an entry each, with all that it says of them.
 pub(super) fn framed(ranges: &[Extent]) -> Vec<Vec<Extent>> {
     let mut groups: Vec<Vec<Extent>> = Vec::new();
-    let mut bytes = usize::MAX;
-    for range in ranges {
-        let inline = if let Data::Bytes(held) = &range.data {
-            held.len()
-        } else {
-            0
-        };
-        let full = groups
-            .last()
-            .is_none_or(|group| group.len() >= SHARED_RANGES_MAX);
-        if full || bytes + inline > INLINE_BYTES_MAX {
-            groups.push(Vec::new());
-            bytes = 0;
+    let mut bytes = 0;
+    for range in ranges.iter().flat_map(in_parts) {
+        let more = range_bytes(&range);
+        match groups.last_mut() {
+            Some(group) if group.len() < SHARED_RANGES_MAX && bytes + more <= SHARED_BYTES_MAX => {
+                group.push(range);
+                bytes += more;
+            }
+            Some(_) | None => {
+                groups.push(vec![range]);
+                bytes = more;
+            }
         }
-        // One chunk's bytes may be over what a frame takes: they go in parts.
-        let mut done = 0;
-        while inline - done > INLINE_BYTES_MAX {
-            let part = super::extents::part(&range.data, done as u64, INLINE_BYTES_MAX as u64);
-            let extent = Extent {
-                len: INLINE_BYTES_MAX as u64,
-                data: part,
-            };
-            groups
-                .last_mut()
-                .into_iter()
-                .for_each(|group| group.push(extent.clone()));
-            groups.push(Vec::new());
-            done += INLINE_BYTES_MAX;
-        }
-        let len = range.len - done as u64;
-        let data = super::extents::part(&range.data, done as u64, len);
-        groups.last_mut().into_iter().for_each(|group| {
-            group.push(Extent {
-                len,
-                data: data.clone(),
-            });
-        });
-        bytes += inline - done;
     }
     groups
+}
+
+/// A range; of bytes over what an entry holds the parts.
+fn in_parts(range: &Extent) -> Vec<Extent> {
+    if !matches!(range.data, Data::Bytes(_)) {
+        return vec![range.clone()];
+    }
+    let most = INLINE_BYTES_MAX as u64;
+    let starts = (0..range.len).step_by(INLINE_BYTES_MAX);
+    let part = |at: u64| {
+        let len = most.min(range.len - at);
+        let data = super::extents::part(&range.data, at, len);
+        Extent { len, data }
+    };
+    starts.map(part).collect()
 }
 
 /// A file's content; directories and the rest are refused.
@@ -568,7 +648,7 @@ fn fill_near(content: &Content, offset: u64, out: &mut [u8], wanted: &mut Vec<Wa
 
 /// Which content a cut at `at` goes through, and where in it. What is put
 /// behind the end cuts there too: a short last leaf is filled up.
-fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
+pub(super) fn shared_at(content: &Content, at: u64) -> Option<(Cid, u64)> {
     let size = content.size();
     if at == 0 || size == 0 {
         return None;
@@ -610,11 +690,11 @@ fn whole_chunk(state: &State, node: NodeId, at: u64, chunk: u64) -> Option<(u64,
 
 /// A failure of the block store as those who write see it.
 pub(super) fn store_failed(error: crate::cache::CacheError) -> TreeError {
-    let is_full = matches!(
+    let no_room = matches!(
         &error,
-        crate::cache::CacheError::Io(io) if io.raw_os_error() == Some(libc::ENOSPC)
+        crate::cache::CacheError::Io(io) if is_full(io)
     );
-    if is_full {
+    if no_room {
         return TreeError::NoSpace(error.to_string());
     }
     TreeError::Failed(error.to_string())

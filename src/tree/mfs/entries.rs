@@ -4,15 +4,17 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
-use super::fault::{Fault, Step};
-use super::node::{Inode, Key, Name, To};
+use super::fault::{Fault, Need, Step};
+use super::node::{Dentry, Hashes, Inode, Key, Name, To};
 use super::op::{Logged, Make, Op};
 use super::state::State;
 use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
 use super::xattr::{check_xattrs, inherited, xattr_bytes};
 use super::{Mfs, Plan};
-use crate::config::{NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX, SYMLINK_BYTES_MAX, TREE_DEPTH_MAX};
-use crate::journal::Class;
+use crate::config::{
+    DIRECTORY_BASIC_BYTES_MAX, DIRECTORY_ENTRY_BYTES_MAX, NAME_BYTES_MAX, POSIX_LINKS_BYTES_MAX,
+    SYMLINK_BYTES_MAX, TREE_DEPTH_MAX,
+};
 use crate::tree::error::TreeError;
 use crate::tree::writable::SNAPSHOTS;
 
@@ -104,14 +106,13 @@ impl Mfs {
                 time,
             )?;
             Ok(Plan::of(
-                state.path(parent, Some(name)),
+                state.way(parent, Some(name)),
                 Op::Make(made),
                 node,
             ))
         };
         let done = |state: &mut State, node| told(state, node, hold);
-        self.change(caller.origin, Class::Normal, plan, done)
-            .await?
+        self.change(caller.origin, plan, done).await?
     }
 
     pub(super) fn check_new(&self, new: &New) -> Result<(), TreeError> {
@@ -146,8 +147,8 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             self.may_link(state, node, parent, name)?;
             let logged = Logged {
-                path: state.path(node, None),
-                to: state.path(parent, Some(name)),
+                path: state.way(node, None),
+                to: state.way(parent, Some(name)),
                 op: Op::Link {
                     node,
                     parent,
@@ -161,8 +162,7 @@ impl Mfs {
             })
         };
         let done = |state: &mut State, ()| told(state, node, hold);
-        self.change(caller.origin, Class::Normal, plan, done)
-            .await?
+        self.change(caller.origin, plan, done).await?
     }
 
     /// Refuses hard links where they may not be.
@@ -193,16 +193,19 @@ impl Mfs {
         Ok(check_room(inode, None, name)?)
     }
 
-    /// Takes the name of what is not a directory away.
+    /// Takes the name of what is not a directory away, or of content that cannot
+    /// be had: nobody can tell what that is.
     pub async fn unlink(
         &self,
         caller: Caller,
         parent: NodeId,
         name: &[u8],
     ) -> Result<(), TreeError> {
-        let plan = |state: &mut State, time: Time| {
-            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
-            if state.node(node)?.kind == NodeKind::Directory {
+        let plan = |state: &mut State, time: Time, unseen: bool| {
+            let node = there(state, parent, name, unseen)?;
+            if let Some(node) = node
+                && state.node(node)?.kind == NodeKind::Directory
+            {
                 return Err(TreeError::IsADirectory.into());
             }
             let op = Op::Unlink {
@@ -210,36 +213,59 @@ impl Mfs {
                 name: name.into(),
                 time,
             };
-            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
+            Ok(Plan::of(state.way(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
-            .await
+        self.take_name(caller, (parent, name), plan).await
     }
 
-    /// Takes an empty directory away.
+    /// Takes an empty directory away, or content that cannot be had.
     pub async fn rmdir(
         &self,
         caller: Caller,
         parent: NodeId,
         name: &[u8],
     ) -> Result<(), TreeError> {
-        let plan = |state: &mut State, time: Time| {
-            let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
-            if state.node(node)?.kind != NodeKind::Directory {
-                return Err(TreeError::NotADirectory.into());
-            }
-            if !state.is_empty(node)? {
-                return Err(TreeError::NotEmpty.into());
+        let plan = |state: &mut State, time: Time, unseen: bool| {
+            if let Some(node) = there(state, parent, name, unseen)? {
+                if state.node(node)?.kind != NodeKind::Directory {
+                    return Err(TreeError::NotADirectory.into());
+                }
+                if !state.is_empty(node)? {
+                    return Err(TreeError::NotEmpty.into());
+                }
             }
             let op = Op::Rmdir {
                 parent,
                 name: name.into(),
                 time,
             };
-            Ok(Plan::of(state.path(parent, Some(name)), op, ()))
+            Ok(Plan::of(state.way(parent, Some(name)), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
-            .await
+        self.take_name(caller, (parent, name), plan).await
+    }
+
+    /// Plans that a name goes; a second time where what it leads to cannot be had.
+    async fn take_name(
+        &self,
+        caller: Caller,
+        (parent, name): (NodeId, &[u8]),
+        plan: impl Fn(&mut State, Time, bool) -> Step<Plan<()>>,
+    ) -> Result<(), TreeError> {
+        let seen = |state: &mut State, time: Time| plan(state, time, false);
+        match self.change(caller.origin, seen, |_, ()| ()).await {
+            Err(error) if self.is_unseen(&error, parent, name).await => {}
+            done => return done,
+        }
+        let unseen = |state: &mut State, time: Time| plan(state, time, true);
+        self.change(caller.origin, unseen, |_, ()| ()).await
+    }
+}
+
+/// What a name leads to; with `unseen`, `None` of content that is not loaded.
+fn there(state: &State, parent: NodeId, name: &[u8], unseen: bool) -> Step<Option<NodeId>> {
+    match state.find(parent, name) {
+        Err(Fault::Need(Need::Entry(..))) if unseen => Ok(None),
+        found => Ok(Some(found?.ok_or(TreeError::NotFound)?)),
     }
 }
 
@@ -314,7 +340,41 @@ pub(super) fn fits_beside(
     if taken {
         return Err(TreeError::Invalid("another name here has the same hash").into());
     }
-    Ok(())
+    match leaving {
+        Some(_) => Ok(()),
+        None => may_grow(state, parent),
+    }
+}
+
+/// Refuses one more name in a directory that must stay one block, since mounted
+/// names in it have equal hashes, and whose block is nearly full.
+fn may_grow(state: &State, parent: NodeId) -> Step<()> {
+    let directory = state.directory(parent)?;
+    let Some(base) = directory.base.as_ref() else {
+        return Ok(());
+    };
+    let known = match directory.hashes {
+        Hashes::Differ => return Ok(()),
+        Hashes::Equal(bytes) => Some(bytes),
+        Hashes::Unknown => None,
+    };
+    let new = match known {
+        Some(_) => {
+            let changed = |dentry: &&Dentry| dentry.changed > 0;
+            directory.entries.values().filter(changed).count()
+        }
+        None => directory.entries.len(),
+    };
+    let sealed = base.tally.map(|tally| tally.links_bytes).or(known);
+    let bytes = sealed.map(|sealed| sealed + new as u64 * DIRECTORY_ENTRY_BYTES_MAX);
+    match known {
+        _ if bytes.is_some_and(|bytes| bytes <= DIRECTORY_BASIC_BYTES_MAX) => Ok(()),
+        None => Err(Fault::Need(Need::Hashes(parent))),
+        Some(_) => Err(TreeError::Limit(
+            "a directory with names of equal hashes has no room for more".to_owned(),
+        )
+        .into()),
+    }
 }
 
 /// Proves that a node's record has room for one name instead of another.

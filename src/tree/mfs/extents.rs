@@ -73,8 +73,9 @@ impl Extents {
         self.map.iter().map(|(at, extent)| (*at, extent))
     }
 
-    /// The parts of the ranges inside `from..to`, clipped.
-    pub(super) fn slice(&self, from: u64, to: u64) -> Vec<(u64, Extent)> {
+    /// The parts of the ranges inside `from..to`, clipped, as many as are wanted.
+    /// Bytes are shared, but for those that are clipped.
+    pub(super) fn slice(&self, from: u64, to: u64, count_max: usize) -> Vec<Extent> {
         let to = to.min(self.size);
         if from >= to {
             return Vec::new();
@@ -84,21 +85,13 @@ impl Extents {
             .range(..=from)
             .next_back()
             .map_or(from, |(at, _)| *at);
-        let mut out = Vec::new();
-        for (at, extent) in self.map.range(first..to) {
+        let inside = self.map.range(first..to).filter_map(|(at, extent)| {
             let (start, end) = ((*at).max(from), (at + extent.len).min(to));
-            if start < end {
-                let data = part(&extent.data, start - at, end - start);
-                out.push((
-                    start,
-                    Extent {
-                        len: end - start,
-                        data,
-                    },
-                ));
-            }
-        }
-        out
+            let len = end.checked_sub(start).filter(|len| *len > 0)?;
+            let data = part(&extent.data, start - at, len);
+            Some(Extent { len, data })
+        });
+        inside.take(count_max).collect()
     }
 
     /// Calls `each` for the parts inside `from..to` without copying bytes:
@@ -417,6 +410,9 @@ pub(super) fn part(data: &Data, from: u64, len: u64) -> Data {
             cid: cid.clone(),
             offset: offset + from,
         },
+        Data::Bytes(bytes) if from == 0 && len == bytes.len() as u64 => {
+            Data::Bytes(Arc::clone(bytes))
+        }
         Data::Bytes(bytes) => {
             let from = from as usize;
             let piece = bytes.get(from..from + len as usize).unwrap_or_default();
@@ -431,6 +427,22 @@ mod tests {
     use proptest::prelude::*;
 
     const CHUNK: u64 = 16;
+
+    #[test]
+    fn a_slice_is_as_long_as_is_wanted_and_shares_what_it_takes_whole() {
+        let mut extents = Extents::default();
+        for number in 0..9 {
+            extents.write(2 * CHUNK * number, &[7; 4], CHUNK);
+        }
+        let taken = extents.slice(1, u64::MAX, 3);
+        let lens: Vec<u64> = taken.iter().map(|extent| extent.len).collect();
+        assert_eq!(lens, [3, 2 * CHUNK - 4, 4]);
+        let (_, held) = extents.at(2 * CHUNK).unwrap();
+        let (Data::Bytes(held), Data::Bytes(shared)) = (&held.data, &taken[2].data) else {
+            panic!("written bytes");
+        };
+        assert!(Arc::ptr_eq(held, shared));
+    }
 
     /// What the extents say, byte by byte; shared content is `offset % 251`.
     fn flat(extents: &Extents) -> Vec<u8> {

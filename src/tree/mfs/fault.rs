@@ -12,6 +12,8 @@ pub(super) enum Need {
     Entry(NodeId, Name),
     /// All names of a directory.
     Listing(NodeId),
+    /// Whether names of a directory have equal hashes.
+    Hashes(NodeId),
     /// What has names in these directories and elsewhere too: with a node that
     /// is unmounted it loses those below, whether it was loaded or not.
     Linked(NodeId, Vec<u64>),

@@ -18,6 +18,9 @@ pub struct Figures {
     pub checkpoint: Option<Checkpointed>,
     /// Why the last try to make one failed, if it did.
     pub checkpoint_failed: Option<String>,
+    /// Files that it has as they were before, since they cannot be sealed: the
+    /// path and why.
+    pub held_back: Vec<(String, String)>,
     /// Changes journaled since then.
     pub changes: u64,
     /// Bytes journaled since then.
@@ -34,6 +37,9 @@ pub struct Figures {
     pub unsynced_for: Duration,
     /// Files of the journal that a recovery or a repair has set aside.
     pub set_aside: Vec<String>,
+    /// Segments of the journal that were given up in this run because the disk
+    /// was full, and their bytes.
+    pub given_up: (u64, u64),
     /// Free bytes of the journal's disk.
     pub disk_free_bytes: Option<u64>,
 }
@@ -67,6 +73,12 @@ impl Mfs {
             },
             checkpoint: self.kept.lock().last().copied(),
             checkpoint_failed: self.checkpoint_failed.lock().clone(),
+            held_back: {
+                let held_back = self.held_back.lock();
+                let told = held_back.iter();
+                told.map(|one| (one.path.clone(), one.why.clone()))
+                    .collect()
+            },
             changes: self.journaled_changes.load(Ordering::Relaxed),
             changed_bytes: self.journaled_bytes.load(Ordering::Relaxed),
             nodes,
@@ -75,6 +87,7 @@ impl Mfs {
             transactions: self.open.count(),
             unsynced_for: unsynced_for.unwrap_or_default(),
             set_aside: self.journal.reader().set_aside()?,
+            given_up: self.history.given_up(),
             disk_free_bytes: self.disk.free_bytes(&self.journal_dir).ok(),
         })
     }

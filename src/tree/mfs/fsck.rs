@@ -6,7 +6,9 @@
 //! the journal aside, and fetches damaged blocks from the sources again; it
 //! never deletes.
 
-use std::collections::HashSet;
+mod place;
+
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -34,6 +36,7 @@ use crate::unixfs::dag_pb::PbNode;
 use crate::unixfs::hamt::prefix_width;
 use crate::unixfs::links::links;
 use crate::unixfs::node::{Body, Node};
+use place::Place;
 
 /// How far a check is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +60,12 @@ pub struct Inspection {
     pub checkpoint: Option<u64>,
     /// Blocks of them, and of the journal since, that are here and sound.
     pub blocks: u64,
-    /// Blocks that are not here. Of mounted content that is as it should be.
+    /// Blocks that were written here and are lost.
+    pub lost_blocks: u64,
+    /// Blocks that are not here, of content that was mounted or shared from
+    /// elsewhere and not fetched: as it should be.
     pub absent_blocks: u64,
-    /// The first of them.
+    /// The first of them, with the paths of the files that need them.
     pub absent: Vec<String>,
     /// Records of the newest that are sound.
     pub records: u64,
@@ -102,6 +108,14 @@ impl Inspection {
         }
     }
 
+    /// A block that was written here is not here.
+    fn lacks(&mut self, cid: Cid, shown: &str) {
+        self.lost_blocks += 1;
+        self.problem(format!("block {cid} of {shown} was here and is lost"));
+        self.loses(format!("content of {shown}, unless a source has it"));
+        self.damaged_blocks.push(cid);
+    }
+
     fn loses(&mut self, text: String) {
         if self.lost.len() < FSCK_LISTED_MAX {
             self.lost.push(text);
@@ -140,16 +154,16 @@ impl Mfs {
         let Some(root) = self.kept_cid(&top).await? else {
             return Ok(Vec::new());
         };
-        let blocks = Arc::clone(&self.blocks);
-        let path = String::from_utf8_lossy(&path.bytes()).into_owned();
-        let look = move || {
-            let (mut found, mut seen) = (Inspection::default(), HashSet::new());
-            let path = path.trim_end_matches('/');
-            inspect_blocks(&blocks, (root, path), &mut seen, &mut found, &|_| ());
-            found.lost.into_iter().chain(found.problems).collect()
-        };
-        let looked = tokio::task::spawn_blocking(look).await;
-        looked.map_err(|error| TreeError::Failed(error.to_string()))
+        let records = snapshot.posix;
+        let map = records.map(|posix| (PosixMap::new(Arc::clone(&self.blocks)), posix));
+        let mut place = Place::root();
+        for name in path.names() {
+            place = place.child(name, map.as_ref()).await;
+        }
+        let (mut found, mut seen) = (Inspection::default(), HashMap::new());
+        let top = (root, place);
+        inspect_blocks(&self.blocks, top, records, &mut seen, &mut found, &|_| ()).await;
+        Ok(found.lost.into_iter().chain(found.problems).collect())
     }
 
     /// Checks every checksum of the journal; `progress` stops it by saying false.
@@ -261,16 +275,17 @@ async fn inspect(
     for damage in report.damage {
         inspect_damage(damage, &mut found);
     }
-    let mut seen = HashSet::new();
+    let mut seen = HashMap::new();
     for (age, one) in found.kept.clone().into_iter().enumerate() {
-        let path = match age {
-            0 => String::new(),
-            _ => format!("snapshot {}:", one.sequence),
-        };
-        let records = format!("{path}(records)");
-        for (root, path) in [(Some(one.root), &path[..]), (one.posix, &records[..])] {
+        let mut top = Place::root();
+        if age > 0 {
+            top.path = format!("snapshot {}:", one.sequence);
+        }
+        let records = Place::own(&format!("{}(records)", top.path));
+        for (root, place) in [(Some(one.root), top), (one.posix, records)] {
             if let Some(root) = root {
-                inspect_blocks(blocks, (root, path), &mut seen, &mut found, progress);
+                let top = (root, place);
+                inspect_blocks(blocks, top, one.posix, &mut seen, &mut found, progress).await;
             }
         }
         if let Some(posix) = one.posix.filter(|_| age == 0) {
@@ -339,32 +354,43 @@ fn inspect_checkpoints(
 }
 
 /// Reads and proves every local block below a root that was not `seen` yet.
-fn inspect_blocks(
-    blocks: &Blocks,
-    (root, path): (Cid, &str),
-    seen: &mut HashSet<Cid>,
+///
+/// Of each is seen whether it was only met as something that may be elsewhere:
+/// what is met as something written here later is looked at again, with all below it.
+async fn inspect_blocks(
+    blocks: &Arc<Blocks>,
+    (root, top): (Cid, Place),
+    posix: Option<Cid>,
+    seen: &mut HashMap<Cid, bool>,
     found: &mut Inspection,
     progress: OnFsck<'_>,
 ) {
-    let mut open = vec![(root, path.to_owned())];
-    while let Some((cid, path)) = open.pop() {
-        if !seen.insert(cid) {
+    let records = posix.map(|posix| (PosixMap::new(Arc::clone(blocks)), posix));
+    let mut absent = BTreeMap::new();
+    let mut open = vec![(root, top)];
+    while let Some((cid, place)) = open.pop() {
+        let before = seen.get(&cid).copied();
+        if before.is_some_and(|elsewhere| place.elsewhere || !elsewhere) {
             continue;
         }
-        let shown = if path.is_empty() { "/" } else { &path };
+        seen.insert(cid, place.elsewhere);
+        let shown = place.shown();
         let block = match blocks.get_local(&cid) {
             Ok(Some(block)) => block,
+            Ok(None) if blocks.has_local(&cid) && before.is_some() => continue,
             Ok(None) if blocks.has_local(&cid) => {
                 found.problem(format!("block {cid} is damaged"));
                 found.loses(format!("content of {shown}, unless a source has it"));
                 found.damaged_blocks.push(cid);
                 continue;
             }
+            Ok(None) if place.elsewhere => {
+                absent.insert(cid, format!("{cid} of {shown}"));
+                continue;
+            }
             Ok(None) => {
-                found.absent_blocks += 1;
-                if found.absent.len() < FSCK_LISTED_MAX {
-                    found.absent.push(format!("{cid} of {shown}"));
-                }
+                absent.remove(&cid);
+                found.lacks(cid, shown);
                 continue;
             }
             Err(error) => {
@@ -372,32 +398,46 @@ fn inspect_blocks(
                 continue;
             }
         };
-        found.blocks += 1;
+        found.blocks += u64::from(before.is_none());
         progress(FsckProgress::Blocks(found.blocks));
-        match below(&block, &path) {
-            Ok(all) => open.extend(all),
-            Err(why) => found.problem(format!("block {cid} of {shown} is malformed: {why}")),
+        let below = match below(&block) {
+            Ok(below) => below,
+            Err(why) => {
+                found.problem(format!("block {cid} of {shown} is malformed: {why}"));
+                continue;
+            }
+        };
+        for (cid, name) in below {
+            let place = match name {
+                Some(name) => place.child(&name, records.as_ref()).await,
+                None => place.clone(),
+            };
+            open.push((cid, place));
         }
     }
+    found.absent_blocks += absent.len() as u64;
+    let room = FSCK_LISTED_MAX.saturating_sub(found.absent.len());
+    found.absent.extend(absent.into_values().take(room));
 }
 
-/// What a block leads to, with the paths as far as it tells them.
-fn below(block: &crate::block::Block, path: &str) -> Result<Vec<(Cid, String)>, String> {
+/// Blocks with names where they are those of entries.
+type Below = Vec<(Cid, Option<Vec<u8>>)>;
+
+/// What a block leads to.
+fn below(block: &crate::block::Block) -> Result<Below, String> {
     let cids = links(block).map_err(|error| error.to_string())?;
     let names = match block.cid().codec() {
         DAG_PB => names_of(block),
         _ => Vec::new(),
     };
     let mut names = names.into_iter();
-    let each = cids.into_iter().map(|cid| match names.next() {
-        Some(name) if !name.is_empty() => (cid, format!("{path}/{name}")),
-        Some(_) | None => (cid, path.to_owned()),
-    });
+    let each = cids.into_iter();
+    let each = each.map(|cid| (cid, names.next().filter(|name| !name.is_empty())));
     Ok(each.collect())
 }
 
 /// Names of the links of a directory or of a shard of one.
-fn names_of(block: &crate::block::Block) -> Vec<String> {
+fn names_of(block: &crate::block::Block) -> Vec<Vec<u8>> {
     let Ok(node) = PbNode::decode(block.data()) else {
         return Vec::new();
     };
@@ -408,8 +448,7 @@ fn names_of(block: &crate::block::Block) -> Vec<String> {
     };
     let name = |link: &crate::unixfs::dag_pb::Link| {
         let name = link.name.as_deref().unwrap_or_default();
-        let name = name.get(skipped..).unwrap_or_default();
-        String::from_utf8_lossy(name).into_owned()
+        name.get(skipped..).unwrap_or_default().to_vec()
     };
     node.links.iter().map(name).collect()
 }
@@ -479,7 +518,8 @@ fn inspect_changes(
                         found.blocks += 1;
                         continue;
                     }
-                    let path = logged.path.escape_ascii();
+                    let path = super::way::shown(logged.path.clone());
+                    let path = path.escape_ascii();
                     found.problem(format!("entry {seq}: block {cid} is damaged or lost"));
                     found.loses(format!("what was written then to {path}"));
                     found.damaged_blocks.push(cid);

@@ -94,7 +94,7 @@ pub(super) fn begin_anew(parts: &Parts, one: &Checkpointed) -> Result<Vec<String
         kind: logged.kind(),
         payload: &logged.encode(),
     };
-    let last = journal.append(Class::Reserve, &[record])?;
+    let last = journal.append(Class::Last, &[record])?;
     journal.sync(last)?;
     Ok(kept)
 }

@@ -13,12 +13,14 @@ use std::sync::OnceLock;
 use parking_lot::Mutex;
 
 use super::Mfs;
-use super::apply::MOUNTED;
-use super::content::store_failed;
-use super::fault::Need;
+use super::apply::{HELD, MOUNTED};
+use super::content::{shared_at, store_failed};
+use super::fault::{Fault, Need, Step};
 use super::node::{Body, Content, Inode};
 use super::op::{Logged, Op};
+use super::path::TreePath;
 use super::state::State;
+use super::transaction::WriteAt;
 use super::types::NodeId;
 use crate::block::{Cid, DAG_PB};
 use crate::config::KEPT_REMEMBERED_MAX;
@@ -31,6 +33,8 @@ pub(super) enum Keep {
     Directory(Cid),
     /// A block.
     Block(Cid),
+    /// The leaf of a file that a cut there goes through.
+    Leaf(Cid, u64),
 }
 
 /// What was kept in this run, and whether the tree takes no change.
@@ -38,6 +42,13 @@ pub(super) enum Keep {
 pub(super) struct Keeping {
     done: Mutex<HashSet<Keep>>,
     frozen: OnceLock<String>,
+}
+
+impl Keeping {
+    /// Forgets what was kept: it is looked up again.
+    pub(super) fn forget(&self) {
+        self.done.lock().clear();
+    }
 }
 
 impl Mfs {
@@ -66,12 +77,45 @@ impl Mfs {
         (!lacking.is_empty()).then_some(Need::Keep(lacking))
     }
 
+    /// What an append rests on: the last leaf, which may be short and is read when
+    /// the file goes on. `None` where nothing is there yet.
+    pub(super) fn end_of_file(&self, state: &State, path: &TreePath) -> Step<Option<Keep>> {
+        let inode = match state.at(path) {
+            Ok(node) => state.node(node)?,
+            Err(Fault::Error(TreeError::NotFound | TreeError::NotADirectory)) => return Ok(None),
+            Err(fault) => return Err(fault),
+        };
+        // The plan says what is wrong with the rest.
+        let Body::File(content) = &inode.body else {
+            return Ok(None);
+        };
+        let end = shared_at(content, content.size());
+        Ok(end.map(|(cid, offset)| Keep::Leaf(cid, offset)))
+    }
+
+    /// Proves that what an append rests on was kept; other writes end their own way.
+    pub(super) fn end_is_kept(&self, state: &State, path: &TreePath, at: WriteAt) -> Step<()> {
+        if at != WriteAt::End {
+            return Ok(());
+        }
+        match self.end_of_file(state, path)? {
+            Some(keep) if !self.keeping.done.lock().contains(&keep) => {
+                Err(Fault::Need(Need::Keep(vec![keep])))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
     /// Makes blocks own ones; fetches what is not here.
     pub(super) async fn keep(&self, all: &[Keep]) -> Result<(), TreeError> {
         for keep in all {
             let cids = match keep {
                 Keep::Directory(cid) => self.reader.directory_blocks(cid).await?,
                 Keep::Block(cid) => vec![*cid],
+                Keep::Leaf(cid, offset) => {
+                    self.keep_cut_leaf(cid, *offset).await?;
+                    continue;
+                }
             };
             for cid in cids.iter().filter(|cid| !self.blocks.has_own(cid)) {
                 let block = self.reader.block(cid).await?;
@@ -125,7 +169,8 @@ fn above(state: &State, directory: NodeId, want: &mut impl FnMut(Keep)) {
 /// The root block of content that was never made here.
 fn root_block(state: &State, node: NodeId) -> Option<Keep> {
     let inode = state.nodes.get(&node)?;
-    if node.count().is_some() && inode.xattr(MOUNTED).is_none() {
+    let mounted = [MOUNTED, HELD];
+    if node.count().is_some() && mounted.iter().all(|name| inode.xattr(name).is_none()) {
         return None;
     }
     let cid = match &inode.body {

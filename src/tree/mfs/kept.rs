@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::OnceCell;
 
 use super::Mfs;
-use super::apply::MOUNTED;
+use super::apply::{HELD, MOUNTED};
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::ROOT_NAME;
 use super::load::{Loaded, take_record};
@@ -92,7 +92,7 @@ impl KeptNode {
     pub fn xattr_names(&self) -> Vec<Bytes> {
         let loaded = self.loaded.get().into_iter();
         let names = loaded.flat_map(|one| one.inode.xattrs().map(|(name, _)| name));
-        let listed = names.filter(|name| ***name != *MOUNTED);
+        let listed = names.filter(|name| ![MOUNTED, HELD].contains(&&***name));
         listed.map(|name| Bytes::copy_from_slice(name)).collect()
     }
 

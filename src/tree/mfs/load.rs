@@ -9,12 +9,13 @@ use super::Mfs;
 use super::extents::Extents;
 use super::fault::Need;
 use super::node::{
-    Base, Body, Content, Dentry, Directory, Inode, Key, Name, Ranges, Sealed, Symlink, To, Whole,
+    Base, Body, Content, Dentry, Directory, Hashes, Inode, Key, Name, Ranges, Sealed, Symlink, To,
+    Whole,
 };
 use super::state::State;
 use super::types::{NodeAttr, NodeId, NodeKind, Time};
 use crate::block::{Cid, DAG_PB, RAW};
-use crate::config::{FETCHES_PER_REQUEST_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
+use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_FETCHES_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
 use crate::tree::error::TreeError;
 use crate::tree::posix::{key, record};
 use crate::unixfs::dir_build::DirTally;
@@ -56,7 +57,25 @@ impl Mfs {
             // Transactions alone ask for it, and load it themselves.
             Need::Linked(..) | Need::Unchanged(_) => Ok(()),
             Need::Keep(all) => self.keep(all).await,
+            Need::Hashes(node) => self.load_hashes(*node).await,
         }
+    }
+
+    /// Finds out whether names of a directory have equal hashes.
+    async fn load_hashes(&self, node: NodeId) -> Result<(), TreeError> {
+        let sealing = self.sealing(node)?;
+        let bytes = match &sealing.base {
+            Some(base) => self.reader.stays_basic(base).await?,
+            None => None,
+        };
+        let mut state = self.state.lock();
+        if sealing.holds(&state, node)
+            && let Some(inode) = state.nodes.get_mut(&node)
+            && let Some(directory) = inode.directory_mut()
+        {
+            directory.hashes = bytes.map_or(Hashes::Differ, Hashes::Equal);
+        }
+        Ok(())
     }
 
     /// Loads several names of a directory side by side.
@@ -92,11 +111,7 @@ impl Mfs {
             if !is_far {
                 match self.load_entry(parent, &name).await {
                     Ok(()) => return Ok(None),
-                    Err(
-                        error @ (TreeError::Unavailable(_)
-                        | TreeError::Timeout(_)
-                        | TreeError::Malformed { .. }),
-                    ) if entry.is_some() => {
+                    Err(error) if entry.is_some() && cannot_be_had(&error) => {
                         let name = name.escape_ascii();
                         tracing::warn!(%error, %name, "listed without knowing what it is");
                     }
@@ -117,7 +132,7 @@ impl Mfs {
         };
         let all: Vec<_> = stream::iter(names)
             .map(one)
-            .buffer_unordered(FETCHES_PER_REQUEST_MAX)
+            .buffer_unordered(LISTING_FETCHES_MAX)
             .try_collect()
             .await?;
         Ok(all.into_iter().flatten().collect())
@@ -131,7 +146,7 @@ impl Mfs {
             && self.reader.meta_noted(cid).await.is_none()
     }
 
-    async fn load_entry(&self, parent: NodeId, name: &Name) -> Result<(), TreeError> {
+    pub(super) async fn load_entry(&self, parent: NodeId, name: &Name) -> Result<(), TreeError> {
         let sealing = self.sealing(parent)?;
         let entry = match &sealing.base {
             Some(base) => self.reader.find(base, name).await?,
@@ -338,6 +353,16 @@ impl Mfs {
         }
     }
 
+    /// Whether an error says that what a name leads to cannot be had, and the
+    /// directory has that name.
+    pub(super) async fn is_unseen(&self, error: &TreeError, parent: NodeId, name: &[u8]) -> bool {
+        let base = self.sealing(parent).ok().and_then(|sealing| sealing.base);
+        match base.filter(|_| cannot_be_had(error)) {
+            Some(base) => matches!(self.reader.find(&base, name).await, Ok(Some(_))),
+            None => false,
+        }
+    }
+
     /// Puts in the place of far content a node that only serves to be removed;
     /// false where the directory does not have it.
     pub(super) async fn stand_in(
@@ -436,6 +461,11 @@ impl Mfs {
         state.nodes.shrink();
         state.trim_at = state.nodes.len() + state.nodes.len() / 2;
     }
+}
+
+/// Whether it says that content cannot be had now, or is none.
+pub(super) fn cannot_be_had(error: &TreeError) -> bool {
+    is_far(error) || matches!(error, TreeError::Malformed { .. })
 }
 
 /// Whether it says that content cannot be had now, and not that it is not there.
@@ -595,6 +625,7 @@ fn take_holes(inode: &mut Inode, holes: &[(u64, u64)]) -> Result<(), TreeError> 
         *content = Content::Ranges(Box::new(Ranges {
             extents,
             sealed: Some(whole.sealed()),
+            before: None,
         }));
     }
     Ok(())

@@ -1,6 +1,7 @@
 //! Attributes: mode, owner, times, and the length through them.
 
 use super::content::{content, stamp, without_privileges};
+use super::elsewhere::forget_elsewhere;
 use super::node::Inode;
 use super::op::{Attr, Logged, Op};
 use super::state::State;
@@ -19,6 +20,9 @@ impl Mfs {
         set: SetAttr,
     ) -> Result<NodeAttr, TreeError> {
         if let Some(size) = set.size {
+            if size >= self.attr(node)?.size {
+                self.check_room(Class::Normal)?;
+            }
             self.prepare_resize(node, size).await?;
         }
         let rest = SetAttr {
@@ -34,11 +38,14 @@ impl Mfs {
                 content(inode)?;
                 let stamp = stamp(inode, time, set.kill_privileges);
                 ops.push(Op::Resize { node, size, stamp });
+                if size == 0 {
+                    ops.extend(forget_elsewhere(node, inode, time));
+                }
             }
             if rest != SetAttr::default() {
                 ops.push(Op::Attr(attr_op(inode, node, &rest, time)?));
             }
-            let path = state.path(node, None);
+            let path = state.way(node, None);
             let logged = |op| Logged {
                 path: path.clone(),
                 to: Vec::new(),
@@ -50,11 +57,7 @@ impl Mfs {
             })
         };
         let done = |state: &mut State, ()| state.node(node).map(|inode| inode.attr(node));
-        let class = match set.size {
-            Some(size) if size < self.attr(node)?.size => Class::Reserve,
-            Some(_) | None => Class::Normal,
-        };
-        self.change(caller.origin, class, plan, done).await?
+        self.change(caller.origin, plan, done).await?
     }
 
     /// Refuses another owner where only UnixFS is kept, as vfat does.

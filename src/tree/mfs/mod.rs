@@ -23,16 +23,20 @@ mod apply;
 mod background;
 mod chain;
 mod checkpoint;
+mod class;
 mod codec;
 mod content;
+mod elsewhere;
 mod entries;
 mod extents;
 mod fault;
 mod figures;
 mod fsck;
 mod head;
+mod history;
 mod keep;
 mod kept;
+mod let_go;
 mod load;
 pub mod log;
 mod meta;
@@ -54,6 +58,7 @@ mod table;
 mod transaction;
 mod types;
 mod unmounting;
+mod way;
 mod xattr;
 
 pub use checkpoint::Checkpointed;
@@ -108,6 +113,8 @@ pub struct Mfs {
     newest: tokio::sync::watch::Sender<Option<Checkpointed>>,
     /// Why the last try to make a checkpoint failed, if it did.
     checkpoint_failed: Mutex<Option<String>>,
+    /// Files that the last checkpoint has as they were before, and why.
+    held_back: Mutex<Vec<checkpoint::held::HeldBack>>,
     /// Files that could not be sealed, why, and until when they are let alone.
     unsealable: Mutex<HashMap<NodeId, (Instant, TreeError)>>,
     /// When it was opened: what was there then was not left unsynced by this run.
@@ -123,6 +130,8 @@ pub struct Mfs {
     /// Where the journal is, to tell how much room it has.
     disk: Arc<dyn crate::disk::Disk>,
     journal_dir: std::path::PathBuf,
+    /// What of the journal may go where the disk is full, and what has gone.
+    history: history::History,
     /// Whether it is about to end: who follows the journal stops.
     closing: AtomicBool,
     /// Bytes journaled since the last checkpoint, and changes.
@@ -179,7 +188,6 @@ impl Mfs {
     async fn change<T, R>(
         &self,
         origin: Origin,
-        class: Class,
         mut plan: impl FnMut(&mut State, Time) -> Step<Plan<T>>,
         done: impl FnOnce(&mut State, T) -> R,
     ) -> Result<R, TreeError> {
@@ -195,7 +203,7 @@ impl Mfs {
                 });
                 match planned {
                     Ok(plan) => {
-                        let changes = self.perform(&mut state, class, &plan.logged)?;
+                        let changes = self.perform(&mut state, &plan.logged)?;
                         let done = done.take().ok_or(TreeError::Busy("planned twice"))?;
                         let told = done(&mut state, plan.told);
                         drop(state);
@@ -214,7 +222,16 @@ impl Mfs {
     }
 
     /// Journals changes, as one transaction where there are several, and applies them.
-    fn perform(
+    fn perform(&self, state: &mut State, logged: &[Logged]) -> Result<Vec<Change>, TreeError> {
+        let mut effect = class::Effect::default();
+        for one in logged {
+            effect.add(state, &one.op, self.options.chunk_bytes());
+        }
+        self.perform_as(state, effect.class(), logged)
+    }
+
+    /// The same, for who knows what room they may use.
+    fn perform_as(
         &self,
         state: &mut State,
         class: Class,
@@ -254,6 +271,7 @@ impl Mfs {
     /// Journals changes: once this returns they survive a kill.
     fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
         self.check_open()?;
+        logged.iter().try_for_each(|one| one.check_ways())?;
         self.check_room(class)?;
         let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
         let records: Vec<Record<'_>> = logged
@@ -265,7 +283,11 @@ impl Mfs {
                 payload,
             })
             .collect();
-        let seq = self.journal.append(class, &records)?;
+        let appended = self.in_place_of_history(|| Ok(self.journal.append(class, &records)?));
+        let exhausted = class == Class::Reserve && matches!(appended, Err(TreeError::NoSpace(_)));
+        let in_reserve = self.journal.in_reserve();
+        self.background.in_reserve(in_reserve, exhausted);
+        let seq = appended?;
         let bytes: usize = payloads.iter().map(Vec::len).sum();
         let before = self
             .journaled_bytes
@@ -277,13 +299,13 @@ impl Mfs {
         Ok(seq)
     }
 
-    /// Fails while what was acknowledged waits for the next start: no entry may
-    /// take its place.
     /// Whether it was opened only to be read.
     pub fn is_only_read(&self) -> bool {
         self.options.only_read
     }
 
+    /// Fails while what was acknowledged waits for the next start: no entry may
+    /// take its place.
     fn check_open(&self) -> Result<(), TreeError> {
         self.state.lane.check()?;
         self.check_frozen()
@@ -293,8 +315,11 @@ impl Mfs {
     /// next checkpoint must find room for what is acknowledged until then.
     fn check_room(&self, class: Class) -> Result<(), TreeError> {
         match class {
-            Class::Normal => self.blocks.check_room().map_err(content::store_failed),
-            Class::Reserve => Ok(()),
+            Class::Normal => {
+                let check = || self.blocks.check_room().map_err(content::store_failed);
+                self.in_place_of_history(check)
+            }
+            Class::Reserve | Class::Last => Ok(()),
         }
     }
 
@@ -370,8 +395,10 @@ impl Mfs {
     pub fn sync(&self) -> Result<(), TreeError> {
         // What is acknowledged gets into the journal first.
         drop(self.state.lock());
+        // Also where a write beyond it could not be stored.
+        let synced = self.journal.sync(self.journal.last());
         self.state.lane.check()?;
-        Ok(self.journal.sync(self.journal.last())?)
+        Ok(synced?)
     }
 
     /// Waits until those who watch have been told of all changes so far and have
@@ -452,8 +479,8 @@ impl From<JournalError> for TreeError {
         match error {
             JournalError::Full => Self::NoSpace(error.to_string()),
             JournalError::ReadOnly(_) | JournalError::OnlyRead => Self::ReadOnly(error.to_string()),
-            other @ (JournalError::TooLong { .. }
-            | JournalError::Stopped { .. }
+            JournalError::TooLong { .. } => Self::Limit(error.to_string()),
+            other @ (JournalError::Stopped { .. }
             | JournalError::Damaged(_)
             | JournalError::Version { .. }
             | JournalError::Durable { .. }

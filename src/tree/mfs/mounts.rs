@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::apply::MOUNTED;
+use super::apply::{HELD, MOUNTED};
 use super::content::store_failed;
 use super::node::{Body, Name};
 use super::op::{Mount, Op};
@@ -15,7 +15,6 @@ use super::xattr::check_room;
 use super::{CONTROL, Mfs, Plan};
 use crate::block::Cid;
 use crate::cache::Referring;
-use crate::journal::Class;
 use crate::tree::error::TreeError;
 use crate::unixfs::MetaKind;
 
@@ -47,7 +46,8 @@ impl Mfs {
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             check_room(inode, MOUNTED, cid.to_string().as_bytes())?;
-            let had_content = inode.xattr(MOUNTED).is_some() || node.count().is_none();
+            let marks = [MOUNTED, HELD].map(|name| inode.xattr(name).is_some());
+            let had_content = marks.contains(&true) || node.count().is_none();
             if inode.kind == NodeKind::Directory && had_content {
                 // Numbers of unchanged content follow from where it is: those of
                 // what was here, and was moved away, must not be given twice.
@@ -71,10 +71,10 @@ impl Mfs {
                 .clone()
                 .ok_or(TreeError::Busy("the root of the tree"))?;
             let op = Op::Mount(content.mount(at, node, caller, time));
-            Ok(Plan::of(state.path(node, None), op, ()))
+            Ok(Plan::of(state.way(node, None), op, ()))
         };
         // To the mount that asks too: its kernel knows the node as empty.
-        self.change(CONTROL, Class::Normal, plan, |_, ()| ()).await
+        self.change(CONTROL, plan, |_, ()| ()).await
     }
 
     /// Takes away what was mounted at a node, with its name; refused where something

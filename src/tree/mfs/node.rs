@@ -169,6 +169,8 @@ pub(super) struct Ranges {
     pub(super) extents: Extents,
     /// The same as a whole, while it is still what they say.
     pub(super) sealed: Option<Sealed>,
+    /// What it was when it was last sealed.
+    pub(super) before: Option<Sealed>,
 }
 
 impl Content {
@@ -206,6 +208,14 @@ impl Content {
         }
     }
 
+    /// What it was when it was last sealed, where it has changed since.
+    pub(super) fn before(&self) -> Option<Sealed> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Ranges(ranges) => ranges.before.clone(),
+        }
+    }
+
     /// The ranges, to look at.
     pub(super) fn ranges(&self) -> std::borrow::Cow<'_, Extents> {
         match self {
@@ -223,11 +233,14 @@ impl Content {
             *self = Self::Ranges(Box::new(Ranges {
                 extents,
                 sealed: None,
+                before: Some(whole.sealed()),
             }));
         }
         match self {
             Self::Ranges(ranges) => {
-                ranges.sealed = None;
+                if let Some(sealed) = ranges.sealed.take() {
+                    ranges.before = Some(sealed);
+                }
                 &mut ranges.extents
             }
             Self::Whole(_) => unreachable!("was made ranges above"),
@@ -247,9 +260,23 @@ pub(super) struct Directory {
     /// How many of the names lead to directories, where it is known: not for
     /// content that was only mounted.
     pub(super) directories: Option<u64>,
+    /// Whether it could become a HAMT.
+    pub(super) hashes: Hashes,
     /// Sequence of the mount that gave it its base since the checkpoint, whose
     /// records of what is in it count no longer; 0: none.
     pub(super) mounted: u64,
+}
+
+/// What is known of the hashes of a directory's names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Hashes {
+    /// Nothing yet.
+    #[default]
+    Unknown,
+    /// All differ, and no name with an equal one is let in.
+    Differ,
+    /// Some of mounted content are equal, so it stays one block, which had so many bytes.
+    Equal(u64),
 }
 
 /// A sealed directory.

@@ -15,6 +15,7 @@ use super::extents::{Data, Extent};
 use super::node::Name;
 use super::types::{Allocate, New, NodeId, NodeKind, RenameMode, Time};
 use crate::block::Cid;
+pub(super) use parts::range_bytes;
 use parts::{read_range, write_range};
 
 /// A change.
@@ -257,6 +258,9 @@ impl Logged {
         let to = input.bytes()?.to_vec();
         let op = Op::read(kind, &mut input)?;
         input.end()?;
+        if !op.ends_in_a_file() {
+            return Err(BadOp("an end that no file can have"));
+        }
         Ok(Self { path, to, op })
     }
 }
@@ -422,6 +426,29 @@ impl Op {
             } => Some((*node, *offset, *stamp)),
             _ => None,
         }
+    }
+
+    /// Whether what it changes of a file's bytes ends at an offset that a program
+    /// can name; so it does if it changes none.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "all others change no bytes")]
+    fn ends_in_a_file(&self) -> bool {
+        let Some((_, offset, _)) = self.content() else {
+            return true;
+        };
+        let end = match self {
+            Self::Write { bytes, .. } => offset.checked_add(bytes.len() as u64),
+            Self::WriteBlocks { blocks, .. } => {
+                let mut lens = blocks.iter().map(|(_, len)| u64::from(*len));
+                lens.try_fold(offset, u64::checked_add)
+            }
+            Self::Allocate { len, .. } => offset.checked_add(*len),
+            Self::Share { ranges, .. } => {
+                let mut lens = ranges.iter().map(|range| range.len);
+                lens.try_fold(offset, u64::checked_add)
+            }
+            _ => Some(offset),
+        };
+        end.is_some_and(|end| i64::try_from(end).is_ok())
     }
 
     #[expect(

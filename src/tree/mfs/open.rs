@@ -16,7 +16,7 @@ use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
 use super::head;
 use super::keep::Keeping;
-use super::load::is_far;
+use super::load::{cannot_be_had, is_far};
 use super::log::Log;
 use super::node::{Base, Body, Directory, Inode, Sealed};
 use super::op::{Attr, Logged, Op, kind};
@@ -25,12 +25,12 @@ use super::transaction::Open;
 use super::types::{NodeId, NodeKind, Time};
 use super::{Mfs, MfsOptions, time_of};
 use crate::block::Cid;
-use crate::cache::Blocks;
+use crate::cache::{Blocks, CacheError};
 use crate::clock::Clock;
 use crate::config::{PLAN_ROUNDS_MAX, RECOVERY_ERRORS_MAX};
 use crate::disk::Disk;
 use crate::journal::{
-    Class, Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
+    Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
 };
 use crate::tree::error::TreeError;
 use crate::tree::posix::record::{self, Number};
@@ -107,9 +107,11 @@ impl Mfs {
             watchers: RwLock::default(),
             checkpointing: tokio::sync::Mutex::default(),
             newest: tokio::sync::watch::Sender::new(kept.last().copied()),
+            history: super::history::History::of(&kept),
             kept: Mutex::new(kept),
             passing: AtomicBool::new(false),
             checkpoint_failed: Mutex::default(),
+            held_back: Mutex::default(),
             unsealable: Mutex::default(),
             opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
             marked: AtomicU64::new(marked(&found).0),
@@ -226,7 +228,7 @@ impl Mfs {
             to: Vec::new(),
             op: Op::Attr(attr),
         };
-        let founded = self.perform(&mut self.state.lock(), Class::Normal, &[logged]);
+        let founded = self.perform(&mut self.state.lock(), &[logged]);
         match founded {
             Ok(_) => self.sync(),
             // Damaged, or on a full disk: it is served as it is.
@@ -264,8 +266,16 @@ impl Mfs {
             }
             next = frame.head.seq.next();
             let unproved = frame.head.seq > durable;
-            if let Some(missing) = self.missing_block(&frame, unproved) {
-                if frame.head.seq > durable {
+            if let Some((missing, why)) = self.missing_block(&frame, unproved) {
+                if let Some(error) = why {
+                    // Nobody knows, so nothing is cut off: it may be there the next time.
+                    let seq = frame.head.seq;
+                    let why = format!("entry {seq}: block {missing} cannot be read: {error}");
+                    self.freeze(format!(
+                        "{why}; a start when the disk is well makes it whole"
+                    ));
+                    note(recovery, why);
+                } else if frame.head.seq > durable {
                     // Its data did not survive; the order of what was acknowledged ends here.
                     let after = frame.head.seq.previous();
                     if self.options.only_read {
@@ -282,11 +292,12 @@ impl Mfs {
                         tell_torn(&self.journal.cut_after(after)?, recovery);
                     }
                     break;
+                } else {
+                    note(
+                        recovery,
+                        format!("entry {}: block {missing} is lost", frame.head.seq),
+                    );
                 }
-                note(
-                    recovery,
-                    format!("entry {}: block {missing} is lost", frame.head.seq),
-                );
             }
             recovery.entries_seen += 1;
             self.replay_frame(frame, &mut staged, recovery).await?;
@@ -353,7 +364,8 @@ impl Mfs {
     ) -> Result<(), TreeError> {
         match self.replay_loading(seq, logged, recovery).await {
             Err(error) if is_far(&error) => {
-                let path = logged.path.escape_ascii();
+                let path = super::way::shown(logged.path.clone());
+                let path = path.escape_ascii();
                 let why = format!("entry {seq}: {path} cannot be had now: {error}");
                 self.freeze(format!("{why}; a start with its source makes it whole"));
                 note(recovery, why);
@@ -366,12 +378,12 @@ impl Mfs {
     /// Loads what a change lacks; what it removes need not be here for that.
     async fn load_for(&self, need: &Need, op: &Op) -> Result<(), TreeError> {
         let failed = match self.load(need).await {
-            Err(error) if is_far(&error) => error,
+            Err(error) if cannot_be_had(&error) => error,
             other => return other,
         };
         let kind = if let Op::Unlink { .. } = op {
             MetaKind::File
-        } else if let Op::Rmdir { .. } = op {
+        } else if let Op::Rmdir { .. } | Op::Unmount { .. } = op {
             MetaKind::Directory
         } else {
             return Err(failed);
@@ -382,7 +394,8 @@ impl Mfs {
             | Need::Listing(_)
             | Need::Linked(..)
             | Need::Unchanged(_)
-            | Need::Keep(_) => Err(failed),
+            | Need::Keep(_)
+            | Need::Hashes(_) => Err(failed),
         }
     }
 
@@ -392,10 +405,13 @@ impl Mfs {
         logged: &Logged,
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
-        if let Op::Unmount { .. } = &logged.op
-            && let Some(node) = self.find_path(&logged.path).await?
-        {
-            self.load_linked_below(node).await?;
+        if let Op::Unmount { .. } = &logged.op {
+            match self.find_path(&logged.path).await {
+                Ok(Some(node)) => self.load_linked_below(node).await?,
+                // What goes need not be here for that.
+                Err(error) if !cannot_be_had(&error) => return Err(error),
+                Ok(None) | Err(_) => {}
+            }
         }
         let mut searched = false;
         for _ in 0..PLAN_ROUNDS_MAX {
@@ -421,15 +437,21 @@ impl Mfs {
             }
         }
         if !logged.path.is_empty() {
-            let path = logged.path.escape_ascii();
+            let path = super::way::shown(logged.path.clone());
+            let path = path.escape_ascii();
             note(recovery, format!("entry {seq}: {path} is not there"));
         }
         Ok(())
     }
 
-    /// Loads the nodes on a path, as far as it goes; gives the last if it goes to its end.
+    /// Loads the nodes on the way of an entry, as far as it goes; gives the last if it goes to its end.
     pub(super) async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
-        let mut at = NodeId::ROOT;
+        let Some((mut at, path)) = super::way::begin(path) else {
+            return Ok(None);
+        };
+        if !self.find_place(at).await? {
+            return Ok(None);
+        }
         for name in path
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
@@ -443,9 +465,10 @@ impl Mfs {
         Ok(Some(at))
     }
 
-    /// A block that a frame names and that is not here. Where a power loss may
-    /// have torn it, its bytes are looked at.
-    fn missing_block(&self, frame: &Frame, unproved: bool) -> Option<Cid> {
+    /// A block that a frame names and that is not here, or of which the disk does
+    /// not say whether it is. Where a power loss may have torn it, its bytes are
+    /// looked at.
+    fn missing_block(&self, frame: &Frame, unproved: bool) -> Option<(Cid, Option<CacheError>)> {
         if frame.head.kind != kind::WRITE_BLOCKS {
             return None;
         }
@@ -454,13 +477,19 @@ impl Mfs {
             return None;
         };
         let is_here = |cid: &Cid| match unproved {
-            true => matches!(self.blocks.get_local(cid), Ok(Some(_))),
-            false => self.blocks.has_local(cid),
+            true => self.blocks.is_whole(cid),
+            false => Ok(self.blocks.has_local(cid)),
         };
-        blocks
-            .into_iter()
-            .map(|(cid, _)| cid)
-            .find(|cid| !is_here(cid))
+        // One that is missing for sure says more than one that cannot be read.
+        let mut unread = None;
+        for (cid, _) in blocks {
+            match is_here(&cid) {
+                Ok(true) => {}
+                Ok(false) => return Some((cid, None)),
+                Err(error) => unread = Some((cid, Some(error))),
+            }
+        }
+        unread
     }
 }
 

@@ -8,7 +8,6 @@ use super::state::State;
 use super::types::{Caller, NodeId, NodeKind, RenameMode, Time};
 use super::{Mfs, Plan};
 use crate::config::TREE_DEPTH_MAX;
-use crate::journal::Class;
 use crate::tree::error::TreeError;
 
 impl Mfs {
@@ -27,8 +26,8 @@ impl Mfs {
             }
             let name = |at: (NodeId, &[u8])| (at.0, Name::from(at.1));
             let logged = Logged {
-                path: state.path(from.0, Some(from.1)),
-                to: state.path(to.0, Some(to.1)),
+                path: state.way(from.0, Some(from.1)),
+                to: state.way(to.0, Some(to.1)),
                 op: Op::Rename {
                     from: name(from),
                     to: name(to),
@@ -41,8 +40,7 @@ impl Mfs {
                 told: (),
             })
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
-            .await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 }
 

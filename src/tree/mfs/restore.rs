@@ -11,9 +11,10 @@ use std::collections::HashMap;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Mfs;
-use super::apply::MOUNTED;
+use super::apply::{HELD, MOUNTED};
 use super::checkpoint::Checkpointed;
 use super::content::framed;
+use super::elsewhere::{is_elsewhere, note_elsewhere};
 use super::kept::KeptNode;
 use super::node::{Body, Inode, Name};
 use super::op::{Attr, Logged, Make, Op, Stamp};
@@ -188,7 +189,7 @@ impl Walk<'_> {
         let made = made(inode, (parent, name, node), time);
         mfs.check_new(&made.new)?;
         self.detached.log_made(logged(&path, Op::Make(made)))?;
-        self.share(&path, inode, node)?;
+        self.share(&path, (loaded.number, inode), node)?;
         if inode.kind == NodeKind::Directory {
             self.open.push((kept, path, node));
             return Ok(());
@@ -198,11 +199,26 @@ impl Walk<'_> {
     }
 
     /// Puts the content of a file, with its holes, into the new one.
-    fn share(&mut self, path: &TreePath, inode: &Inode, node: NodeId) -> Result<(), TreeError> {
+    fn share(
+        &mut self,
+        path: &TreePath,
+        (number, inode): (NodeId, &Inode),
+        node: NodeId,
+    ) -> Result<(), TreeError> {
         let Body::File(content) = &inode.body else {
             return Ok(());
         };
         let time = self.detached.time();
+        if is_elsewhere(number, inode)
+            // The mark of a mount is not taken along, and leaves its room.
+            && let Some(op) = note_elsewhere(
+                node,
+                Some(inode).filter(|inode| inode.xattr(MOUNTED).is_none()),
+                time,
+            )
+        {
+            self.detached.log(path, op)?;
+        }
         let ranges = content.ranges();
         let ranges: Vec<_> = ranges.iter().map(|(_, extent)| extent.clone()).collect();
         let mut offset = 0;
@@ -259,6 +275,8 @@ impl Walk<'_> {
             wanted.push((to.clone(), cid));
         }
         let (parent, time) = (self.detached.parent(), self.detached.time());
+        let loaded = mfs.load_kept(&top).await?;
+        let is_elsewhere = is_elsewhere(loaded.number, &loaded.inode);
         for (path, cid) in wanted {
             let Some(name) = path.names().last().cloned() else {
                 continue;
@@ -267,6 +285,9 @@ impl Walk<'_> {
             let node = self.detached.number();
             let op = content.mount((parent, name), node, self.caller, time);
             self.detached.log_made(logged(&path, Op::Mount(op)))?;
+            if is_elsewhere && let Some(op) = note_elsewhere(node, None, time) {
+                self.detached.log(&path, op)?;
+            }
             // It is part of the tree, not something mounted.
             let name = MOUNTED.into();
             self.detached
@@ -302,7 +323,9 @@ fn made(inode: &Inode, (parent, name, node): (NodeId, Name, NodeId), time: Time)
         (_, Body::Symlink(link)) => New::Symlink(link.target.clone()),
         (_, Body::File(_) | Body::Directory(_) | Body::Special) => New::File,
     };
-    let xattrs = inode.xattrs().filter(|(name, _)| ***name != *MOUNTED);
+    let xattrs = inode
+        .xattrs()
+        .filter(|(name, _)| ![MOUNTED, HELD].contains(&&***name));
     Make {
         parent,
         name,

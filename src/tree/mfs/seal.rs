@@ -298,6 +298,7 @@ pub(super) fn put_sealed(inode: &mut Inode, sealed: &Sealed) -> u64 {
             } else {
                 *extents = extents.all_sealed(&sealed.cid);
                 ranges.sealed = Some(sealed.clone());
+                ranges.before = None;
             }
         }
     }
@@ -321,7 +322,7 @@ impl From<UpdateError> for TreeError {
     fn from(error: UpdateError) -> Self {
         match error {
             UpdateError::Read(error) => error.into(),
-            UpdateError::Store(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+            UpdateError::Store(error) if crate::disk::is_full(&error) => {
                 Self::NoSpace(error.to_string())
             }
             other @ (UpdateError::Block(_)

@@ -4,7 +4,7 @@
 //! by checkpoints, and so is every attribute that UnixFS cannot say. What only
 //! names or bytes say shows in the root.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::Mfs;
 use super::apply::MOUNTED;
@@ -21,15 +21,6 @@ use crate::tree::posix::key;
 const CHANGED: &str =
     "it was changed since it was mounted, and that would be lost; `force` takes it away";
 
-/// What was found out of nodes that are to be unmounted, while a change is planned.
-#[derive(Default)]
-pub(super) struct Looked {
-    /// Those of which all is loaded that has names elsewhere too.
-    pub(super) linked: HashSet<NodeId>,
-    /// Those that were as mounted at a checkpoint, by its epoch.
-    pub(super) unchanged: HashMap<NodeId, u64>,
-}
-
 /// What the loaded tree says of a mounted node.
 enum Seen {
     Unchanged,
@@ -38,8 +29,13 @@ enum Seen {
     InCheckpoint,
 }
 
-/// Proves that a change, if it unmounts, loses nothing that it may not.
-pub(super) fn loses_nothing(state: &State, staged: &Staged, looked: &Looked) -> Step<()> {
+/// Proves that a change, if it unmounts, loses nothing that it may not. Nodes that
+/// were `unchanged` at a checkpoint are known by its epoch.
+pub(super) fn loses_nothing(
+    state: &State,
+    staged: &Staged,
+    unchanged: &HashMap<NodeId, u64>,
+) -> Step<()> {
     let Staged::Unmount { path, force: false } = staged else {
         return Ok(());
     };
@@ -47,7 +43,7 @@ pub(super) fn loses_nothing(state: &State, staged: &Staged, looked: &Looked) -> 
     match seen(state, node)? {
         Seen::Unchanged => Ok(()),
         Seen::Changed => Err(TreeError::Busy(CHANGED).into()),
-        Seen::InCheckpoint if looked.unchanged.get(&node) == Some(&state.epoch) => Ok(()),
+        Seen::InCheckpoint if unchanged.get(&node) == Some(&state.epoch) => Ok(()),
         Seen::InCheckpoint => Err(Fault::Need(Need::Unchanged(node))),
     }
 }

@@ -10,7 +10,6 @@ use super::state::State;
 use super::types::{Caller, NodeId, NodeKind, Time, XattrMode};
 use super::{Mfs, Plan};
 use crate::config::{NAME_BYTES_MAX, POSIX_XATTRS_BYTES_MAX, XATTR_BYTES_MAX};
-use crate::journal::Class;
 use crate::tree::acl::{self, Acl, AclError};
 use crate::tree::error::TreeError;
 
@@ -114,12 +113,11 @@ impl Mfs {
                         mode: None,
                         time,
                     };
-                    Ok(Plan::of(state.path(node, None), op, ()))
+                    Ok(Plan::of(state.way(node, None), op, ()))
                 }
             }
         };
-        self.change(caller.origin, Class::Normal, plan, |_, ()| ())
-            .await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 
     /// Takes an attribute away; with `cidfs.mount` what was mounted goes.
@@ -143,10 +141,9 @@ impl Mfs {
                 name: name.into(),
                 time,
             };
-            Ok(Plan::of(state.path(node, None), op, ()))
+            Ok(Plan::of(state.way(node, None), op, ()))
         };
-        self.change(caller.origin, Class::Reserve, plan, |_, ()| ())
-            .await
+        self.change(caller.origin, plan, |_, ()| ()).await
     }
 }
 
@@ -213,7 +210,7 @@ fn acl_plan(
     if inode.kind == NodeKind::Symlink {
         return Err(TreeError::Unsupported("ACLs of symbolic links").into());
     }
-    let path = state.path(node, None);
+    let path = state.way(node, None);
     let is_access = name == ACL_ACCESS;
     if !is_access && inode.kind != NodeKind::Directory {
         return match acl {

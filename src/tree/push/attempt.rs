@@ -7,7 +7,7 @@ use super::figures::PushProgress;
 use super::kept::{Kept, PinnedRoot};
 use super::sending::{Amount, Gather, Sent, car};
 use super::target::{Target, Wanted};
-use super::{OnProgress, PushError};
+use super::{OnProgress, Pinned, PushError};
 use crate::block::Cid;
 use crate::config::{PUSH_ANEW_EVERY, PUSH_ROOTS_MAX};
 
@@ -33,6 +33,8 @@ struct Base {
     far: u64,
     /// A root that it pinned.
     pinned: Option<Cid>,
+    /// That has another name than our pins have now.
+    renamed: bool,
 }
 
 /// Shows that a push is under way, as long as it lives.
@@ -84,7 +86,12 @@ impl Target {
         let root = wanted.root;
         let tell = self.teller(progress);
         tell("comparing", Amount::default(), Amount::default());
-        if self.node.is_pinned(&root).await? {
+        let found = self.node.pinned(&root).await?;
+        if found != Pinned::No {
+            if found == Pinned::OtherName && self.kept().ours.contains(&root) {
+                // Pinned anew it gets the name that was configured since.
+                self.node.pin(&root, &|_| ()).await?;
+            }
             self.settle(wanted).await?;
             return Ok(Pushed {
                 already: true,
@@ -106,16 +113,9 @@ impl Target {
         })
         .await?;
         tell("pinning", sent, sent);
-        let pinned = match base.pinned {
-            Some(from) => {
-                let unpin = kept.ours.contains(&from);
-                self.node.move_pin(&from, &root, unpin).await
-            }
-            None => {
-                let heard = |_| tell("pinning", sent, sent);
-                self.node.pin(&root, &heard).await
-            }
-        };
+        let unpin = base.pinned.is_some_and(|from| kept.ours.contains(&from));
+        let heard = |_| tell("pinning", sent, sent);
+        let pinned = self.pin(root, &base, unpin, &heard).await;
         pinned.map_err(|mut error| {
             if let PushError::Lacking { far, .. } = &mut error {
                 *far = sent.far;
@@ -134,12 +134,33 @@ impl Target {
         })
     }
 
+    /// Has the node pin a root: by what differs from one that it pinned, or as a
+    /// whole, which takes longer and tells how it gets on.
+    async fn pin(
+        &self,
+        root: Cid,
+        base: &Base,
+        unpin: bool,
+        heard: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), PushError> {
+        if let Some(from) = base.pinned.filter(|_| !base.renamed) {
+            match self.node.move_pin(&from, &root, unpin).await {
+                // It may lack something, or have much to do: the other way tells.
+                Err(PushError::Lacking { .. }) => {}
+                moved => return moved,
+            }
+        }
+        self.node.pin(&root, heard).await
+    }
+
     /// What the node has already, as it says itself.
     async fn base(&self, kept: &Kept) -> Result<Base, PushError> {
-        let pinned = match kept.pinned {
-            Some(pinned) if self.node.is_pinned(&pinned.root).await? => Some(pinned.root),
-            Some(_) | None => None,
+        let found = match &kept.pinned {
+            Some(pinned) => self.node.pinned(&pinned.root).await?,
+            None => Pinned::No,
         };
+        let pinned = kept.pinned.filter(|_| found != Pinned::No);
+        let pinned = pinned.map(|pinned| pinned.root);
         let tries = self.counts.lock().in_a_row;
         // What is not pinned goes with a collection there, mostly all of it at once.
         let anew = tries > 0 && tries.is_multiple_of(PUSH_ANEW_EVERY);
@@ -151,6 +172,7 @@ impl Target {
             has: delivered.map(|(root, _)| root).or(pinned),
             far: delivered.map_or(0, |(_, far)| far),
             pinned,
+            renamed: found == Pinned::OtherName,
         })
     }
 

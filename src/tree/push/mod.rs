@@ -103,6 +103,17 @@ pub enum PushError {
     },
 }
 
+/// Whether a node pinned a root as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pinned {
+    /// No.
+    No,
+    /// It did, under the name that our pins have there.
+    Yes,
+    /// It did, under another name.
+    OtherName,
+}
+
 /// A node that takes blocks and pins. Every wait of it has an end.
 #[async_trait]
 pub trait Node: Send + Sync + 'static {
@@ -110,7 +121,7 @@ pub trait Node: Send + Sync + 'static {
     fn name(&self) -> &str;
 
     /// Whether it has pinned the DAG below a root as a whole.
-    async fn is_pinned(&self, root: &Cid) -> Result<bool, PushError>;
+    async fn pinned(&self, root: &Cid) -> Result<Pinned, PushError>;
 
     /// Whether it has a block, without looking elsewhere.
     async fn holds(&self, cid: &Cid) -> Result<bool, PushError>;
@@ -118,10 +129,12 @@ pub trait Node: Send + Sync + 'static {
     /// Takes blocks, pins nothing; how many they were, if it says so.
     async fn import(&self, root: &Cid, car: CarStream) -> Result<Option<u64>, PushError>;
 
-    /// Pins a DAG as a whole; `pinned` hears how many blocks are.
+    /// Pins a DAG as a whole; `pinned` hears how many blocks are. What is pinned
+    /// under another name gets ours.
     async fn pin(&self, root: &Cid, pinned: &(dyn Fn(u64) + Sync)) -> Result<(), PushError>;
 
-    /// Pins `to` by what differs from the pin `from`; unpins that if `unpin`.
+    /// Pins `to` by what differs from the pin `from`, whose name it gets; unpins
+    /// that if `unpin`. Tells no progress, so that it is given up after a time.
     async fn move_pin(&self, from: &Cid, to: &Cid, unpin: bool) -> Result<(), PushError>;
 
     /// Takes a pin away; that there is none is fine.

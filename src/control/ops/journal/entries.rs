@@ -75,7 +75,7 @@ pub(super) fn operations() -> Vec<Operation> {
             follow,
         )
         .giving(NDJSON)
-        .long(),
+        .endless(),
     ]
 }
 

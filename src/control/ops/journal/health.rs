@@ -77,6 +77,12 @@ async fn monitor(
             Value::Null,
         ),
         check(
+            "held_back",
+            figures.held_back.is_empty(),
+            told_held_back(&figures.held_back),
+            Value::Null,
+        ),
+        check(
             "set_aside",
             figures.set_aside.is_empty(),
             told_set_aside(&figures.set_aside),
@@ -117,6 +123,18 @@ async fn monitor(
         .iter()
         .all(|one| one.get("ok") == Some(&Value::Bool(true)));
     Ok(Output::Json(json!({"healthy": healthy, "checks": checks})))
+}
+
+/// Files that the checkpoint has as they were before, and what to do about it.
+fn told_held_back(files: &[(String, String)]) -> Value {
+    let Some((path, why)) = files.first() else {
+        return Value::Null;
+    };
+    let count = files.len();
+    Value::String(format!(
+        "{count} files cannot be sealed, first {path}: {why}; the checkpoint has them as they were \
+         before, the journal keeps their changes; write what is damaged anew as a whole, or cut it off"
+    ))
 }
 
 /// What was set aside, and what to do about it.

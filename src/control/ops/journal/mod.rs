@@ -95,10 +95,15 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
             "bytes": journal.bytes,
             "syncs": journal.syncs,
             "unsynced_ms": millis(figures.unsynced_for),
+            "given_up_segments": figures.given_up.0,
+            "given_up_bytes": figures.given_up.1,
         },
         "stopped": figures.stopped,
         "checkpoint": figures.checkpoint.as_ref().map(checkpoint_fields),
         "checkpoint_failed": figures.checkpoint_failed,
+        "held_back": figures.held_back.iter()
+            .map(|(path, why)| json!({"path": path, "why": why}))
+            .collect::<Vec<_>>(),
         "changes": figures.changes,
         "changed_bytes": figures.changed_bytes,
         "tree": {

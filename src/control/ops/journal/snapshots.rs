@@ -1,5 +1,6 @@
 //! Kept checkpoints: listed, compared, taken back from.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -12,7 +13,7 @@ use super::transactions::caller;
 use super::tree::parse;
 use crate::config::{DIFFERENCES_MAX, DIFFERENCES_PLAIN};
 use crate::control::registry::Io;
-use crate::control::{Context, Operation, OperationError, Output};
+use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
 use crate::tree::mfs::{Checkpointed, Restore};
 
 /// What to compare.
@@ -52,6 +53,18 @@ struct Wanted {
     content_only: bool,
 }
 
+/// What to let go.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LetGo {
+    /// Sequences of kept checkpoints, their commit or root CIDs.
+    #[serde(default)]
+    snapshots: Vec<String>,
+    /// All but the newest so many, and those that are named.
+    #[serde(default)]
+    keep: Option<usize>,
+}
+
 pub(super) fn operations() -> Vec<Operation> {
     vec![
         Operation::read(
@@ -71,6 +84,11 @@ pub(super) fn operations() -> Vec<Operation> {
             restore,
         )
         .long(),
+        Operation::write(
+            "fs-journal/snapshots/remove",
+            "Lets kept checkpoints go; `cache/gc` frees what only they had.",
+            remove,
+        ),
     ]
 }
 
@@ -78,6 +96,28 @@ async fn list(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Operat
     let kept = context.mfs.checkpoints();
     let kept: Vec<Value> = kept.iter().rev().map(checkpoint_fields).collect();
     Ok(Output::Json(json!({"snapshots": kept})))
+}
+
+async fn remove(context: Arc<Context>, which: LetGo, _: Io) -> Result<Output, OperationError> {
+    let mut gone = BTreeSet::new();
+    let kept = context.mfs.checkpoints();
+    for name in &which.snapshots {
+        gone.insert(named(&context, name)?.sequence);
+    }
+    if let Some(newest) = kept.last()
+        && gone.contains(&newest.sequence)
+    {
+        let message = "the newest checkpoint is what the tree rests on, and stays";
+        return Err(OperationError::new(ErrorKind::Invalid, message));
+    }
+    if let Some(keep) = which.keep {
+        let excess = kept.len().saturating_sub(keep.max(1));
+        gone.extend(kept.iter().take(excess).map(|one| one.sequence));
+    }
+    let gone = context.mfs.let_go(&gone).await?;
+    let gone: Vec<Value> = gone.iter().map(checkpoint_fields).collect();
+    let left = context.mfs.checkpoints().len();
+    Ok(Output::Json(json!({"removed": gone, "snapshots": left})))
 }
 
 /// Finds a kept checkpoint.

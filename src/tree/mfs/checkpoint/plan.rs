@@ -17,6 +17,7 @@ use super::super::fault::Fault;
 use super::super::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
 use super::super::state::State;
 use super::super::types::NodeId;
+use super::held::Before;
 
 /// The changes since the last checkpoint, as of one moment.
 pub(super) struct Snapshot {
@@ -77,7 +78,8 @@ pub(super) enum Child {
 }
 
 impl Snapshot {
-    pub(super) fn take(mfs: &Mfs, state: &mut State) -> Self {
+    /// Takes it; files that cannot be sealed are as they were `before`.
+    pub(super) fn take(mfs: &Mfs, state: &mut State, before: &Before) -> Self {
         let stores = mfs.options.store_metadata;
         let touched = |inode: &Inode| inode.content_changed() > 0 || (stores && !inode.is_clean());
         let dirty: Vec<NodeId> = state.dirty.iter().copied().collect();
@@ -93,7 +95,12 @@ impl Snapshot {
             if !touched(inode) {
                 continue;
             }
-            if let Some(leaf) = leaf_of(mfs, inode) {
+            let leaf = match before.get(node) {
+                Some(Some(sealed)) => Some(Leaf::Sealed(sealed.clone())),
+                Some(None) => Some(Leaf::File(Content::empty(), Metadata::default())),
+                None => leaf_of(mfs, inode),
+            };
+            if let Some(leaf) = leaf {
                 leaves.push((*node, leaf));
             }
             if inode.directory().is_some() {
@@ -110,7 +117,7 @@ impl Snapshot {
         record_ways(state, &dirty, &mut recorded);
         let records = recorded
             .iter()
-            .filter_map(|node| record_of(state, *node))
+            .filter_map(|node| record_of(state, *node, before.contains_key(node)))
             .collect();
         let mut directories: Vec<(usize, Dir)> = directories
             .into_iter()
@@ -170,18 +177,15 @@ fn record_ways(state: &State, dirty: &[NodeId], recorded: &mut HashSet<NodeId>) 
 }
 
 /// What is recorded of a node.
-fn record_of(state: &State, node: NodeId) -> Option<Recorded> {
+fn record_of(state: &State, node: NodeId, is_held_back: bool) -> Option<Recorded> {
     let inode = state.nodes.get(&node)?;
     let base = inode
         .directory()
         .and_then(|directory| directory.base.as_ref());
     let tally = base.and_then(|base| base.tally);
     let holes = match &inode.body {
-        Body::File(Content::Ranges(ranges)) => ranges.extents.holes(),
-        Body::File(Content::Whole { .. })
-        | Body::Directory(_)
-        | Body::Symlink(_)
-        | Body::Special => Holes::new(),
+        Body::File(Content::Ranges(ranges)) if !is_held_back => ranges.extents.holes(),
+        Body::File(_) | Body::Directory(_) | Body::Symlink(_) | Body::Special => Holes::new(),
     };
     Some(Recorded {
         node,
@@ -377,9 +381,9 @@ impl Mfs {
 
     /// Loads a directory by its number, and those above it; false where it is
     /// proven that none of that number is in the tree.
-    async fn find_place(&self, node: NodeId) -> Result<bool, TreeError> {
+    pub(in crate::tree::mfs) async fn find_place(&self, node: NodeId) -> Result<bool, TreeError> {
         let mut way: Vec<(NodeId, Vec<u8>)> = Vec::new();
-        let mut at = node;
+        let (mut at, mut met) = (node, HashSet::new());
         let posix = self.state.lock().posix;
         while !self.state.lock().nodes.contains_key(&at) {
             let lost =
@@ -393,7 +397,8 @@ impl Mfs {
             let place = Place::decode(&value)?;
             let parent = NodeId::from_number(place.parent).ok_or_else(lost)?;
             way.push((parent, place.name));
-            if way.len() > crate::config::TREE_DEPTH_MAX {
+            // Moved trees may lie deeper than anything can be made.
+            if !met.insert(at) {
                 return Err(lost());
             }
             at = parent;

@@ -203,7 +203,7 @@ impl From<MapError> for TreeError {
                 cid,
                 why: why.to_string(),
             },
-            MapError::Sink(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+            MapError::Sink(error) if crate::disk::is_full(&error) => {
                 Self::NoSpace(error.to_string())
             }
             other @ (MapError::KeyTooLong { .. }

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::op::{Logged, Op};
 use super::super::types::New;
+use super::super::way::shown;
 use super::{data, time};
 use crate::journal::Frame;
 
@@ -105,7 +106,7 @@ impl Entry {
             Err(error) => (None, UNKNOWN, json!({"error": error.to_string()})),
         };
         let (path, to) = logged
-            .map(|logged| (logged.path, logged.to))
+            .map(|logged| (shown(logged.path), shown(logged.to)))
             .unwrap_or_default();
         Self {
             entry_id,

@@ -22,6 +22,15 @@ pub(super) fn write_range(out: &mut Writer, range: &Extent) {
     }
 }
 
+/// Bytes that a range takes in an entry.
+pub(in crate::tree::mfs) fn range_bytes(range: &Extent) -> usize {
+    9 + match &range.data {
+        Data::Hole => 0,
+        Data::Shared { cid, .. } => 12 + cid.get().encoded_len(),
+        Data::Bytes(bytes) => 4 + bytes.len(),
+    }
+}
+
 pub(super) fn read_range(input: &mut Reader) -> Result<Extent, BadOp> {
     let len = input.u64()?;
     let data = match input.u8()? {

@@ -142,7 +142,8 @@ impl<'m> Detached<'m> {
         })
     }
 
-    fn add(&mut self, logged: Logged) -> Result<(), TreeError> {
+    fn add(&mut self, mut logged: Logged) -> Result<(), TreeError> {
+        logged.shorten_made();
         self.batch_bytes += logged.encode().len();
         self.batch.push(logged);
         if self.batch.len() >= RESTORE_BATCH || self.batch_bytes >= RESTORE_BATCH_BYTES {

@@ -16,18 +16,19 @@ pub(super) use own::OwnTransaction;
 pub(super) use plan::names_in;
 pub use staged::{Staged, WriteAt};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
 use super::fault::{Fault, Need, Step};
+use super::node::Name;
 use super::op::{Logged, Op};
 use super::state::State;
-use super::types::{Caller, Change, Origin, Time};
-use super::unmounting::{Looked, loses_nothing};
-use super::{Mfs, apply, changes_of};
+use super::types::{Caller, Change, NodeId, Origin, Time};
+use super::unmounting::loses_nothing;
+use super::{Mfs, apply, changes_of, class};
 use crate::block::Cid;
 use crate::config::{
     PLAN_ROUNDS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CHANGES_MAX, TRANSACTION_DEADLINE_MAX,
@@ -49,6 +50,19 @@ struct Staging {
     deadline: Instant,
     /// Nothing is staged any more, and no deadline ends it.
     committing: bool,
+}
+
+/// What was found out for a transaction before it is planned.
+#[derive(Default)]
+struct Known {
+    /// Nodes to unmount below which all is loaded that has names elsewhere too.
+    linked: HashSet<NodeId>,
+    /// Mounted nodes that were unchanged at a checkpoint, by its epoch.
+    unchanged: HashMap<NodeId, u64>,
+    /// Names of content that cannot be had, and is to be removed.
+    unseen: HashSet<(NodeId, Name)>,
+    /// Directories that cannot be listed, and are to be removed.
+    unlisted: HashSet<NodeId>,
 }
 
 /// What is told of one that is under way.
@@ -178,7 +192,7 @@ impl Mfs {
             return Err(ended());
         }
         open.remove(&id);
-        let logged = self.log(Class::Reserve, TxId(id), &[&mark(Op::Rollback)]);
+        let logged = self.log(Class::Last, TxId(id), &[&mark(Op::Rollback)]);
         drop(state);
         logged.map(drop)
     }
@@ -248,16 +262,16 @@ impl Mfs {
             self.sealed.note();
             self.sealed.sync(&self.blocks)?;
         }
+        let mut known = Known::default();
         for (index, one) in staged.iter().enumerate() {
-            self.prepare(one)
+            self.prepare(one, &mut known)
                 .await
                 .map_err(|error| refused(index, error))?;
         }
-        let mut looked = Looked::default();
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
                 let mut state = self.state.lock();
-                self.attempt(&mut state, caller, id, staged, &looked)
+                self.attempt(&mut state, caller, id, staged, &known)
             };
             let (index, need) = match attempt {
                 Ok((changes, last)) => {
@@ -267,7 +281,7 @@ impl Mfs {
                 Err((index, Fault::Error(error))) => return Err(refused(index, error)),
                 Err((index, Fault::Need(need))) => (index, need),
             };
-            let loaded = self.look_for(&need, &mut looked).await;
+            let loaded = self.look_for(&need, &mut known).await;
             loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
                 let below = "what is below content mounted in the same transaction";
@@ -286,31 +300,32 @@ impl Mfs {
     }
 
     /// Loads, or finds out, what the plan of a transaction needs.
-    async fn look_for(&self, need: &Need, looked: &mut Looked) -> Result<(), TreeError> {
+    async fn look_for(&self, need: &Need, known: &mut Known) -> Result<(), TreeError> {
         match need {
             Need::Linked(node, below) => {
                 self.load_linked_in(below.clone()).await?;
-                looked.linked.insert(*node);
+                known.linked.insert(*node);
             }
             Need::Unchanged(node) => {
                 let epoch = self.unchanged_in_checkpoint(*node).await?;
-                looked.unchanged.insert(*node, epoch);
+                known.unchanged.insert(*node, epoch);
             }
-            Need::Entry(..) | Need::Listing(_) | Need::Keep(_) => self.load(need).await?,
+            Need::Entry(..) | Need::Listing(_) | Need::Keep(_) | Need::Hashes(_) => {
+                self.load(need).await?;
+            }
         }
         Ok(())
     }
 
     /// Plans, applies and journals everything, or takes it back. An index past
-    /// the changes stands for all of them. What was found out of what is unmounted
-    /// is `looked`.
+    /// the changes stands for all of them.
     fn attempt(
         &self,
         state: &mut State,
         caller: Caller,
         id: Option<u64>,
         staged: &[Staged],
-        looked: &Looked,
+        known: &Known,
     ) -> Result<(Vec<Change>, u64), (usize, Fault)> {
         let watched = !self.watchers.read().is_empty();
         let (now, chunk) = (self.now(), self.options.chunk_bytes());
@@ -319,13 +334,17 @@ impl Mfs {
         if let [one] = staged {
             // Nothing to take back: it is applied once it is in the journal.
             let planned = self
-                .plan_looked(state, caller, one, now, looked)
+                .plan_known(state, caller, one, now, known)
                 .map_err(|fault| (0, fault))?;
             if let Some(need) = self.unkept(state, &planned) {
                 return Err((0, Fault::Need(need)));
             }
+            let mut effect = class::Effect::default();
+            for one in &planned {
+                effect.add(state, &one.op, chunk);
+            }
             let last = self
-                .log_all(id, first, &planned)
+                .log_all((id, first), &planned, effect.class())
                 .map_err(|error| (0, error.into()))?;
             for (seq, one) in (first..).zip(&planned) {
                 if watched {
@@ -336,8 +355,9 @@ impl Mfs {
             return Ok((changes, last));
         }
         state.begin();
+        let mut effect = class::Effect::default();
         for (index, one) in staged.iter().enumerate() {
-            let planned = match self.plan_looked(state, caller, one, now, looked) {
+            let planned = match self.plan_known(state, caller, one, now, known) {
                 Ok(planned) => planned,
                 Err(fault) => {
                     state.take_back();
@@ -349,6 +369,7 @@ impl Mfs {
                 return Err((index, Fault::Need(need)));
             }
             for one in planned {
+                effect.add(state, &one.op, chunk);
                 if watched {
                     changes.extend(changes_of(state, &one.op));
                 }
@@ -361,7 +382,7 @@ impl Mfs {
                 return Err((index, TreeError::Limit(why).into()));
             }
         }
-        match self.log_all(id, first, &logged) {
+        match self.log_all((id, first), &logged, effect.class()) {
             Ok(last) => {
                 state.keep();
                 Ok((changes, last))
@@ -374,32 +395,26 @@ impl Mfs {
     }
 
     /// Plans a change of which all must be found out that it takes away.
-    fn plan_looked(
+    fn plan_known(
         &self,
         state: &State,
         caller: Caller,
         staged: &Staged,
         now: Time,
-        looked: &Looked,
+        known: &Known,
     ) -> Step<Vec<Logged>> {
-        let planned = self.plan(state, caller, staged, now)?;
-        loses_nothing(state, staged, looked)?;
-        plan::with_linked(state, planned, &looked.linked)
+        let planned = self.plan(state, caller, staged, now, known)?;
+        loses_nothing(state, staged, &known.unchanged)?;
+        plan::with_linked(state, planned, &known.linked)
     }
 
     /// Journals the changes of a transaction, with its end.
-    fn log_all(&self, id: Option<u64>, first: u64, logged: &[Logged]) -> Result<u64, TreeError> {
-        let frees = |one: &Logged| {
-            matches!(
-                one.op,
-                Op::Unlink { .. } | Op::Rmdir { .. } | Op::Unmount { .. }
-            )
-        };
-        let class = if logged.iter().all(frees) {
-            Class::Reserve
-        } else {
-            Class::Normal
-        };
+    fn log_all(
+        &self,
+        (id, first): (Option<u64>, u64),
+        logged: &[Logged],
+        class: Class,
+    ) -> Result<u64, TreeError> {
         let bytes: usize = logged.iter().map(|one| one.encode().len()).sum();
         if bytes > TRANSACTION_BYTES_MAX {
             return Err(TreeError::Limit(format!(

@@ -5,9 +5,11 @@ use std::collections::HashSet;
 use super::super::apply::MOUNTED;
 use super::super::checkpoint::plan::loaded_directories;
 use super::super::content::{content, stamp};
+use super::super::elsewhere::note_elsewhere;
 use super::super::entries::{free_name, make_op};
 use super::super::extents::{Data, Extent};
 use super::super::fault::{Fault, Need, Step};
+use super::super::load::cannot_be_had;
 use super::super::meta::attr_op;
 use super::super::mounts::Content;
 use super::super::node::{Body, Inode, Name, To};
@@ -17,9 +19,11 @@ use super::super::rename::may_move;
 use super::super::state::State;
 use super::super::types::{Caller, New, NodeId, NodeKind, RenameMode, Time};
 use super::super::{Mfs, entries};
+use super::Known;
 use super::staged::{Staged, WriteAt};
 use crate::block::Cid;
 use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
+use crate::journal::Class;
 use crate::tree::error::TreeError;
 
 /// Permission bits that group and others do not get where nothing is said.
@@ -28,29 +32,34 @@ const UMASK: u32 = 0o022;
 impl Mfs {
     /// Loads what a change will need, and refuses what can never be. What is not
     /// loaded here ends the plan of the whole transaction, which begins anew.
-    pub(super) async fn prepare(&self, staged: &Staged) -> Result<(), TreeError> {
+    pub(super) async fn prepare(
+        &self,
+        staged: &Staged,
+        known: &mut Known,
+    ) -> Result<(), TreeError> {
         match staged {
             Staged::Write { path, size, at, .. } => {
-                // The end of what is there cuts nothing.
                 let offset = match at {
                     WriteAt::Offset(offset) => Some(*offset),
-                    WriteAt::Whole | WriteAt::End => None,
+                    WriteAt::Whole => None,
+                    WriteAt::End => {
+                        if let Some(end) = self.look(|state| self.end_of_file(state, path)).await? {
+                            self.keep(&[end]).await?;
+                        }
+                        None
+                    }
                 };
                 let end = self.end_of(offset.unwrap_or(0), *size)?;
                 let cuts = offset.map_or(Vec::new(), |offset| vec![offset, end]);
+                self.check_room(Class::Normal)?;
                 self.keep_cuts(path, &cuts).await?;
             }
             Staged::Truncate { path, size } => {
                 self.end_of(0, *size)?;
                 self.keep_cuts(path, &[*size]).await?;
             }
-            Staged::Remove {
-                path,
-                recursive: true,
-            } => {
-                if let Some(node) = self.loaded(path).await? {
-                    self.load_below(node).await?;
-                }
+            Staged::Remove { path, recursive } => {
+                self.prepare_remove(path, *recursive, known).await?;
             }
             Staged::Symlink { path, target } => {
                 self.check_new(&New::Symlink(target.clone()))?;
@@ -66,7 +75,6 @@ impl Mfs {
             | Staged::Unmount { path, .. } => {
                 self.loaded(path).await?;
             }
-            Staged::Remove { path, .. } => self.load_emptiness(path).await?,
         }
         Ok(())
     }
@@ -103,8 +111,9 @@ impl Mfs {
         }
     }
 
-    /// Loads all names below a directory, up to what one transaction may take away.
-    async fn load_below(&self, node: NodeId) -> Result<(), TreeError> {
+    /// Loads all names below a directory, up to what one transaction may take
+    /// away, and notes what of it cannot be had.
+    async fn load_below(&self, node: NodeId, known: &mut Known) -> Result<(), TreeError> {
         let (mut open, mut count) = (vec![node], 0);
         while let Some(dir) = open.pop() {
             let is_open = {
@@ -119,9 +128,13 @@ impl Mfs {
             }
             let mut cookie = 0;
             loop {
-                let page = match self.readdir(dir, cookie, LIST_BATCH).await {
+                let page = match self.list(dir, cookie, LIST_BATCH).await {
                     Ok(page) => page,
                     Err(TreeError::NotFound | TreeError::NotADirectory) => break,
+                    Err(error) if cannot_be_had(&error) => {
+                        known.unlisted.insert(dir);
+                        break;
+                    }
                     Err(error) => return Err(error),
                 };
                 let Some(last) = page.last() else { break };
@@ -130,12 +143,49 @@ impl Mfs {
                 if count > TRANSACTION_CHANGES_MAX {
                     return Err(too_many());
                 }
-                let below = page
-                    .iter()
-                    .filter(|entry| entry.attr.kind == NodeKind::Directory);
-                open.extend(below.map(|entry| entry.attr.node));
+                for entry in page {
+                    if entry.guessed {
+                        let name = Name::from(&*entry.name);
+                        match self.load_entry(dir, &name).await {
+                            Ok(()) => {}
+                            Err(error) if cannot_be_had(&error) => {
+                                known.unseen.insert((dir, name));
+                            }
+                            Err(error) => return Err(error),
+                        }
+                    } else if entry.attr.kind == NodeKind::Directory {
+                        open.push(entry.attr.node);
+                    }
+                }
             }
         }
+        Ok(())
+    }
+
+    /// Looks at what is to be removed, with all below it if `recursive`.
+    async fn prepare_remove(
+        &self,
+        path: &TreePath,
+        recursive: bool,
+        known: &mut Known,
+    ) -> Result<(), TreeError> {
+        let done = match (recursive, self.loaded(path).await) {
+            (true, Ok(Some(node))) => self.load_below(node, known).await,
+            (true, Ok(None)) => Ok(()),
+            (false, Ok(_)) => self.load_emptiness(path).await,
+            (_, Err(error)) => Err(error),
+        };
+        let Err(error) = done else { return Ok(()) };
+        let place = self
+            .look(|state| state.above(path).map(|(at, name)| (at, name.clone())))
+            .await;
+        let Ok((parent, name)) = place else {
+            return Err(error);
+        };
+        if !self.is_unseen(&error, parent, &name).await {
+            return Err(error);
+        }
+        known.unseen.insert((parent, name));
         Ok(())
     }
 
@@ -146,6 +196,7 @@ impl Mfs {
         caller: Caller,
         staged: &Staged,
         time: Time,
+        known: &Known,
     ) -> Step<Vec<Logged>> {
         match staged {
             Staged::Mkdir {
@@ -159,22 +210,24 @@ impl Mfs {
                 size,
                 at,
                 mode,
-            } => write(state, caller, path, (*content, *size, *at), *mode, time),
-            Staged::Truncate { path, size } => {
-                let node = state.at(path)?;
-                let inode = state.node(node)?;
-                content(inode)?;
-                let op = Op::Resize {
-                    node,
-                    size: *size,
-                    stamp: stamp(inode, time, true),
-                };
-                Ok(vec![logged(path, op)])
+            } => {
+                // It may have got another end since that was kept.
+                self.end_is_kept(state, path, *at)?;
+                let is_here = self.blocks.has_own(content);
+                write(
+                    state,
+                    caller,
+                    path,
+                    (*content, *size, *at, is_here),
+                    *mode,
+                    time,
+                )
             }
+            Staged::Truncate { path, size } => truncate(state, path, *size, time),
             Staged::Remove { path, recursive } => {
                 let mut gone = Vec::new();
                 let at = state.above(path)?;
-                remove(state, (at.0, at.1), path, *recursive, time, &mut gone)?;
+                remove(state, (at.0, at.1), *recursive, time, known, &mut gone)?;
                 Ok(gone)
             }
             Staged::Move { from, to, mode } => rename(state, from, to, *mode, time),
@@ -198,22 +251,11 @@ impl Mfs {
                 path,
                 content,
                 plain,
-            } => mount(state, caller, path, (content, *plain), time),
-            Staged::Unmount { path, .. } => {
-                let (parent, name) = state.above(path)?;
-                let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
-                if state.node(node)?.xattr(MOUNTED).is_none() {
-                    return Err(TreeError::Invalid("no CID is mounted there").into());
-                }
-                Ok(vec![logged(
-                    path,
-                    Op::Unmount {
-                        parent,
-                        name: name.clone(),
-                        time,
-                    },
-                )])
+            } => {
+                let is_here = self.blocks.has_own(&content.cid());
+                mount(state, caller, path, (content, *plain, is_here), time)
             }
+            Staged::Unmount { path, .. } => unmount(state, path, time),
         }
     }
 
@@ -257,6 +299,24 @@ pub(super) fn with_linked(
         }
     }
     Ok(planned)
+}
+
+fn truncate(state: &State, path: &TreePath, size: u64, time: Time) -> Step<Vec<Logged>> {
+    let node = state.at(path)?;
+    let inode = state.node(node)?;
+    content(inode)?;
+    let stamp = stamp(inode, time, true);
+    Ok(vec![logged(path, Op::Resize { node, size, stamp })])
+}
+
+fn unmount(state: &State, path: &TreePath, time: Time) -> Step<Vec<Logged>> {
+    let (parent, name) = state.above(path)?;
+    let node = state.find(parent, name)?.ok_or(TreeError::NotFound)?;
+    if state.node(node)?.xattr(MOUNTED).is_none() {
+        return Err(TreeError::Invalid("no CID is mounted there").into());
+    }
+    let name = name.clone();
+    Ok(vec![logged(path, Op::Unmount { parent, name, time })])
 }
 
 fn too_many() -> TreeError {
@@ -338,7 +398,7 @@ fn write(
     state: &State,
     caller: Caller,
     path: &TreePath,
-    (cid, size, at): (Cid, u64, WriteAt),
+    (cid, size, at, is_here): (Cid, u64, WriteAt, bool),
     mode: u32,
     time: Time,
 ) -> Step<Vec<Logged>> {
@@ -376,6 +436,10 @@ fn write(
         WriteAt::End => there,
     };
     offset.checked_add(size).ok_or(TreeError::TooLarge)?;
+    if !is_here {
+        let note = note_elsewhere(node, state.nodes.get(&node), time);
+        all.extend(note.map(|op| logged(path, op)));
+    }
     all.extend(share(node, offset, (cid, size), mark).map(|op| logged(path, op)));
     Ok(all)
 }
@@ -404,34 +468,49 @@ fn share(
 fn remove(
     state: &State,
     (parent, name): (NodeId, &Name),
-    path: &TreePath,
     recursive: bool,
     time: Time,
+    known: &Known,
     gone: &mut Vec<Logged>,
 ) -> Step<()> {
     // What is to be visited, and whether what is below it was.
-    let mut open = vec![((parent, name.clone()), path.clone(), false)];
-    while let Some(((parent, name), path, below_done)) = open.pop() {
+    let mut open = vec![((parent, name.clone()), false)];
+    while let Some(((parent, name), below_done)) = open.pop() {
+        let path = state.way(parent, Some(&name));
+        let logged = |op| Logged {
+            path: path.clone(),
+            to: Vec::new(),
+            op,
+        };
         if gone.len() + open.len() > TRANSACTION_CHANGES_MAX {
             return Err(too_many().into());
         }
-        let node = state.find(parent, &name)?.ok_or(TreeError::NotFound)?;
+        let node = match state.find(parent, &name) {
+            Err(Fault::Need(Need::Entry(..))) if known.unseen.contains(&(parent, name.clone())) => {
+                gone.push(logged(Op::Unlink { parent, name, time }));
+                continue;
+            }
+            found => found?.ok_or(TreeError::NotFound)?,
+        };
         let inode = state.node(node)?;
         if inode.kind != NodeKind::Directory {
-            gone.push(logged(&path, Op::Unlink { parent, name, time }));
-        } else if inode.xattr(MOUNTED).is_some() && recursive {
+            gone.push(logged(Op::Unlink { parent, name, time }));
+        } else if recursive && (inode.xattr(MOUNTED).is_some() || known.unlisted.contains(&node)) {
             // Content as a whole: what is below it is not to be fetched for this.
-            gone.push(logged(&path, Op::Unmount { parent, name, time }));
+            gone.push(logged(Op::Unmount { parent, name, time }));
         } else if below_done {
-            gone.push(logged(&path, Op::Rmdir { parent, name, time }));
+            gone.push(logged(Op::Rmdir { parent, name, time }));
         } else if recursive {
-            open.push(((parent, name), path.clone(), true));
-            for name in names_in(state, node)? {
-                let below = path.join(&name);
-                open.push(((node, name), below, false));
+            open.push(((parent, name), true));
+            let directory = state.directory(node)?;
+            if directory.base.is_some() && !directory.complete {
+                return Err(Fault::Need(Need::Listing(node)));
             }
+            let there = directory.entries.iter();
+            let there = there.filter(|(_, dentry)| dentry.to() != To::Absent);
+            open.extend(there.map(|(key, _)| ((node, key.name.clone()), false)));
         } else if state.is_empty(node)? {
-            gone.push(logged(&path, Op::Rmdir { parent, name, time }));
+            gone.push(logged(Op::Rmdir { parent, name, time }));
         } else {
             return Err(TreeError::NotEmpty.into());
         }
@@ -484,7 +563,7 @@ fn mount(
     state: &State,
     caller: Caller,
     path: &TreePath,
-    (content, plain): (&Content, bool),
+    (content, plain, is_here): (&Content, bool, bool),
     time: Time,
 ) -> Step<Vec<Logged>> {
     let (parent, name) = state.above(path)?;
@@ -492,6 +571,11 @@ fn mount(
     let node = state.fresh();
     let op = Op::Mount(content.mount((parent, name.clone()), node, caller, time));
     let mut all = vec![logged(path, op)];
+    if plain && !is_here {
+        // It will not show as mounted.
+        let note = note_elsewhere(node, None, time);
+        all.extend(note.map(|op| logged(path, op)));
+    }
     if plain {
         all.push(logged(
             path,

@@ -1,0 +1,86 @@
+//! Kept checkpoints that are let go by who wants their room back.
+//!
+//! Each commit object names the one before it, and what is kept is found along
+//! these names. So those that stay are named anew, each after the one before
+//! that stays too, and the last of them is put in force again.
+
+use std::collections::BTreeSet;
+
+use super::Mfs;
+use super::checkpoint::Checkpointed;
+use super::content::store_failed;
+use super::head;
+use super::op::{Logged, Op};
+use super::seal::sync_blocks;
+use crate::journal::{Class, TxId};
+use crate::tree::error::TreeError;
+use crate::tree::posix::commit::Commit;
+
+impl Mfs {
+    /// Lets kept checkpoints go, by their sequences; gives those that did. The newest
+    /// stays. What only they had goes with the next collection.
+    pub async fn let_go(&self, which: &BTreeSet<u64>) -> Result<Vec<Checkpointed>, TreeError> {
+        let _only = self.checkpointing.lock().await;
+        self.journal.check()?;
+        self.check_open()?;
+        let before = self.kept.lock().clone();
+        let newest = before.last().map(|last| last.sequence);
+        let goes =
+            |one: &Checkpointed| which.contains(&one.sequence) && Some(one.sequence) != newest;
+        let (gone, stay): (Vec<_>, Vec<_>) = before.into_iter().partition(goes);
+        if gone.is_empty() {
+            return Ok(gone);
+        }
+        let stay = self.named_anew(&stay)?;
+        let Some(last) = stay.last().copied() else {
+            return Ok(Vec::new());
+        };
+        let logged = Logged {
+            path: b"/".to_vec(),
+            to: Vec::new(),
+            op: Op::Checkpoint {
+                commit: last.commit,
+                through: last.sequence,
+            },
+        };
+        {
+            let _appends_are_under_it = self.state.lock();
+            self.log(Class::Last, TxId(0), &[&logged])?;
+        }
+        self.sync()?;
+        if let Err(error) = head::write(&*self.disk, &self.journal_dir, &last.commit) {
+            tracing::warn!(%error, "the checkpoint is in the journal, but not named beside it");
+        }
+        *self.kept.lock() = stay;
+        self.newest.send_replace(Some(last));
+        Ok(gone)
+    }
+
+    /// Makes new commit objects of checkpoints, each with the one before it.
+    fn named_anew(&self, stay: &[Checkpointed]) -> Result<Vec<Checkpointed>, TreeError> {
+        // No collection begins before they are in force.
+        let _adding = self.blocks.own_sink();
+        let mut named = Vec::with_capacity(stay.len());
+        let mut parent = None;
+        for one in stay {
+            let commit = Commit {
+                sequence: one.sequence,
+                time: one.time,
+                parent,
+                root: one.root,
+                posix: one.posix,
+            };
+            let block = commit.seal();
+            let block = block.map_err(|error| TreeError::Failed(error.to_string()))?;
+            let cid = *block.cid();
+            self.blocks.put_reserved(block).map_err(store_failed)?;
+            named.push(Checkpointed {
+                commit: cid,
+                ..*one
+            });
+            parent = Some(cid);
+        }
+        sync_blocks(&self.blocks)?;
+        Ok(named)
+    }
+}
