@@ -60,6 +60,7 @@ pub(super) async fn run(common: &Common, args: Fsck) -> Result<(), Failure> {
 fn lines(report: &Value) -> String {
     let mut out = String::new();
     for (field, mark) in [
+        ("notices", "notice"),
         ("problems", "damage"),
         ("repaired", "repaired"),
         ("lost", "lost"),
@@ -82,6 +83,14 @@ fn lines(report: &Value) -> String {
             "set aside: journal/{name}: look at what was lost, then remove it\n"
         ));
     }
+    let after = report.get("after").map(|after| {
+        let left = list(after, "problems").iter().filter_map(Value::as_str);
+        let left: String = left
+            .map(|line| format!("still: {}\n", safe(line)))
+            .collect();
+        let count = list(after, "problems").len();
+        format!("{left}after the repair: {count} problems\n")
+    });
     if count("absent_blocks") > 0 {
         out.push_str(&format!(
             "not here: {} blocks of content that was mounted or shared from elsewhere, and not fetched\n",
@@ -95,11 +104,12 @@ fn lines(report: &Value) -> String {
         ));
     }
     out + &format!(
-        "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n",
+        "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n{}",
         count("entries"),
         count("checkpoints"),
         count("blocks"),
         count("records"),
         list(report, "problems").len(),
+        after.unwrap_or_default(),
     )
 }

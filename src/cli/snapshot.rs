@@ -124,11 +124,18 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
             let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
             show(common, &done, |done| {
                 let (changes, at) = (text(done, "changes"), safe(to.as_deref().unwrap_or(&path)));
+                let damaged = list(done, "damaged").iter().filter_map(Value::as_str);
+                let damaged = damaged.map(|line| format!("damaged: {}\n", safe(line)));
                 format!(
-                    "restored {at} from {}: {changes} changes\n",
-                    text(done, "snapshot")
+                    "restored {at} from {}: {changes} changes\n{}",
+                    text(done, "snapshot"),
+                    damaged.collect::<String>()
                 )
-            })
+            })?;
+            match list(&done, "damaged").is_empty() {
+                true => Ok(()),
+                false => Err(Failure::Quiet(5)),
+            }
         }
     }
 }

@@ -131,6 +131,9 @@ enum TreeCommand {
     Unmount {
         /// Path in the tree
         path: String,
+        /// Also where something in it was changed since it was mounted, which is lost
+        #[arg(short, long)]
+        force: bool,
     },
     /// Print the root CID of the last checkpoint
     Root {
@@ -257,7 +260,9 @@ async fn change(
             ("fs-journal/metadata", json!({"path": path, "mode": mode}))
         }
         TreeCommand::Mount { cid, path } => ("fs-journal/mount", json!({"path": path, "cid": cid})),
-        TreeCommand::Unmount { path } => ("fs-journal/unmount", json!({"path": path})),
+        TreeCommand::Unmount { path, force } => {
+            ("fs-journal/unmount", json!({"path": path, "force": force}))
+        }
         TreeCommand::Commit { transaction } => {
             return ended(common, "fs-journal/commit", transaction).await;
         }

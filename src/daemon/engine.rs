@@ -77,6 +77,7 @@ impl Engine {
         let roots = Roots {
             sources: sources.source(),
             blocks: Arc::clone(&blocks),
+            repo: repo.dir().to_owned(),
         };
         let tree = Tree::new(reader, Arc::clone(&sources) as _, Arc::new(roots));
         drop(tree.attach(Arc::clone(&mfs)));

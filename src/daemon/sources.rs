@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
@@ -146,12 +147,23 @@ impl From<SpecError> for OperationError {
 pub(super) struct Roots {
     pub(super) sources: Arc<dyn BlockSource>,
     pub(super) blocks: Arc<Blocks>,
+    /// The repository's directory.
+    pub(super) repo: PathBuf,
 }
 
 impl RootLister for Roots {
     fn roots(&self) -> Vec<Cid> {
         let pinned = self.blocks.pins().list().into_iter().map(|pin| pin.cid);
         pinned.chain(self.sources.roots()).collect()
+    }
+
+    /// When a pin or the configuration with its sources was last written, or the
+    /// repository made.
+    fn changed(&self) -> SystemTime {
+        let written = |name| std::fs::metadata(self.repo.join(name)).and_then(|m| m.modified());
+        let all = ["version", "config.toml", "pins"].map(written);
+        let newest = all.into_iter().filter_map(Result::ok).max();
+        newest.unwrap_or(SystemTime::UNIX_EPOCH)
     }
 }
 

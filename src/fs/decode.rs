@@ -58,8 +58,9 @@ pub(super) fn xattr_mode(flags: i32) -> Result<XattrMode, TreeError> {
     }
 }
 
-/// Setting it mounts a CID; it is answered like the other attributes of ours.
-const MOUNT: &[u8] = b"cidfs.mount";
+/// Setting it mounts a CID, removing it unmounts; it is answered like the other
+/// attributes of ours.
+pub(super) const MOUNT: &[u8] = b"cidfs.mount";
 
 /// Attributes that are answered and never stored: they follow from the node.
 pub(super) fn is_told_only(name: &[u8]) -> bool {

@@ -269,9 +269,15 @@ impl Shared {
         let mut changed = self.changed.lock();
         let known = changed
             .entry(node.clone())
-            .or_insert((hash, SystemTime::UNIX_EPOCH));
+            .or_insert_with(|| (hash, self.tree.listing_changed(node)));
         if known.0 != hash {
-            *known = (hash, SystemTime::now());
+            let told = self.tree.listing_changed(node);
+            let at = match told > known.1 {
+                true => told,
+                // Never the time of the listing before.
+                false => SystemTime::now().max(known.1 + Duration::from_nanos(1)),
+            };
+            *known = (hash, at);
         }
         Ok((attr, known.1))
     }

@@ -25,6 +25,7 @@ pub use node::{Attr, Entry, Found, Listing, Node};
 pub use writable::{Located, SNAPSHOTS};
 
 use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -44,6 +45,8 @@ pub struct Tree {
     reader: Arc<Reader>,
     names: Names,
     roots: Arc<dyn RootLister>,
+    /// Since when names are followed.
+    begun: SystemTime,
     listings: Mutex<Listings>,
     mfs: OnceLock<Arc<Mfs>>,
     kept_names: kept::KeptNames,
@@ -61,10 +64,27 @@ impl Tree {
             reader,
             names: Names::new(names),
             roots,
+            begun: SystemTime::now(),
             listings,
             mfs: OnceLock::new(),
             kept_names: kept::KeptNames::default(),
         })
+    }
+
+    /// When the listing of a namespace last changed, as far as that is known.
+    pub fn listing_changed(&self, node: &Node) -> SystemTime {
+        let newest = || self.mfs()?.newest_checkpoint().borrow().map(|one| one.time);
+        match node {
+            Node::Ipfs => self.roots.changed(),
+            Node::Ipns => self.begun,
+            Node::Snapshots => newest().map_or(self.begun, |time| {
+                let since = Duration::new(u64::try_from(time.sec).unwrap_or(0), time.nsec);
+                SystemTime::UNIX_EPOCH + since
+            }),
+            Node::Top | Node::Object(_) | Node::Name(_) | Node::Mfs(_) | Node::Kept(_) => {
+                SystemTime::UNIX_EPOCH
+            }
+        }
     }
 
     /// The reader below.

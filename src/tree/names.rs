@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
@@ -25,6 +25,11 @@ pub trait NameResolver: Send + Sync {
 pub trait RootLister: Send + Sync {
     /// The CIDs, in any order, repeats allowed.
     fn roots(&self) -> Vec<Cid>;
+
+    /// When they last changed, as far as that is known.
+    fn changed(&self) -> SystemTime {
+        SystemTime::UNIX_EPOCH
+    }
 }
 
 /// What a name stands for.

@@ -28,6 +28,7 @@ mod nodes;
 mod noted;
 pub mod profile;
 mod reader;
+mod same;
 pub mod walk;
 
 pub use error::{Malformed, ReadError, UpdateError};

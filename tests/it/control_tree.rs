@@ -168,7 +168,10 @@ async fn content_is_mounted_and_unmounted() {
         "second",
         "only what changes is copied"
     );
-    journal.good("unmount", json!({"path": "/again"})).await;
+    let kept = journal.call("unmount", json!({"path": "/again"})).await;
+    assert_eq!(kept.unwrap_err().kind, ErrorKind::Busy, "it was changed");
+    let force = json!({"path": "/again", "force": true});
+    journal.good("unmount", force).await;
     assert!(
         journal
             .call("stat", json!({"path": "/again"}))

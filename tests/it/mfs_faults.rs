@@ -364,7 +364,7 @@ async fn a_damaged_head_of_a_later_segment_costs_no_change() {
     assert!(seen(&sim.mfs).await.unwrap() == before, "all is there");
     file(&sim.mfs, "more", b"goes on").await.unwrap();
     let found = sim.mfs.inspect(&|_| {}).await.unwrap();
-    assert_eq!(found.problems.len(), 1, "{found:?}");
+    assert_eq!(found.notices.len(), 1, "{found:?}");
     let sim = sim.killed().await;
     assert_eq!(seen(&sim.mfs).await.unwrap().len(), before.len() + 1);
 }

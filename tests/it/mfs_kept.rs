@@ -14,6 +14,7 @@ use cidfs::unixfs::Reader;
 use futures::FutureExt;
 
 use crate::control_world::context_over;
+use crate::mfs_sim::quiet;
 use crate::mfs_support::{ME, World, open_from};
 use crate::store_support::files;
 
@@ -178,4 +179,36 @@ async fn checkpoints_whose_entries_the_journal_has_dropped_are_still_kept() {
     assert_eq!(reads(&world, &made[1].root).await, None);
     let world = world.killed().await;
     assert_eq!(world.mfs.checkpoints()[..2], made[2..]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_for_cids_again_and_again_pushes_no_checkpoint_out() {
+    let world = World::with(quiet()).await;
+    let dir = world.dir(NodeId::ROOT, "d").await;
+    let mut wanted = Vec::new();
+    for count in 0..3 {
+        world.file(dir, &format!("file {count}"), b"x").await;
+        wanted.push(world.mfs.checkpoint().await.unwrap());
+    }
+    let mut last = None;
+    for count in 0..40 {
+        world.file(dir, &format!("later {count}"), b"x").await;
+        last = world.mfs.cid(dir).await.unwrap();
+    }
+    let kept = world.mfs.checkpoints();
+    assert_eq!(kept[..3], wanted[..]);
+    assert_eq!(kept.len(), 4, "and the last one that was looked at");
+    let world = world.killed().await;
+    assert_eq!(world.mfs.recovery().errors, Vec::<String>::new());
+    assert_eq!(world.mfs.checkpoints(), kept, "the same after a restart");
+    let dir = world.mfs.lookup(NodeId::ROOT, b"d", false).await.unwrap();
+    assert_eq!(world.mfs.cid(dir.node).await.unwrap(), last);
+    // One that is asked for stays, though nothing changed since somebody looked.
+    world.file(dir.node, "one more", b"x").await;
+    world.mfs.cid(dir.node).await.unwrap();
+    let asked = world.mfs.checkpoint().await.unwrap();
+    world.file(dir.node, "and one", b"x").await;
+    let newest = world.mfs.checkpoint().await.unwrap();
+    let kept = world.mfs.checkpoints();
+    assert_eq!(kept[kept.len() - 2..], [asked, newest]);
 }

@@ -681,7 +681,7 @@ impl Model {
             _ => false,
         };
         if !empty {
-            return Err("NotEmpty");
+            return Err(if is_file { "Busy" } else { "NotEmpty" });
         }
         if id == ROOT || inode.nlink == 0 {
             return Err("Busy");

@@ -79,6 +79,8 @@ async fn touch_reserve(mfs: &Mfs) {
     }
     let made = tokio::time::timeout(Duration::from_secs(20), newest.changed()).await;
     made.expect("soon").unwrap();
+    // To its end: what it has left of its room is set aside then.
+    mfs.checkpoint().await.unwrap();
 }
 
 #[test]

@@ -178,7 +178,7 @@ async fn only_outside(world: World) {
 async fn unmounting_by_path_takes_the_names_below_of_what_is_linked_from_outside() {
     let world = linked_from_outside().await;
     let path = path("/d/M");
-    let gone = [Staged::Unmount { path }];
+    let gone = [Staged::Unmount { path, force: true }];
     world.mfs.perform_staged(ME, &gone).await.unwrap();
     checkpoint(&world.mfs).await;
     only_outside(world).await;
@@ -205,7 +205,10 @@ async fn what_was_moved_in_the_same_transaction_is_unmounted_with_its_names() {
     let (from, to) = (path("/d/M"), path("/N"));
     let mode = cidfs::tree::mfs::RenameMode::Replace;
     let path = to.clone();
-    for staged in [Staged::Move { from, to, mode }, Staged::Unmount { path }] {
+    for staged in [
+        Staged::Move { from, to, mode },
+        Staged::Unmount { path, force: true },
+    ] {
         world.mfs.stage(id, staged).unwrap();
     }
     world.mfs.commit_transaction(id).await.unwrap();
@@ -218,7 +221,7 @@ async fn a_directory_that_somebody_is_in_while_it_is_unmounted_holds_no_checkpoi
     let inside = at(&world.mfs, "d/M").await.unwrap();
     assert!(world.mfs.hold(inside));
     let path = path("/d/M");
-    let gone = [Staged::Unmount { path }];
+    let gone = [Staged::Unmount { path, force: true }];
     world.mfs.perform_staged(ME, &gone).await.unwrap();
     let set = chmod("/x", 0o640);
     world.mfs.perform_staged(ME, &[set]).await.unwrap();

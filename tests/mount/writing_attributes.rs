@@ -287,6 +287,27 @@ fn default_acls_are_handed_on_instead_of_the_umask() {
 }
 
 #[test]
+fn content_is_mounted_by_attribute_for_root_and_who_mounted_alone() {
+    if !is_root() {
+        return;
+    }
+    let world = Writable::new();
+    world.sh("mkdir source open && echo hello > source/a && chmod 777 open");
+    world.sh(&format!("{OTHER} mkdir open/mine"));
+    let cid = world.sh("getfattr --only-values -n ipfs.cid source");
+    for command in ["-n cidfs.mount -v {}", "-x cidfs.mount"] {
+        let command = command.replace("{}", &cid);
+        let said = world.refused(&format!("{OTHER} setfattr {command} open/mine"));
+        assert!(said.contains("not permitted"), "{said}");
+    }
+    world.sh(&format!("{OTHER} touch open/mine/still-his"));
+    // Root takes away what root has mounted, and the kernel sees it.
+    world.sh(&format!("mkdir g && setfattr -n cidfs.mount -v {cid} g"));
+    world.sh("setfattr -x cidfs.mount g");
+    world.sh("for i in $(seq 100); do [ -e g ] || break; sleep 0.05; done; [ ! -e g ]");
+}
+
+#[test]
 fn an_attribute_mounts_a_cid_at_an_empty_directory_or_file_and_the_kernel_sees_it() {
     let world = Writable::new();
     world.sh("mkdir source g && echo hello > source/a && touch h");

@@ -417,6 +417,27 @@ fn unmounting_and_mounting_again_finds_what_was_written() {
 }
 
 #[test]
+fn a_namespace_has_the_time_of_its_listing_on_every_mount() {
+    let world = Writable::new();
+    world.sh("echo content > f");
+    let cid = world.sh("getfattr --only-values -n ipfs.cid f");
+    let changed = |dir: &std::path::Path| fs::metadata(dir.join("ipfs")).unwrap().mtime();
+    let before = changed(&world.top);
+    assert!(before > 1_700_000_000, "{before}");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    world.cidfs(&["pin", "add", &cid]);
+    let there = world.mount("/", "second", "allow_other");
+    let after = changed(&there);
+    assert!(after > before, "{after}");
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    assert_eq!(changed(&world.top), after, "whenever it is looked at");
+    for name in ["ipns", "mfs/.snapshots"] {
+        let seen = fs::metadata(world.top.join(name)).unwrap().mtime();
+        assert!(seen > 1_700_000_000, "{name}: {seen}");
+    }
+}
+
+#[test]
 fn a_whole_tree_is_copied_in_compared_and_removed() {
     let world = Writable::new();
     let native = world.native();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::super::decode::{is_told_only, may_store, names};
+use super::super::decode::{MOUNT, is_told_only, may_store, names};
 use super::super::files::Files;
 use crate::tree::mfs::{Caller, Mfs, NodeId, XattrMode};
 use crate::tree::{Node, TreeError};
@@ -51,7 +51,7 @@ impl Files {
         Ok(names(&all, caller.uid == 0))
     }
 
-    /// Sets an attribute.
+    /// Sets an attribute; `cidfs.mount` only for root and who has mounted the file system.
     pub async fn setxattr(
         self,
         (caller, pid): (Caller, u32),
@@ -61,13 +61,16 @@ impl Files {
     ) -> Result<(), TreeError> {
         let (mfs, node) = self.shared.writable(ino)?;
         may_store(&name)?;
+        if name == MOUNT {
+            may_mount(caller)?;
+        }
         let asks = caller.uid != 0 && name == crate::tree::acl::ACCESS;
         let groups = if asks { groups_of(pid) } else { Vec::new() };
         mfs.set_xattr_among(caller, &groups, node, (&name, &value), mode)
             .await
     }
 
-    /// Removes an attribute.
+    /// Removes an attribute; with `cidfs.mount` what was mounted goes.
     pub async fn removexattr(
         self,
         caller: Caller,
@@ -75,13 +78,26 @@ impl Files {
         name: Vec<u8>,
     ) -> Result<(), TreeError> {
         let (mfs, node) = self.shared.writable(ino)?;
-        if is_told_only(&name) {
+        if name == MOUNT {
+            may_mount(caller)?;
+        } else if is_told_only(&name) {
             return Err(TreeError::NotPermitted(
                 "what it tells follows from the content",
             ));
         }
         mfs.remove_xattr(caller, node, &name).await
     }
+}
+
+/// Refuses to mount and unmount content for others than root and who has mounted
+/// the file system: the content belongs to the latter.
+fn may_mount(caller: Caller) -> Result<(), TreeError> {
+    if caller.uid == 0 || caller.uid == rustix::process::getuid().as_raw() {
+        return Ok(());
+    }
+    Err(TreeError::NotPermitted(
+        "mounting content is for who has mounted the file system",
+    ))
 }
 
 /// An attribute of what is writable. Sealing is work for a thread of its own:

@@ -331,7 +331,7 @@ fn keep_checkpointed(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
             || (changes > 0 && last.elapsed() >= mfs.options.checkpoint_interval);
         if is_due && Instant::now() >= not_before {
             let made = match mfs.checkpointing.try_lock() {
-                Ok(only) => runtime.block_on(mfs.checkpoint_alone(only)).map(drop),
+                Ok(only) => runtime.block_on(mfs.checkpoint_alone(only, true)).map(drop),
                 // A restore is under way: the regular sync must not wait for it.
                 Err(_) => Err(TreeError::Busy("another one, or a restore, is under way")),
             };

@@ -11,8 +11,10 @@ pub(super) mod plan;
 pub(super) mod records;
 
 use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 
 use crate::block::Cid;
+use crate::cache::Referring;
 use crate::config::GIVE_BACK_NODES_MIN;
 use crate::journal::{Class, JournalError, Seq, TxId};
 use crate::tree::error::TreeError;
@@ -53,23 +55,36 @@ impl Mfs {
     /// where nothing has changed since.
     pub async fn checkpoint(&self) -> Result<Checkpointed, TreeError> {
         let only = self.checkpointing.lock().await;
-        self.checkpoint_alone(only).await
+        self.checkpoint_alone(only, true).await
+    }
+
+    /// Makes one to look at the tree as it is now. Where that comes soon after
+    /// another, the next takes its place among those that are kept: who looks
+    /// often must not push history out.
+    pub async fn checkpoint_in_passing(&self) -> Result<Checkpointed, TreeError> {
+        let only = self.checkpointing.lock().await;
+        self.checkpoint_alone(only, false).await
     }
 
     /// As `checkpoint`, for who has seen to it that no other is made.
     pub(super) async fn checkpoint_alone(
         &self,
         _only: tokio::sync::MutexGuard<'_, ()>,
+        stays: bool,
     ) -> Result<Checkpointed, TreeError> {
-        let mut made = self.make_checkpoint().await;
+        let mut made = self.make_checkpoint(stays).await;
         while matches!(made, Err(TreeError::NoSpace(_))) && self.give_up_history() {
-            made = self.make_checkpoint().await;
+            made = self.make_checkpoint(stays).await;
+        }
+        if stays && made.is_ok() {
+            // Also one that was there already is asked for now.
+            self.passing.store(false, Ordering::Relaxed);
         }
         *self.checkpoint_failed.lock() = made.as_ref().err().map(ToString::to_string);
         made
     }
 
-    async fn make_checkpoint(&self) -> Result<Checkpointed, TreeError> {
+    async fn make_checkpoint(&self, stays: bool) -> Result<Checkpointed, TreeError> {
         self.journal.check()?;
         if let Some(last) = self.kept.lock().last()
             && self.state.lock().is_as_checkpointed()
@@ -83,7 +98,7 @@ impl Mfs {
         let snapshot = self.snapshot(&stuck).await?;
         let _making = Making(&self.state);
         let is_large = snapshot.nodes.len() >= GIVE_BACK_NODES_MIN;
-        let made = self.put_in_force(snapshot).await?;
+        let made = self.put_in_force(snapshot, stays).await?;
         if is_large {
             crate::memory::give_back();
         }
@@ -91,12 +106,22 @@ impl Mfs {
     }
 
     /// Makes the blocks of a snapshot and puts it in force.
-    async fn put_in_force(&self, mut snapshot: Snapshot) -> Result<Checkpointed, TreeError> {
+    async fn put_in_force(
+        &self,
+        mut snapshot: Snapshot,
+        stays: bool,
+    ) -> Result<Checkpointed, TreeError> {
         let built = self.build(&mut snapshot).await?;
+        // The kept ones are those that lead to each other, also after a restart.
+        let parent = {
+            let kept = self.kept.lock();
+            let passed = usize::from(self.passing.load(Ordering::Relaxed));
+            kept.iter().rev().nth(passed).map(|one| one.commit)
+        };
         let commit = Commit {
             sequence: snapshot.sequence,
             time: self.now(),
-            parent: self.kept.lock().last().map(|one| one.commit),
+            parent,
             root: built.root,
             posix: built.posix,
         };
@@ -113,7 +138,7 @@ impl Mfs {
             root: built.root,
             posix: built.posix,
         };
-        self.install(&snapshot, &built, made)?;
+        self.install(&snapshot, &built, made, stays)?;
         Ok(made)
     }
 
@@ -123,6 +148,7 @@ impl Mfs {
         snapshot: &Snapshot,
         built: &Built,
         made: Checkpointed,
+        stays: bool,
     ) -> Result<(), TreeError> {
         // A power loss must not leave this entry, and tear those that it stands for.
         self.journal.sync(Seq(made.sequence))?;
@@ -136,6 +162,12 @@ impl Mfs {
             self.background.changed(state.changed_bytes());
         }
         let mut kept = self.kept.lock();
+        if self.passing.load(Ordering::Relaxed) {
+            kept.pop();
+        }
+        let since = kept.last().map(|one| made.time.sec - one.time.sec);
+        let interval = i64::try_from(self.options.checkpoint_interval.as_secs());
+        let is_close = since.is_some_and(|since| since < interval.unwrap_or(i64::MAX));
         kept.push(made);
         // Should the newest be damaged, the one before and the journal after it serve.
         let before = kept.iter().rev().nth(1).map_or(0, |one| one.sequence);
@@ -143,6 +175,8 @@ impl Mfs {
             .len()
             .saturating_sub(self.options.snapshots_kept.max(1));
         kept.drain(..excess);
+        let passing = !stays && is_close && kept.len() > 1;
+        self.passing.store(passing, Ordering::Relaxed);
         drop(kept);
         self.sync()?;
         if let Err(error) = head::write(&*self.disk, &self.journal_dir, &made.commit) {
@@ -291,7 +325,7 @@ impl Mfs {
                 }
                 Known::Unsealed(NodeKind::File) => self.seal_node(node).await?,
                 Known::Unsealed(_) => {
-                    self.checkpoint().await?;
+                    self.checkpoint_in_passing().await?;
                     let held_back = self.held_back.lock().first().cloned();
                     let known = self.state.lock().sealed_now(node, carries)?;
                     if let (Some(one), Known::Unsealed(_)) = (held_back, known) {
@@ -345,6 +379,12 @@ impl Mfs {
             }
         }
         Ok(roots)
+    }
+
+    /// Holds what a checkpoint has while somebody looks at it, kept or not.
+    pub async fn hold_checkpoint(&self, one: &Checkpointed) -> Result<Referring, TreeError> {
+        let roots = [Some(one.root), one.posix].into_iter().flatten();
+        self.hold_content(roots.collect()).await
     }
 
     /// Commit objects of the kept checkpoints: kept themselves, not what is before them.

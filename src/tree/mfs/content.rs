@@ -338,6 +338,7 @@ impl Mfs {
         };
         if !frees {
             self.check_room(Class::Normal)?;
+            self.check_allocatable(node, offset, end)?;
         }
         if !matches!(what, Allocate::Reserve { .. }) {
             self.keep_cut_leaves(node, &[offset, end]).await?;

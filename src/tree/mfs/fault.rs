@@ -17,6 +17,8 @@ pub(super) enum Need {
     /// What has names in these directories and elsewhere too: with a node that
     /// is unmounted it loses those below, whether it was loaded or not.
     Linked(NodeId, Vec<u64>),
+    /// Proof that what is mounted at a node is as the checkpoint has it unchanged.
+    Unchanged(NodeId),
     /// What a change rests on, as own blocks.
     Keep(Vec<Keep>),
 }

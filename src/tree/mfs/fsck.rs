@@ -1,7 +1,7 @@
 //! Checks everything that the writable tree rests on, and mends what can be.
 //!
-//! The journal's checksums, the kept checkpoints, every block that the newest
-//! sound checkpoint leads to, every record of it, and every block that the
+//! The journal's checksums, the kept checkpoints, every block that one of them
+//! leads to, every record of the newest sound one, and every block that the
 //! journal names since. Checking changes nothing. Mending sets damaged parts of
 //! the journal aside, and fetches damaged blocks from the sources again; it
 //! never deletes.
@@ -15,16 +15,19 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Mfs;
+use super::chain::{damaged_before, named_by, read_kept};
 use super::checkpoint::Checkpointed;
 use super::head;
+use super::kept::KeptNode;
 use super::op::{Logged, kind};
-use super::open::{Parts, checkpoints_before, keep_older, named_by, read_checkpoint};
+use super::open::Parts;
+use super::path::TreePath;
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
 use crate::disk::Disk;
 use crate::journal::{
-    Damage, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
+    Damage, Frame, JournalError, Reader, Seq, VerifyProgress, VerifyReport, set_aside_before,
     set_aside_from,
 };
 use crate::tree::error::TreeError;
@@ -55,7 +58,7 @@ pub struct Inspection {
     pub checkpoints: u64,
     /// The newest sound one.
     pub checkpoint: Option<u64>,
-    /// Blocks of it, and of the journal since, that are here and sound.
+    /// Blocks of them, and of the journal since, that are here and sound.
     pub blocks: u64,
     /// Blocks that were written here and are lost.
     pub lost_blocks: u64,
@@ -64,7 +67,7 @@ pub struct Inspection {
     pub absent_blocks: u64,
     /// The first of them, with the paths of the files that need them.
     pub absent: Vec<String>,
-    /// Records of it that are sound.
+    /// Records of the newest that are sound.
     pub records: u64,
     /// What a crash has left at the end of the journal; the next start cuts it off.
     pub torn: Option<String>,
@@ -72,6 +75,8 @@ pub struct Inspection {
     pub torn_entries: u64,
     /// Files of the journal that were set aside before, to be looked at.
     pub set_aside: Vec<String>,
+    /// Damage that costs nothing of the tree and of what is kept of it, in words.
+    pub notices: Vec<String>,
     /// What is damaged, in words.
     pub problems: Vec<String>,
     /// What is lost by it, in words.
@@ -82,14 +87,21 @@ pub struct Inspection {
     damaged_blocks: Vec<Cid>,
     #[serde(skip)]
     journal_damage: Vec<Damage>,
+    /// The sound kept checkpoints, the newest first.
     #[serde(skip)]
-    state: Option<Checkpointed>,
+    kept: Vec<Checkpointed>,
     /// The newest checkpoint, where the journal ends before it.
     #[serde(skip)]
     newer: Option<Checkpointed>,
 }
 
 impl Inspection {
+    fn notice(&mut self, text: String) {
+        if self.notices.len() < FSCK_LISTED_MAX {
+            self.notices.push(text);
+        }
+    }
+
     fn problem(&mut self, text: String) {
         if self.problems.len() < FSCK_LISTED_MAX {
             self.problems.push(text);
@@ -112,7 +124,7 @@ impl Inspection {
 
     /// The last journal entry that the newest sound checkpoint has.
     fn sequence(&self) -> Seq {
-        Seq(self.state.map_or(0, |state| state.sequence))
+        Seq(self.kept.first().map_or(0, |one| one.sequence))
     }
 }
 
@@ -126,6 +138,32 @@ impl Mfs {
         let kept = self.options.snapshots_kept;
         let place = (&*self.disk, &*self.journal_dir);
         inspect(&journal, place, &self.blocks, kept, progress).await
+    }
+
+    /// Tells what is damaged of a path in a kept checkpoint, in words: reads all that
+    /// is here of its content.
+    pub async fn damage_in_snapshot(
+        &self,
+        snapshot: &Checkpointed,
+        path: &TreePath,
+    ) -> Result<Vec<String>, TreeError> {
+        let mut top = KeptNode::root(*snapshot);
+        for name in path.names() {
+            top = self.kept_find(&top, name).await?;
+        }
+        let Some(root) = self.kept_cid(&top).await? else {
+            return Ok(Vec::new());
+        };
+        let records = snapshot.posix;
+        let map = records.map(|posix| (PosixMap::new(Arc::clone(&self.blocks)), posix));
+        let mut place = Place::root();
+        for name in path.names() {
+            place = place.child(name, map.as_ref()).await;
+        }
+        let (mut found, mut seen) = (Inspection::default(), HashMap::new());
+        let top = (root, place);
+        inspect_blocks(&self.blocks, top, records, &mut seen, &mut found, &|_| ()).await;
+        Ok(found.lost.into_iter().chain(found.problems).collect())
     }
 
     /// Checks every checksum of the journal; `progress` stops it by saying false.
@@ -184,9 +222,6 @@ impl Mfs {
         let (dir, disk) = (&parts.journal_dir, &parts.disk);
         for damage in std::mem::take(&mut found.journal_damage) {
             if damage.costs_nothing() {
-                found
-                    .repaired
-                    .push(format!("left as it is, since no entry is lost: {damage}"));
                 continue;
             }
             let kept = match damage.expected <= needed {
@@ -195,9 +230,7 @@ impl Mfs {
             };
             let names = kept.join(", ");
             if kept.is_empty() {
-                found
-                    .repaired
-                    .push(format!("left as it is, since it is only history: {damage}"));
+                // History that cannot be told apart from what is needed: it is a notice.
                 continue;
             }
             found
@@ -230,45 +263,32 @@ async fn inspect(
     found.torn_entries = report.torn_frames;
     found.set_aside = journal.set_aside()?;
     inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
-    if let Some(newer) = head::newer_than(found.state.as_ref(), disk, dir, blocks) {
+    if let Some(newer) = head::newer_than(found.kept.first(), disk, dir, blocks) {
         found.problem(head::lost_end(&newer));
         found.loses(format!(
             "changes after entry {}, if there were any",
             newer.sequence
         ));
         found.newer = Some(newer);
-        found.state = Some(newer);
+        found.kept.insert(0, newer);
     }
     for damage in report.damage {
-        let is_history = damage.expected <= found.sequence();
-        found.problem(format!("journal: {damage}"));
-        found.loses(match is_history {
-            _ if damage.costs_nothing() => {
-                "nothing but the head: its entries are all there".to_owned()
-            }
-            true => "entries before the last checkpoint: the tree has what they did, only the log \
-                     has a gap"
-                .to_owned(),
-            false => format!(
-                "changes from entry {} on; the tree is read-only as of the entry before",
-                damage.expected
-            ),
-        });
-        found.journal_damage.push(damage);
+        inspect_damage(damage, &mut found);
     }
-    if let Some(state) = found.state {
-        let roots = [
-            (Some(state.root), Place::root()),
-            (state.posix, Place::own("(records)")),
-            (Some(state.commit), Place::own("(commit)")),
-        ];
-        for (root, place) in roots {
+    let mut seen = HashMap::new();
+    for (age, one) in found.kept.clone().into_iter().enumerate() {
+        let mut top = Place::root();
+        if age > 0 {
+            top.path = format!("snapshot {}:", one.sequence);
+        }
+        let records = Place::own(&format!("{}(records)", top.path));
+        for (root, place) in [(Some(one.root), top), (one.posix, records)] {
             if let Some(root) = root {
                 let top = (root, place);
-                inspect_blocks(blocks, top, state.posix, &mut found, progress).await;
+                inspect_blocks(blocks, top, one.posix, &mut seen, &mut found, progress).await;
             }
         }
-        if let Some(posix) = state.posix {
+        if let Some(posix) = one.posix.filter(|_| age == 0) {
             inspect_records(blocks, posix, &mut found, progress).await;
         }
     }
@@ -276,42 +296,53 @@ async fn inspect(
     Ok(found)
 }
 
-/// Looks at the checkpoints of the journal down to the newest sound one, and at
-/// those that are kept before it.
+/// Tells what damage to the journal costs.
+fn inspect_damage(damage: Damage, found: &mut Inspection) {
+    if damage.costs_nothing() {
+        found.notice(format!("journal: {damage}: its entries are all there"));
+    } else if damage.expected <= found.sequence() {
+        found.notice(format!(
+            "journal: {damage}: entries before the last checkpoint: the tree has what they did, \
+             only the log has a gap"
+        ));
+    } else {
+        found.problem(format!(
+            "journal: {damage}; the tree takes no change until it is set aside"
+        ));
+        found.loses(format!("changes from entry {} on", damage.expected));
+    }
+    found.journal_damage.push(damage);
+}
+
+/// Looks at the kept checkpoints.
 fn inspect_checkpoints(
     journal: &Reader,
     blocks: &Blocks,
     snapshots_kept: usize,
     found: &mut Inspection,
 ) -> Result<(), TreeError> {
-    let mut before = Seq(u64::MAX);
-    while found.state.is_none() {
-        let frames = checkpoints_before(journal, before)?;
-        if frames.is_empty() {
-            break;
-        }
-        for frame in frames.iter().rev() {
-            before = frame.head.seq;
-            match read_checkpoint(frame, blocks) {
-                Ok(one) => {
-                    found.state = Some(one);
-                    break;
-                }
-                Err(why) => {
-                    found.problem(format!("checkpoint at entry {before}: {why}"));
-                    found.loses(format!("the checkpoint at entry {before}"));
-                    let known = named_by(frame, blocks).into_iter();
-                    let gone = known.filter(|cid| !matches!(blocks.get_local(cid), Ok(Some(_))));
-                    found.damaged_blocks.extend(gone);
-                }
-            }
-        }
+    let mut unusable = Vec::new();
+    let each = &mut |frame: &Frame, why: &str| unusable.push((frame.clone(), why.to_owned()));
+    found.kept = read_kept(journal, blocks, snapshots_kept, each)?;
+    found.checkpoints = found.kept.len() as u64;
+    found.checkpoint = found.kept.first().map(|one| one.sequence);
+    // Their commit objects.
+    found.blocks += found.checkpoints;
+    for (frame, why) in &unusable {
+        let at = frame.head.seq;
+        found.problem(format!("checkpoint at entry {at}: {why}"));
+        found.loses(format!("the checkpoint at entry {at}"));
+        let known = named_by(frame, blocks).into_iter();
+        let gone = known.filter(|cid| !matches!(blocks.get_local(cid), Ok(Some(_))));
+        found.damaged_blocks.extend(gone);
     }
-    found.checkpoint = found.state.map(|one| one.sequence);
-    let mut kept: Vec<_> = found.state.into_iter().collect();
-    keep_older(&mut kept, snapshots_kept.max(1), blocks);
-    found.checkpoints = kept.len() as u64;
-    if before < Seq(u64::MAX) && kept.is_empty() {
+    let oldest = found.kept.last();
+    if let Some(cid) = oldest.and_then(|oldest| damaged_before(oldest, blocks)) {
+        found.notice(format!(
+            "commit object {cid} is damaged: checkpoints up to that one are no snapshots any more"
+        ));
+    }
+    if found.kept.is_empty() && !unusable.is_empty() {
         found.problem(
             "no kept checkpoint is sound: unless the journal goes back to the first entry, the \
              tree is shown empty and takes no change. Bring packs/own back, or configure a source \
@@ -322,25 +353,24 @@ fn inspect_checkpoints(
     Ok(())
 }
 
-/// Reads and proves every local block below a root.
+/// Reads and proves every local block below a root that was not `seen` yet.
+///
+/// Of each is seen whether it was only met as something that may be elsewhere:
+/// what is met as something written here later is looked at again, with all below it.
 async fn inspect_blocks(
     blocks: &Arc<Blocks>,
     (root, top): (Cid, Place),
     posix: Option<Cid>,
+    seen: &mut HashMap<Cid, bool>,
     found: &mut Inspection,
     progress: OnFsck<'_>,
 ) {
     let records = posix.map(|posix| (PosixMap::new(Arc::clone(blocks)), posix));
-    // Whether it was only met as something that may be elsewhere: what is met as
-    // something written here later is looked at again, with all below it.
-    let mut seen: HashMap<Cid, bool> = HashMap::new();
     let mut absent = BTreeMap::new();
     let mut open = vec![(root, top)];
     while let Some((cid, place)) = open.pop() {
         let before = seen.get(&cid).copied();
-        // The history of commits goes back further than what is kept.
-        let is_history = place.path == "(commit)" && !seen.is_empty();
-        if is_history || before.is_some_and(|elsewhere| place.elsewhere || !elsewhere) {
+        if before.is_some_and(|elsewhere| place.elsewhere || !elsewhere) {
             continue;
         }
         seen.insert(cid, place.elsewhere);

@@ -10,8 +10,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::chain::read_commit;
 use super::checkpoint::{Checkpointed, entry_of};
-use super::open::{Parts, read_commit};
+use super::open::Parts;
 use crate::block::Cid;
 use crate::cache::Blocks;
 use crate::config::HEAD_BYTES_MAX;

@@ -116,7 +116,7 @@ impl Mfs {
             Need::Entry(parent, name) => self.load_entry(*parent, name).await,
             Need::Listing(node) => self.load_listing(*node).await,
             // Transactions alone ask for it, and load it themselves.
-            Need::Linked(..) => Ok(()),
+            Need::Linked(..) | Need::Unchanged(_) => Ok(()),
             Need::Keep(all) => self.keep(all).await,
             Need::Hashes(node) => self.load_hashes(*node).await,
         }

@@ -32,6 +32,7 @@ impl Mfs {
         };
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
+            self.check_owner(inode, &set)?;
             let mut ops = Vec::new();
             if let Some(size) = set.size {
                 content(inode)?;
@@ -57,6 +58,16 @@ impl Mfs {
         };
         let done = |state: &mut State, ()| state.node(node).map(|inode| inode.attr(node));
         self.change(caller.origin, plan, done).await?
+    }
+
+    /// Refuses another owner where only UnixFS is kept, as vfat does.
+    pub(super) fn check_owner(&self, inode: &Inode, set: &SetAttr) -> Result<(), TreeError> {
+        let uid = set.uid.is_some_and(|uid| uid != inode.uid);
+        let gid = set.gid.is_some_and(|gid| gid != inode.gid);
+        if self.options.portable && (uid || gid) {
+            return Err(TreeError::NotPermitted("owners are not portable"));
+        }
+        Ok(())
     }
 }
 

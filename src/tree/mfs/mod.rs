@@ -18,9 +18,11 @@
 //! the part of a foreign chunk that is kept when the rest is overwritten.
 
 mod ahead;
+mod allocating;
 mod apply;
 mod background;
 mod bulk;
+mod chain;
 mod checkpoint;
 mod class;
 mod codec;
@@ -57,6 +59,7 @@ mod state;
 mod table;
 mod transaction;
 mod types;
+mod unmounting;
 mod way;
 mod xattr;
 
@@ -106,6 +109,8 @@ pub struct Mfs {
     checkpointing: tokio::sync::Mutex<()>,
     /// Kept checkpoints, oldest first.
     kept: Mutex<Vec<Checkpointed>>,
+    /// Whether the newest was made in passing: the next takes its place.
+    passing: AtomicBool,
     /// The newest of them, for who waits for one.
     newest: tokio::sync::watch::Sender<Option<Checkpointed>>,
     /// Why the last try to make a checkpoint failed, if it did.

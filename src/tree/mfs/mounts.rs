@@ -31,7 +31,7 @@ pub struct Content {
 }
 
 impl Mfs {
-    /// Mounts the CID that `value` says at an empty directory or file, which
+    /// Mounts the content that `value` says at an empty directory or file, which
     /// keeps its number, owner and mode.
     pub(super) async fn mount_at_node(
         &self,
@@ -39,9 +39,7 @@ impl Mfs {
         node: NodeId,
         value: &[u8],
     ) -> Result<(), TreeError> {
-        let text = std::str::from_utf8(value).unwrap_or_default();
-        let cid = Cid::try_from(text.trim().trim_start_matches("/ipfs/"))
-            .map_err(|_| TreeError::Invalid("the value of cidfs.mount is not a CID"))?;
+        let cid = self.meant(value).await?;
         let _held = self.hold_content(vec![cid]).await?;
         let content = self.content(&cid).await?;
         self.sealed.sync(&self.blocks)?;
@@ -60,13 +58,13 @@ impl Mfs {
                     TreeError::Invalid("the content is of another kind than the node").into(),
                 );
             }
-            let empty = match &inode.body {
-                Body::File(file) => file.size() == 0,
-                Body::Directory(_) => state.is_empty(node)?,
-                Body::Symlink(_) | Body::Special => false,
-            };
-            if !empty {
-                return Err(TreeError::NotEmpty.into());
+            match &inode.body {
+                Body::File(file) if file.size() == 0 => {}
+                Body::File(_) => return Err(TreeError::Busy("the file is not empty").into()),
+                Body::Directory(_) if state.is_empty(node)? => {}
+                Body::Directory(_) | Body::Symlink(_) | Body::Special => {
+                    return Err(TreeError::NotEmpty.into());
+                }
             }
             let at = inode
                 .home
@@ -77,6 +75,51 @@ impl Mfs {
         };
         // To the mount that asks too: its kernel knows the node as empty.
         self.change(CONTROL, plan, |_, ()| ()).await
+    }
+
+    /// Takes away what was mounted at a node, with its name; refused where something
+    /// in it was changed.
+    pub(super) async fn unmount_node(&self, caller: Caller, node: NodeId) -> Result<(), TreeError> {
+        let path = {
+            let state = self.state.lock();
+            let inode = state.node(node)?;
+            inode.xattr(MOUNTED).ok_or(TreeError::NoAttribute)?;
+            state.path(node, None)
+        };
+        if path.is_empty() {
+            return Err(TreeError::NotFound);
+        }
+        let (path, force) = (super::path::TreePath::parse(&path)?, false);
+        // To the mount that asks too: its kernel knows the name.
+        let caller = Caller {
+            origin: CONTROL,
+            ..caller
+        };
+        self.perform_one(caller, super::Staged::Unmount { path, force })
+            .await
+    }
+
+    async fn perform_one(&self, caller: Caller, one: super::Staged) -> Result<(), TreeError> {
+        match self.perform_staged(caller, &[one]).await {
+            Ok(_) => Ok(()),
+            Err(super::Refused::Change { error, .. } | super::Refused::Whole(error)) => Err(error),
+        }
+    }
+
+    /// The content that a value of `cidfs.mount` means: a CID, or a path below one.
+    async fn meant(&self, value: &[u8]) -> Result<Cid, TreeError> {
+        let value = value.trim_ascii();
+        let value = value.strip_prefix(b"/ipfs/").unwrap_or(value);
+        let mut names = value.split(|byte| *byte == b'/');
+        let root = std::str::from_utf8(names.next().unwrap_or_default()).unwrap_or_default();
+        let mut at = Cid::try_from(root).map_err(|_| {
+            TreeError::Invalid("the value of cidfs.mount is neither a CID nor a path below one")
+        })?;
+        for name in names.filter(|name| !name.is_empty()) {
+            let found = self.reader.find(&at, name).await?;
+            at = found.ok_or(TreeError::NotFound)?.cid;
+        }
+        Ok(at)
     }
 
     /// Sees that no collection takes content away before the tree refers to it.
@@ -142,7 +185,7 @@ impl Mfs {
         name: &[u8],
     ) -> Result<(), TreeError> {
         let path = self.path_of(parent, name)?;
-        self.perform_one(caller, super::Staged::Unmount { path })
+        self.perform_one(caller, super::Staged::Unmount { path, force: true })
             .await
     }
 
@@ -153,13 +196,6 @@ impl Mfs {
             return Err(TreeError::NotFound);
         }
         super::path::TreePath::parse(&path)
-    }
-
-    async fn perform_one(&self, caller: Caller, one: super::Staged) -> Result<(), TreeError> {
-        match self.perform_staged(caller, &[one]).await {
-            Ok(_) => Ok(()),
-            Err(super::Refused::Change { error, .. } | super::Refused::Whole(error)) => Err(error),
-        }
     }
 }
 

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use super::apply::apply;
 use super::background::Background;
+use super::chain::read_kept;
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
@@ -32,7 +33,6 @@ use crate::journal::{
     Frame, Journal, JournalError, JournalOptions, JournalPlace, Reader, Recovered, Seq, Torn,
 };
 use crate::tree::error::TreeError;
-use crate::tree::posix::commit::Commit;
 use crate::tree::posix::record::{self, Number};
 use crate::tree::posix::{PosixMap, key};
 use crate::unixfs::MetaKind;
@@ -76,6 +76,15 @@ pub struct Parts {
 impl Mfs {
     /// Opens the tree of a repository and recovers it. Needs a runtime.
     pub async fn open(parts: Parts, options: MfsOptions) -> Result<Arc<Self>, TreeError> {
+        let map = PosixMap::new(Arc::clone(&parts.blocks));
+        let mut recovery = Recovery::default();
+        let Begun {
+            kept,
+            newer,
+            is_newest,
+        } = begun(&parts, &map, &options, &mut recovery).await?;
+        let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
+        let (journal, found) = open_journal(&parts, &options, from)?;
         let Parts {
             journal_dir,
             disk,
@@ -83,34 +92,6 @@ impl Mfs {
             blocks,
             reader,
         } = parts;
-        let map = PosixMap::new(Arc::clone(&blocks));
-        let mut recovery = Recovery::default();
-        let before = Reader::open(&journal_dir, Arc::clone(&disk));
-        if head::exists(&*disk, &journal_dir) {
-            blocks.index_ready().await;
-        }
-        wait_for_blocks(&before, &blocks).await?;
-        let mut kept = kept_checkpoints(&before, &blocks, &options, &mut recovery)?;
-        let newer = head::newer_than(kept.last(), &*disk, &journal_dir, &blocks);
-        if let Some(newer) = newer {
-            note(&mut recovery, head::lost_end(&newer));
-            kept.push(newer);
-        }
-        pass_over_damaged(&mut kept, (&map, &reader), &mut recovery).await;
-        let from = kept.last().map_or(Seq(1), |last| Seq(last.sequence).next());
-        let synced = Arc::clone(&blocks);
-        let place = JournalPlace {
-            dir: journal_dir.clone(),
-            disk: Arc::clone(&disk),
-            clock: Arc::clone(&clock),
-            // What entries refer to was flushed before them.
-            before_sync: Arc::new(move || synced.sync_flushed().map_err(std::io::Error::other)),
-        };
-        let how = JournalOptions {
-            only_read: options.only_read,
-            ..JournalOptions::default()
-        };
-        let (journal, found) = Journal::open(&place, how, from, &mut |_, _| {})?;
         take_in(&found, &mut recovery);
         let open = Arc::new(Open::default());
         let opened = crate::clock::since_epoch(clock.now()).as_nanos();
@@ -128,6 +109,7 @@ impl Mfs {
             newest: tokio::sync::watch::Sender::new(kept.last().copied()),
             history: super::history::History::of(&kept),
             kept: Mutex::new(kept),
+            passing: AtomicBool::new(false),
             checkpoint_failed: Mutex::default(),
             held_back: Mutex::default(),
             unsealable: Mutex::default(),
@@ -148,7 +130,8 @@ impl Mfs {
         if let Some(newer) = newer {
             mfs.freeze(format!("{}; {}", head::lost_end(&newer), head::HINT));
         }
-        mfs.begin().await?;
+        // One that cannot be begun with again is followed by another in any case.
+        mfs.begin(is_newest).await?;
         mfs.replay(from, found.durable, &mut recovery).await?;
         if recovery.checkpoint.is_none() && recovery.entries_seen == 0 {
             mfs.found(mfs.now())?;
@@ -156,16 +139,24 @@ impl Mfs {
         mfs.take_up(&mut recovery).await;
         mfs.recovery = recovery;
         let mfs = Arc::new(mfs);
-        if mfs.options.only_read {
-            return Ok(mfs);
-        }
-        begun(mfs.start_hashing())?;
-        begun(mfs.start(tokio::runtime::Handle::current()))?;
+        mfs.start_threads()?;
         Ok(mfs)
     }
 
-    /// Makes the root as the checkpoint has it, or that of a new tree.
-    async fn begin(&self) -> Result<(), TreeError> {
+    /// Starts what goes on beside the calls, where anything may change.
+    fn start_threads(self: &Arc<Self>) -> Result<(), TreeError> {
+        if self.options.only_read {
+            return Ok(());
+        }
+        let failed = |error: std::io::Error| TreeError::Failed(error.to_string());
+        self.start_hashing().map_err(failed)?;
+        self.start(tokio::runtime::Handle::current())
+            .map_err(failed)
+    }
+
+    /// Makes the root as the checkpoint has it, or that of a new tree. Unless that
+    /// `is_newest` the next checkpoint is made though nothing changes.
+    async fn begin(&self, is_newest: bool) -> Result<(), TreeError> {
         let last = self.kept.lock().last().copied();
         let now = time_of(self.clock.now());
         let mut root = Inode {
@@ -215,7 +206,7 @@ impl Mfs {
         let mut state = self.state.lock();
         state.nodes.insert(NodeId::ROOT, root);
         state.posix = last.and_then(|last| last.posix);
-        state.epoch = u64::from(last.is_some());
+        state.epoch = u64::from(last.is_some() && is_newest);
         state.next = next;
         Ok(())
     }
@@ -402,6 +393,7 @@ impl Mfs {
             Need::Entry(..)
             | Need::Listing(_)
             | Need::Linked(..)
+            | Need::Unchanged(_)
             | Need::Keep(_)
             | Need::Hashes(_) => Err(failed),
         }
@@ -501,9 +493,64 @@ impl Mfs {
     }
 }
 
-/// A thread was started, or the tree cannot be opened.
-fn begun(started: std::io::Result<()>) -> Result<(), TreeError> {
-    started.map_err(|error| TreeError::Failed(error.to_string()))
+/// What the tree begins with.
+struct Begun {
+    /// The kept checkpoints, oldest first.
+    kept: Vec<Checkpointed>,
+    /// The last of them, where the journal ends before it.
+    newer: Option<Checkpointed>,
+    /// Whether no newer one is there that cannot be used.
+    is_newest: bool,
+}
+
+/// Finds what the tree begins with.
+async fn begun(
+    parts: &Parts,
+    map: &PosixMap,
+    options: &MfsOptions,
+    recovery: &mut Recovery,
+) -> Result<Begun, TreeError> {
+    let (disk, dir, blocks) = (&parts.disk, &parts.journal_dir, &parts.blocks);
+    let journal = Reader::open(dir, Arc::clone(disk));
+    if head::exists(&**disk, dir) {
+        blocks.index_ready().await;
+    }
+    wait_for_blocks(&journal, blocks).await?;
+    let (mut kept, mut newest) = kept_checkpoints(&journal, blocks, options, recovery)?;
+    let newer = head::newer_than(kept.last(), &**disk, dir, blocks);
+    if let Some(newer) = newer {
+        note(recovery, head::lost_end(&newer));
+        kept.push(newer);
+        newest = Some(newer.sequence);
+    }
+    pass_over_damaged(&mut kept, (map, &parts.reader), recovery).await;
+    let is_newest = newest == recovery.checkpoint;
+    Ok(Begun {
+        kept,
+        newer,
+        is_newest,
+    })
+}
+
+/// Opens the journal, of which frames from `from` on are needed.
+fn open_journal(
+    parts: &Parts,
+    options: &MfsOptions,
+    from: Seq,
+) -> Result<(Journal, Recovered), TreeError> {
+    let blocks = Arc::clone(&parts.blocks);
+    let place = JournalPlace {
+        dir: parts.journal_dir.clone(),
+        disk: Arc::clone(&parts.disk),
+        clock: Arc::clone(&parts.clock),
+        // What entries refer to was flushed before them.
+        before_sync: Arc::new(move || blocks.sync_flushed().map_err(std::io::Error::other)),
+    };
+    let how = JournalOptions {
+        only_read: options.only_read,
+        ..JournalOptions::default()
+    };
+    Ok(Journal::open(&place, how, from, &mut |_, _| {})?)
 }
 
 /// Before the index is open no block is known to be here, and what lacks would
@@ -613,39 +660,31 @@ fn ready(state: &State, op: &Op) -> Step<()> {
     Ok(())
 }
 
-/// The kept checkpoints, oldest first: the newest of the journal that is sound, and
-/// those before it, along their names.
+/// The newest checkpoints, oldest first, the last of them sound; and the sequence
+/// of the newest that the journal has.
 fn kept_checkpoints(
     journal: &Reader,
     blocks: &Blocks,
     options: &MfsOptions,
     recovery: &mut Recovery,
-) -> Result<Vec<Checkpointed>, TreeError> {
-    let mut kept = Vec::new();
-    let mut before = Seq(u64::MAX);
-    while kept.is_empty() {
-        let frames = checkpoints_before(journal, before)?;
-        if frames.is_empty() {
-            break;
-        }
-        for frame in frames.iter().rev() {
-            before = frame.head.seq;
-            match read_checkpoint(frame, blocks) {
-                Ok(one) => {
-                    kept.push(one);
-                    break;
-                }
-                Err(why) => {
-                    let text = format!("the checkpoint at entry {before} is not usable: {why}");
-                    note(recovery, text);
-                }
-            }
-        }
-    }
-    keep_older(&mut kept, options.snapshots_kept.max(1), blocks);
+) -> Result<(Vec<Checkpointed>, Option<u64>), TreeError> {
+    let mut newest = None;
+    let mut kept = read_kept(
+        journal,
+        blocks,
+        options.snapshots_kept,
+        &mut |frame, why| {
+            let at = frame.head.seq;
+            let text = format!("the checkpoint at entry {at} is not usable: {why}");
+            note(recovery, text);
+            newest.get_or_insert(at.0);
+        },
+    )?;
+    let sound = kept.first().map(|one| one.sequence);
+    let newest = newest.or(sound);
     kept.reverse();
-    recovery.checkpoint = kept.last().map(|last| last.sequence);
-    Ok(kept)
+    recovery.checkpoint = sound;
+    Ok((kept, newest))
 }
 
 /// Takes away the newest checkpoints that cannot be begun with. Where the journal
@@ -680,93 +719,4 @@ async fn prove_beginning(
     }
     reader.tsize(&one.root).await?;
     Ok(())
-}
-
-/// Adds the checkpoints before the oldest, whose entries the journal has no
-/// more: each commit object names the one before. They end where one was let go.
-pub(super) fn keep_older(kept: &mut Vec<Checkpointed>, wanted: usize, blocks: &Blocks) {
-    while kept.len() < wanted
-        && let Some(oldest) = kept.last()
-        && let Ok((_, Some(parent))) = read_commit(&oldest.commit, blocks)
-    {
-        match read_commit(&parent, blocks) {
-            Ok((one, _)) if one.sequence < oldest.sequence => kept.push(one),
-            Ok(_) => return,
-            Err(why) => {
-                tracing::debug!(why, "no checkpoint before");
-                return;
-            }
-        }
-    }
-}
-
-/// The checkpoints before an entry that are in the newest segment with any, in
-/// order: one walk through that segment, however many there are.
-pub(super) fn checkpoints_before(journal: &Reader, before: Seq) -> Result<Vec<Frame>, TreeError> {
-    let mut all = Vec::new();
-    journal.newest(|head, payload| {
-        let is_one = head.kind == kind::CHECKPOINT && head.seq < before;
-        if is_one {
-            let payload = bytes::Bytes::copy_from_slice(payload);
-            all.push(Frame {
-                head: *head,
-                payload,
-            });
-        }
-        is_one
-    })?;
-    Ok(all)
-}
-
-pub(super) fn read_checkpoint(frame: &Frame, blocks: &Blocks) -> Result<Checkpointed, String> {
-    let (cid, through) = commit_of(frame)?;
-    let (mut one, _) = read_commit(&cid, blocks)?;
-    one.sequence = through;
-    Ok(one)
-}
-
-fn commit_of(frame: &Frame) -> Result<(Cid, u64), String> {
-    let logged = Logged::decode(frame.head.kind, &frame.payload).map_err(|e| e.to_string())?;
-    match logged.op {
-        Op::Checkpoint { commit, through } => Ok((commit, through)),
-        _ => Err("not a checkpoint".to_owned()),
-    }
-}
-
-/// The blocks without which a checkpoint is not usable, as far as they are known.
-pub(super) fn named_by(frame: &Frame, blocks: &Blocks) -> Vec<Cid> {
-    let Ok((cid, _)) = commit_of(frame) else {
-        return Vec::new();
-    };
-    let block = blocks.get_local(&cid).ok().flatten();
-    let commit = block.and_then(|block| Commit::decode(block.data()).ok());
-    let roots = commit.map(|commit| [Some(commit.root), commit.posix]);
-    std::iter::once(cid)
-        .chain(roots.into_iter().flatten().flatten())
-        .collect()
-}
-
-/// Reads a checkpoint by its commit object, and gives the one before it.
-pub(super) fn read_commit(
-    cid: &Cid,
-    blocks: &Blocks,
-) -> Result<(Checkpointed, Option<Cid>), String> {
-    let block = blocks.get_local(cid).map_err(|error| error.to_string())?;
-    let block = block.ok_or_else(|| format!("commit object {cid} is lost"))?;
-    let commit = Commit::decode(block.data()).map_err(|error| error.to_string())?;
-    for root in [Some(commit.root), commit.posix].into_iter().flatten() {
-        match blocks.get_local(&root) {
-            Ok(Some(_)) => {}
-            Ok(None) => return Err(format!("{root} is lost")),
-            Err(error) => return Err(error.to_string()),
-        }
-    }
-    let one = Checkpointed {
-        sequence: commit.sequence,
-        time: commit.time,
-        commit: *cid,
-        root: commit.root,
-        posix: commit.posix,
-    };
-    Ok((one, commit.parent))
 }

@@ -84,13 +84,16 @@ impl Mfs {
         if value.len() > XATTR_BYTES_MAX {
             return Err(TreeError::AttributeTooLarge);
         }
-        if self.options.portable {
-            return Err(TreeError::NotPermitted("attributes are not portable"));
-        }
-        let acl = match name {
-            ACL_ACCESS | ACL_DEFAULT => Acl::decode(value)?,
-            _ => None,
+        let is_acl = matches!(name, ACL_ACCESS | ACL_DEFAULT);
+        let acl = match is_acl {
+            true => Acl::decode(value)?,
+            false => None,
         };
+        let says_more = |acl: &Acl| name == ACL_DEFAULT || acl.equivalent_mode().is_none();
+        if self.options.portable && (!is_acl || acl.as_ref().is_some_and(says_more)) {
+            // Who copies files goes on where it is not supported, and not where it is forbidden.
+            return Err(TreeError::Unsupported("attributes are not portable"));
+        }
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;
             match name {
@@ -117,13 +120,16 @@ impl Mfs {
         self.change(caller.origin, plan, |_, ()| ()).await
     }
 
-    /// Takes an attribute away.
+    /// Takes an attribute away; with `cidfs.mount` what was mounted goes.
     pub async fn remove_xattr(
         &self,
         caller: Caller,
         node: NodeId,
         name: &[u8],
     ) -> Result<(), TreeError> {
+        if name == MOUNTED {
+            return self.unmount_node(caller, node).await;
+        }
         if starts_with(name, &ANSWERED) {
             return Err(TreeError::NotPermitted("this attribute is not stored"));
         }

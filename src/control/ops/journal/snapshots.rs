@@ -141,9 +141,11 @@ async fn diff(context: Arc<Context>, what: Diff, _: Io) -> Result<Output, Operat
         return Err(OperationError::invalid(message));
     }
     let from = named(&context, &what.from)?;
+    // A checkpoint that is made now may let it go.
+    let _held = context.mfs.hold_checkpoint(&from).await?;
     let to = match what.to.as_deref() {
         Some(name) => named(&context, name)?,
-        None => context.mfs.checkpoint().await?,
+        None => context.mfs.checkpoint_in_passing().await?,
     };
     let below = parse(&what.path)?;
     let found = context.mfs.differences(&from, &to, &below, limit).await?;
@@ -180,7 +182,14 @@ async fn restore(context: Arc<Context>, what: Wanted, io: Io) -> Result<Output, 
     };
     let each = |made| io.progress.tick(|| json!({"made": made}));
     let done = context.mfs.restore(caller(), &what, &each).await?;
-    Ok(Output::Json(
-        json!({"entry_id": done.last, "changes": done.made, "snapshot": snapshot.sequence}),
-    ))
+    let damaged = context
+        .mfs
+        .damage_in_snapshot(&snapshot, &what.from)
+        .await?;
+    Ok(Output::Json(json!({
+        "entry_id": done.last,
+        "changes": done.made,
+        "snapshot": snapshot.sequence,
+        "damaged": damaged,
+    })))
 }

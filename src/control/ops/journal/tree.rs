@@ -20,12 +20,15 @@ use crate::tree::mfs::path::TreePath;
 use crate::tree::mfs::{NodeKind, RenameMode, SetAttr, Staged, WriteAt};
 use crate::unixfs::builder::{AddOptions, Adder, Input};
 
-/// A place of the tree.
+/// What to unmount.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct At {
+struct Unmount {
     /// Path in the tree.
     path: String,
+    /// Also where something in it was changed since it was mounted; that is lost.
+    #[serde(default)]
+    force: bool,
     /// A transaction to stage it in.
     #[serde(default)]
     transaction: Option<u64>,
@@ -185,7 +188,11 @@ pub(super) fn operations() -> Vec<Operation> {
             "Mounts content at a path of the tree.",
             mount,
         ),
-        Operation::write("fs-journal/unmount", "Takes mounted content away.", unmount),
+        Operation::write(
+            "fs-journal/unmount",
+            "Takes mounted content away; what was changed in it only with force.",
+            unmount,
+        ),
     ]
 }
 
@@ -411,15 +418,12 @@ async fn mount(context: Arc<Context>, what: Mount, _: Io) -> Result<Output, Oper
     change(&context, what.transaction, staged).await
 }
 
-async fn unmount(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationError> {
-    change(
-        &context,
-        at.transaction,
-        Staged::Unmount {
-            path: parse(&at.path)?,
-        },
-    )
-    .await
+async fn unmount(context: Arc<Context>, at: Unmount, _: Io) -> Result<Output, OperationError> {
+    let staged = Staged::Unmount {
+        path: parse(&at.path)?,
+        force: at.force,
+    };
+    change(&context, at.transaction, staged).await
 }
 
 /// Mounts what was added in the tree: at `path`, or in it if that is a directory

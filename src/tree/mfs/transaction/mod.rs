@@ -16,17 +16,18 @@ pub(super) use own::OwnTransaction;
 pub(super) use plan::names_in;
 pub use staged::{Staged, WriteAt};
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::fault::{Fault, Need};
+use super::fault::{Fault, Need, Step};
 use super::node::Name;
 use super::op::{Logged, Op};
 use super::state::State;
-use super::types::{Caller, Change, NodeId, Origin};
+use super::types::{Caller, Change, NodeId, Origin, Time};
+use super::unmounting::loses_nothing;
 use super::{Mfs, apply, changes_of, class};
 use crate::block::Cid;
 use crate::config::{
@@ -56,6 +57,8 @@ struct Staging {
 struct Known {
     /// Nodes to unmount below which all is loaded that has names elsewhere too.
     linked: HashSet<NodeId>,
+    /// Mounted nodes that were unchanged at a checkpoint, by its epoch.
+    unchanged: HashMap<NodeId, u64>,
     /// Names of content that cannot be had, and is to be removed.
     unseen: HashSet<(NodeId, Name)>,
     /// Directories that cannot be listed, and are to be removed.
@@ -281,12 +284,7 @@ impl Mfs {
                 Err((index, Fault::Error(error))) => return Err(refused(index, error)),
                 Err((index, Fault::Need(need))) => (index, need),
             };
-            let loaded = match &need {
-                Need::Linked(_, below) => self.load_linked_in(below.clone()).await,
-                Need::Entry(..) | Need::Listing(_) | Need::Keep(_) | Need::Hashes(_) => {
-                    self.load(&need).await
-                }
-            };
+            let loaded = self.look_for(&need, &mut known).await;
             loaded.map_err(|error| {
                 // It is only there once the transaction is: not to be loaded before.
                 let below = "what is below content mounted in the same transaction";
@@ -300,11 +298,26 @@ impl Mfs {
                     },
                 )
             })?;
-            if let Need::Linked(node, _) = need {
-                known.linked.insert(node);
-            }
         }
         Err(TreeError::Busy("the tree changes faster than it can be read").into())
+    }
+
+    /// Loads, or finds out, what the plan of a transaction needs.
+    async fn look_for(&self, need: &Need, known: &mut Known) -> Result<(), TreeError> {
+        match need {
+            Need::Linked(node, below) => {
+                self.load_linked_in(below.clone()).await?;
+                known.linked.insert(*node);
+            }
+            Need::Unchanged(node) => {
+                let epoch = self.unchanged_in_checkpoint(*node).await?;
+                known.unchanged.insert(*node, epoch);
+            }
+            Need::Entry(..) | Need::Listing(_) | Need::Keep(_) | Need::Hashes(_) => {
+                self.load(need).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Plans, applies and journals everything, or takes it back. An index past
@@ -324,8 +337,7 @@ impl Mfs {
         if let [one] = staged {
             // Nothing to take back: it is applied once it is in the journal.
             let planned = self
-                .plan(state, caller, one, now, known)
-                .and_then(|planned| plan::with_linked(state, planned, &known.linked))
+                .plan_known(state, caller, one, now, known)
                 .map_err(|fault| (0, fault))?;
             if let Some(need) = self.unkept(state, &planned) {
                 return Err((0, Fault::Need(need)));
@@ -348,9 +360,7 @@ impl Mfs {
         state.begin();
         let mut effect = class::Effect::default();
         for (index, one) in staged.iter().enumerate() {
-            let planned = self.plan(state, caller, one, now, known);
-            let planned = planned.and_then(|all| plan::with_linked(state, all, &known.linked));
-            let planned = match planned {
+            let planned = match self.plan_known(state, caller, one, now, known) {
                 Ok(planned) => planned,
                 Err(fault) => {
                     state.take_back();
@@ -385,6 +395,20 @@ impl Mfs {
                 Err((staged.len(), error.into()))
             }
         }
+    }
+
+    /// Plans a change of which all must be found out that it takes away.
+    fn plan_known(
+        &self,
+        state: &State,
+        caller: Caller,
+        staged: &Staged,
+        now: Time,
+        known: &Known,
+    ) -> Step<Vec<Logged>> {
+        let planned = self.plan(state, caller, staged, now, known)?;
+        loses_nothing(state, staged, &known.unchanged)?;
+        plan::with_linked(state, planned, &known.linked)
     }
 
     /// Journals the changes of a transaction, with its end.

@@ -72,7 +72,7 @@ impl Mfs {
             Staged::Mkdir { path, .. }
             | Staged::Metadata { path, .. }
             | Staged::Mount { path, .. }
-            | Staged::Unmount { path } => {
+            | Staged::Unmount { path, .. } => {
                 self.loaded(path).await?;
             }
         }
@@ -242,7 +242,9 @@ impl Mfs {
             Staged::Link { from, to } => self.plan_link(state, from, to, time),
             Staged::Metadata { path, set } => {
                 let node = state.at(path)?;
-                let op = attr_op(state.node(node)?, node, set, time)?;
+                let inode = state.node(node)?;
+                self.check_owner(inode, set)?;
+                let op = attr_op(inode, node, set, time)?;
                 Ok(vec![logged(path, Op::Attr(op))])
             }
             Staged::Mount {
@@ -253,7 +255,7 @@ impl Mfs {
                 let is_here = self.blocks.has_own(&content.cid());
                 mount(state, caller, path, (content, *plain, is_here), time)
             }
-            Staged::Unmount { path } => unmount(state, path, time),
+            Staged::Unmount { path, .. } => unmount(state, path, time),
         }
     }
 

@@ -101,6 +101,8 @@ pub enum Staged {
     Unmount {
         /// From where.
         path: TreePath,
+        /// Also where something below was changed, which is lost with it.
+        force: bool,
     },
 }
 
@@ -115,7 +117,7 @@ impl Staged {
             | Self::Symlink { path, .. }
             | Self::Metadata { path, .. }
             | Self::Mount { path, .. }
-            | Self::Unmount { path } => path,
+            | Self::Unmount { path, .. } => path,
             Self::Move { from, .. } | Self::Link { from, .. } => from,
         }
     }
