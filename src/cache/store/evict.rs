@@ -12,6 +12,20 @@ use crate::cache::key::Key;
 use crate::cache::options::Tier;
 use crate::cache::packs::{Location, Pack, scan};
 
+/// Says which limit leaves no room.
+fn no_room(limits: &Limits, free: u64, wanted: u64) -> io::Error {
+    let why = if free < limits.free_min.saturating_add(wanted) {
+        format!(
+            "{} MiB of the disk are free, and disk_free_min leaves {} MiB of it alone",
+            free >> 20,
+            limits.free_min >> 20
+        )
+    } else {
+        format!("cache_bytes_max is {} bytes", limits.bytes_max)
+    };
+    io::Error::new(io::ErrorKind::StorageFull, why)
+}
+
 impl Store {
     pub(super) fn skipped(&self, blocks: u64) {
         self.counters.skipped.fetch_add(blocks, Ordering::Relaxed);
@@ -41,7 +55,7 @@ impl Store {
         let dir = self.packs.dir(Tier::Cache);
         let free = self.disk.free_bytes(&dir).unwrap_or(u64::MAX);
         let Some(victims) = choose(&uses, &limits, free, wanted) else {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(no_room(&limits, free, wanted));
         };
         for pack in self.packs.of(Tier::Cache) {
             if victims.contains(&pack.id.number) {
