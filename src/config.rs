@@ -386,6 +386,9 @@ pub const NOTICE_AGAIN_AFTER: Duration = Duration::from_millis(500);
 /// How long the answer to a change through the control socket waits until the
 /// kernels of all mounts have taken notice. Beyond it it is given all the same.
 pub const NOTICE_WAIT: Duration = Duration::from_secs(1);
+/// How long a mount that begins looks whether its source is a directory; content
+/// that has not come by then is mounted all the same.
+pub const MOUNT_LOOK_WAIT: Duration = Duration::from_secs(2);
 /// How long unmounting waits for a notice that is under way.
 pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of one copy_file_range: what a reply can count, in whole pages.

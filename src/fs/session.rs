@@ -156,6 +156,7 @@ impl Mount {
             holders => Err(UnmountError::Busy {
                 dir: self.dir.clone(),
                 holders,
+                below: Vec::new(),
             }),
         }
     }

@@ -12,7 +12,7 @@ mod path;
 mod pins;
 mod sources;
 
-pub use journal::fsck_tick;
+pub use journal::{fsck_tick, log_query};
 
 use super::Operation;
 

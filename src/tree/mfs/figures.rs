@@ -61,10 +61,10 @@ impl Mfs {
         };
         Ok(Figures {
             journal,
-            stopped: self.journal.check().err().map(|error| error.to_string()),
+            stopped: self.stopped(),
             checkpoint: self.kept.lock().last().copied(),
             checkpoint_failed: self.checkpoint_failed.lock().clone(),
-            changes: self.journaled_changes.load(Ordering::Relaxed),
+            changes: self.changes(),
             changed_bytes: self.journaled_bytes.load(Ordering::Relaxed),
             nodes,
             dirty,
@@ -74,6 +74,16 @@ impl Mfs {
             set_aside: self.journal.reader().set_aside()?,
             disk_free_bytes: self.disk.free_bytes(&self.journal_dir).ok(),
         })
+    }
+
+    /// Why nothing is written any more, if that is so.
+    pub fn stopped(&self) -> Option<String> {
+        self.journal.check().err().map(|error| error.to_string())
+    }
+
+    /// Changes that are in no checkpoint yet.
+    pub fn changes(&self) -> u64 {
+        self.journaled_changes.load(Ordering::Relaxed)
     }
 
     /// Kept checkpoints, oldest first.
