@@ -362,7 +362,7 @@ fn a_damaged_tree_is_mounted_with_a_warning() {
     world.sh("mkdir last");
     let repo = world.native().join("killed");
     let copied = std::process::Command::new("cp")
-        .args([std::path::Path::new("-r"), &world.repo(), &repo])
+        .args([std::path::Path::new("-r"), world.repo(), &repo])
         .status()
         .unwrap();
     assert!(copied.success());

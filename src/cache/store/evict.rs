@@ -125,3 +125,29 @@ pub(in crate::cache) fn location(
         ordinal,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_no_room_is_told_with_its_figures() {
+        let limits = Limits {
+            bytes_max: 10 << 30,
+            free_min: 1 << 30,
+        };
+        let told = no_room(&limits, 200 << 20, 5).to_string();
+        assert!(
+            told.contains("200 MiB") && told.contains("disk_free_min") && told.contains("1024 MiB"),
+            "{told}"
+        );
+        let told = no_room(&limits, 5 << 30, 20 << 30).to_string();
+        assert!(told.contains("disk_free_min"), "{told}");
+        let small = Limits {
+            bytes_max: 4,
+            ..limits
+        };
+        let told = no_room(&small, 50 << 30, 5).to_string();
+        assert!(told.contains("cache_bytes_max is 4 bytes"), "{told}");
+    }
+}
