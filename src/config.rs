@@ -450,6 +450,9 @@ pub const NOTICE_STUCK_AFTER: Duration = Duration::from_millis(50);
 /// Threads that tell the kernel of one mount, all but one of them stuck. With
 /// more stuck the rest waits for the first that goes on.
 pub const NOTICE_THREADS_MAX: usize = 16;
+/// How long a mount that begins looks whether its source is a directory; content
+/// that has not come by then is mounted all the same.
+pub const MOUNT_LOOK_WAIT: Duration = Duration::from_secs(2);
 /// How long unmounting waits for a notice that is under way.
 pub const NOTICE_GRACE: Duration = Duration::from_secs(2);
 /// Most bytes of one copy_file_range: what a reply can count, in whole pages.

@@ -1,10 +1,13 @@
 //! The commands, and the flags that all have in common.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::control::OperationError;
+use crate::control::{OperationError, raw};
+use serde_json::Value;
 
 /// Exit codes, as `--help` shows them.
 const EXIT_CODES: &str = "\
@@ -25,7 +28,7 @@ Environment:
 
 /// Mounts IPFS content as ordinary files.
 #[derive(Debug, Parser)]
-#[command(name = "cidfs", version, after_long_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "cidfs", version, after_long_help = EXIT_CODES)]
 pub(super) struct Cli {
     #[command(flatten)]
     pub(super) common: Common,
@@ -101,6 +104,45 @@ pub(super) enum Command {
     Sources(super::sources::Sources),
     /// Print a completion script for a shell
     Completions(super::completions::Completions),
+}
+
+impl Command {
+    /// Whether it only reads what a repository has: it makes none, so that one
+    /// whose name is mistyped is not taken for an empty one.
+    pub(super) fn only_reads(&self) -> bool {
+        match self {
+            Self::Gc(_)
+            | Self::Verify(_)
+            | Self::Ls(_)
+            | Self::Cat(_)
+            | Self::Get(_)
+            | Self::Stat(_)
+            | Self::Resolve(_)
+            | Self::Export(_)
+            | Self::Journal(_)
+            | Self::Snapshot(_)
+            | Self::Fsck(_) => true,
+            Self::Pin(pin) => pin.only_reads(),
+            Self::Tree(tree) => tree.only_reads(),
+            Self::Sources(sources) => sources.only_reads(),
+            // These write, or have no need of a repository.
+            Self::Mount(_)
+            | Self::Umount(_)
+            | Self::Mounts(_)
+            | Self::Status(_)
+            | Self::Shutdown(_)
+            | Self::Daemon(_)
+            | Self::Add(_)
+            | Self::Import(_)
+            | Self::Doctor(_)
+            | Self::Completions(_) => false,
+        }
+    }
+}
+
+/// Gives a name of the tree, which need not be UTF-8, as operations take it.
+pub(super) fn in_tree(name: &OsStr) -> Value {
+    raw::to_json(name.as_bytes())
 }
 
 /// Gives a path as operations take it: they speak JSON, which is UTF-8.

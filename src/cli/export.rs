@@ -17,7 +17,7 @@ use crate::control::{ByteStream, Call, OperationError};
 /// Flags of `cidfs export`.
 #[derive(Debug, Args)]
 pub(super) struct Export {
-    /// File to write; standard output without it
+    /// File to write; - and none are standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
     /// What to export: /ipfs/<cid>[/path] or <cid>[/path]; each becomes a root
@@ -25,8 +25,14 @@ pub(super) struct Export {
     paths: Vec<String>,
 }
 
+/// The file of `-o`; `-` is standard output.
+pub(super) fn file_of(output: Option<PathBuf>) -> Option<PathBuf> {
+    output.filter(|file| file != Path::new("-"))
+}
+
 pub(super) async fn run(common: &Common, args: Export) -> Result<(), Failure> {
-    if args.output.is_none() && io::stdout().is_terminal() {
+    let output = file_of(args.output);
+    if output.is_none() && io::stdout().is_terminal() {
         return Err(OperationError::invalid("a CAR file is not for a terminal")
             .hint("-o FILE, or redirect the output")
             .into());
@@ -35,7 +41,7 @@ pub(super) async fn run(common: &Common, args: Export) -> Result<(), Failure> {
     let params = json!({"paths": args.paths});
     let (_, stream) = bytes(backend.call("ipfs/export", Call::with(params)).await?)?;
     let bar = Bar::start("exporting", common.json);
-    let written = match &args.output {
+    let written = match &output {
         Some(file) => into_file(stream, file, &bar).await?,
         None => {
             pump(stream, &mut io::stdout().lock(), |count| {
@@ -46,7 +52,7 @@ pub(super) async fn run(common: &Common, args: Export) -> Result<(), Failure> {
     };
     bar.end();
     backend.close().await?;
-    if let Some(file) = &args.output {
+    if let Some(file) = &output {
         if common.json {
             return print_json(&json!({"file": file, "bytes": written}));
         }

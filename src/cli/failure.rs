@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use crate::control::OperationError;
+use crate::control::{ErrorKind, OperationError};
 use crate::repo::RepoError;
 
 /// Exit code after the reader of our output has gone: 128 + SIGPIPE, as shells show it.
@@ -23,7 +23,14 @@ impl Failure {
     pub(super) fn output(error: io::Error) -> Self {
         match error.kind() == io::ErrorKind::BrokenPipe {
             true => Self::Quiet(PIPE_CLOSED),
-            false => Self::Error(OperationError::from(error).context("cannot write the output")),
+            false => {
+                let mut error = OperationError::from(error).context("cannot write the output");
+                // What is full is where the output goes, which need not be the repository's disk.
+                if error.kind == ErrorKind::NoSpace {
+                    error.hint = Some("free space where the output goes".to_owned());
+                }
+                Self::Error(error)
+            }
         }
     }
 

@@ -1,16 +1,17 @@
 //! `cidfs journal`.
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::args::Common;
-use super::backend::{Backend, need_daemon};
+use super::args::{Common, in_tree};
+use super::backend::Backend;
 use super::cat::{bytes, pump};
 use super::failure::Failure;
+use super::follow;
 use super::output::{human_bytes, list, number, print, print_json, safe, text};
 use super::progress::Bar;
 use crate::control::{Call, OperationError, Output};
@@ -42,8 +43,8 @@ enum JournalCommand {
         /// Go on where an answer before ended
         #[arg(long, value_name = "N")]
         cursor: Option<u64>,
-        /// Wait for new entries and show them as they come
-        #[arg(short, long, conflicts_with_all = ["oldest", "limit"])]
+        /// Show new entries as they come, after the last --limit ones if that is given
+        #[arg(short, long, conflicts_with_all = ["oldest", "cursor"])]
         follow: bool,
     },
     /// Show one entry
@@ -57,7 +58,7 @@ enum JournalCommand {
     Export {
         #[command(flatten)]
         which: Which,
-        /// File to write; standard output without it
+        /// File to write; - and none are standard output
         #[arg(short, long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
@@ -89,7 +90,7 @@ struct Which {
     operation: Vec<String>,
     /// Only what concerns this path of the tree or something below it
     #[arg(long)]
-    path: Option<String>,
+    path: Option<OsString>,
     /// Only from this time on: 2026-01-31T12:00:00Z, or seconds since the epoch
     #[arg(long, value_name = "TIME")]
     from: Option<String>,
@@ -112,7 +113,7 @@ impl Which {
         json!({
             "status": self.status,
             "operation": self.operation,
-            "path": self.path,
+            "path": self.path.as_deref().map(in_tree),
             "from": self.from,
             "until": self.until,
             "since": self.since,
@@ -137,7 +138,7 @@ pub(super) async fn run(common: &Common, args: Journal) -> Result<(), Failure> {
         } => {
             let mut params = which.params();
             if follow {
-                return following(common, params).await;
+                return follow::run(common, params, limit).await;
             }
             let order = if oldest { "oldest" } else { "newest" };
             let more = [
@@ -174,7 +175,7 @@ pub(super) async fn run(common: &Common, args: Journal) -> Result<(), Failure> {
             let report = report?;
             show(common, &report, |report| fields(report, ""))
         }
-        JournalCommand::Follow { which } => following(common, which.params()).await,
+        JournalCommand::Follow { which } => follow::run(common, which.params(), None).await,
         JournalCommand::Monitor => monitor(common).await,
     }
 }
@@ -286,6 +287,12 @@ fn status_lines(status: &Value) -> String {
     for node in list(status, "push") {
         out.push_str(&format!("push        {}\n", super::push::line(node)));
     }
+    for name in list(status, "set_aside").iter().filter_map(Value::as_str) {
+        let name = safe(name);
+        out.push_str(&format!(
+            "set aside   journal/{name}: look at what was lost, then remove it\n"
+        ));
+    }
     let recovery = status.get("recovery").unwrap_or(&Value::Null);
     for error in list(recovery, "errors").iter().filter_map(Value::as_str) {
         out.push_str(&format!("damage      {}\n", safe(error)));
@@ -294,7 +301,7 @@ fn status_lines(status: &Value) -> String {
 }
 
 /// One entry as a line.
-fn line(entry: &Value) -> String {
+pub(super) fn line(entry: &Value) -> String {
     if let Some(damage) = entry.get("damage").and_then(Value::as_str) {
         return format!("damage: {}\n", safe(damage));
     }
@@ -366,7 +373,7 @@ async fn export(common: &Common, params: Value, output: Option<PathBuf>) -> Resu
             .call("fs-journal/export", Call::with(params))
             .await?,
     )?;
-    match output {
+    match super::export::file_of(output) {
         None => {
             pump(stream, &mut io::stdout().lock(), |_| ()).await?;
         }
@@ -377,30 +384,6 @@ async fn export(common: &Common, params: Value, output: Option<PathBuf>) -> Resu
             if common.json {
                 print_json(&json!({"file": file, "bytes": written}))?;
             }
-        }
-    }
-    backend.close().await
-}
-
-/// Shows entries as they come. Needs a daemon: nobody else writes any.
-async fn following(common: &Common, params: Value) -> Result<(), Failure> {
-    let backend = need_daemon(common).await?;
-    let (_, mut stream) = bytes(
-        backend
-            .call("fs-journal/follow", Call::with(params))
-            .await?,
-    )?;
-    let mut rest = Vec::new();
-    while let Some(piece) = stream.next().await {
-        for part in piece?.split_inclusive(|byte| *byte == b'\n') {
-            rest.extend_from_slice(part);
-            if !part.ends_with(b"\n") {
-                continue;
-            }
-            let entry: Value = serde_json::from_slice(&rest)
-                .map_err(|error| OperationError::internal(error.to_string()))?;
-            rest.clear();
-            show(common, &entry, line)?;
         }
     }
     backend.close().await

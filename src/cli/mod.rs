@@ -15,6 +15,7 @@ mod doctor;
 mod export;
 mod extract;
 mod failure;
+mod follow;
 mod fsck;
 mod get;
 mod import;
@@ -37,7 +38,6 @@ mod tree;
 mod umount;
 
 use std::ffi::OsString;
-use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -48,9 +48,8 @@ use failure::Failure;
 
 /// Runs the program with its arguments, the name first.
 pub fn main(arguments: Vec<OsString>) -> ExitCode {
-    let name = arguments.first().map(Path::new).and_then(Path::file_name);
     let json = wants_json(&arguments);
-    let cli = if name.is_some_and(|name| name == "mount.cidfs") {
+    let cli = if mount_helper::is_called(&arguments) {
         match mount_helper::parse(arguments) {
             Ok(cli) => cli,
             Err(failure) => return failure.report(false),
@@ -103,7 +102,22 @@ fn run(cli: Cli) -> Result<(), Failure> {
     outcome
 }
 
+/// Refuses to read a repository that is not there.
+fn need_repo(common: &args::Common) -> Result<(), Failure> {
+    let dir = crate::repo::locate(common.repo.as_deref())?;
+    if crate::repo::is_there(&dir) {
+        return Ok(());
+    }
+    let message = format!("no repository is in {}", dir.display());
+    let hint = "`cidfs mount`, `add`, `import` and other commands that write make one; \
+                else name another by --repo or $CIDFS_REPO";
+    Err(OperationError::not_found(message).hint(hint).into())
+}
+
 async fn dispatch(common: args::Common, command: Command) -> Result<(), Failure> {
+    if command.only_reads() {
+        need_repo(&common)?;
+    }
     match command {
         Command::Mount(args) => mount::run(&common, args).await,
         Command::Umount(args) => umount::run(&common, args).await,

@@ -1,5 +1,6 @@
 //! `cidfs mount`.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -46,9 +47,15 @@ pub(super) struct Mount {
     /// A source of blocks beside those of config.toml; may be repeated
     #[arg(long = "source", value_name = "SPEC")]
     pub(super) sources: Vec<String>,
+    /// Change the kernel's flags of the mount that is there: `-o remount` of mount(8).
+    #[arg(skip)]
+    pub(super) remount: bool,
 }
 
 pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
+    if args.remount {
+        return remount(&args);
+    }
     let request = request(&args)?;
     let sources: Vec<String> = args.sources.iter().map(|spec| absolute(spec)).collect();
     // Refused here, where the message reaches the user whatever runs where.
@@ -73,8 +80,17 @@ pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         }
     };
+    let warning = warning(common, &request).await;
     if common.json {
+        let mut mount = mount;
+        if let (Some(fields), Some(why)) = (mount.as_object_mut(), warning) {
+            fields.insert("warning".to_owned(), why.into());
+        }
         return print_json(&mount);
+    }
+    if let Some(why) = warning {
+        // It is mounted all the same.
+        drop(writeln!(std::io::stderr(), "cidfs: warning: {why}"));
     }
     let info = mount.get("mount").unwrap_or(&Value::Null);
     let pid = text(&mount, "pid");
@@ -83,6 +99,41 @@ pub(super) async fn run(common: &Common, args: Mount) -> Result<(), Failure> {
         text(info, "source"),
         text(info, "dir")
     ))
+}
+
+/// Changes what the kernel allows on a mount.
+fn remount(args: &Mount) -> Result<(), Failure> {
+    let dir = args.places.last().map(String::as_str).unwrap_or_default();
+    let dir = super::umount::place(Path::new(dir))?;
+    let words: Vec<&str> = args.options.iter().map(String::as_str).collect();
+    let left = fs::remount(&dir, &words).map_err(|error| {
+        OperationError::from(error).context(format!("remount of {}", dir.display()))
+    })?;
+    for word in left {
+        // The rest was done.
+        drop(writeln!(
+            std::io::stderr(),
+            "cidfs: {word} stays as it was mounted: unmount, and mount again with it"
+        ));
+    }
+    Ok(())
+}
+
+/// What is wrong with a mount that is there: nothing can be written in it, though
+/// that was not said.
+async fn warning(common: &Common, request: &MountRequest) -> Option<String> {
+    let options = fs::MountOptions::parse_for(&request.source, &request.options).ok()?;
+    let first = request.source.split('/').find(|part| !part.is_empty());
+    if !matches!(first, None | Some("mfs")) || options.access == Some(fs::Access::ReadOnly) {
+        return None;
+    }
+    let client = find_daemon(common).await.ok()??;
+    let status = client.call("status", false, Call::with(json!({}))).await;
+    let Ok(Output::Json(status)) = status else {
+        return None;
+    };
+    let why = status.pointer("/tree/stopped")?.as_str()?;
+    Some(super::status::read_only(why))
 }
 
 /// Makes the request of the flags; the directory is checked on the way.

@@ -1,17 +1,29 @@
 //! `mount.cidfs`: how mount(8) and fstab call us.
 //!
+//! `mount.fuse` calls `cidfs SOURCE DIR -o …` for the type fuse.cidfs.
+//!
 //! `mount.cidfs SOURCE DIR [-sfnvrw] [-N namespace] [-t type] [-o options]`.
 //! Among the options, `repo=` names the repository (there is no HOME at boot)
 //! and `source=` a source of blocks; what concerns mount(8) and init alone is
 //! kept from the mount.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::args::{Cli, Command, Common};
 use super::failure::Failure;
 use super::mount::Mount;
 use crate::control::OperationError;
+
+/// Tells whether a program's arguments are those of a helper of mount(8): by its
+/// name, or since `mount.fuse` calls the program of a type with source and
+/// directory, of a remount too (the source is then what the mount table says).
+pub(super) fn is_called(arguments: &[OsString]) -> bool {
+    let name = arguments.first().map(Path::new).and_then(Path::file_name);
+    let source = arguments.get(1).map(|source| source.as_encoded_bytes());
+    let by_fuse = source.is_some_and(|source| source == b"cidfs" || source.starts_with(b"/"));
+    name.is_some_and(|name| name == "mount.cidfs") || by_fuse
+}
 
 /// Reads the arguments of `mount.cidfs` as those of `cidfs mount`.
 pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
@@ -42,8 +54,9 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
                 }
                 'v' => common.verbose = common.verbose.saturating_add(1),
                 // Sloppy, no mtab, read-write where possible: nothing changes for us.
-                's' | 'n' | 'w' => {}
-                'r' => words.options.push("ro".to_owned()),
+                's' | 'n' => {}
+                'w' => words.take("rw"),
+                'r' => words.take("ro"),
                 // A dry run.
                 'f' => words.dry_run = true,
                 _ => return Err(usage(&format!("unknown flag -{flag}"))),
@@ -57,11 +70,16 @@ pub(super) fn parse(arguments: Vec<OsString>) -> Result<Cli, Failure> {
         return Err(Failure::Quiet(0));
     }
     common.repo = words.repo;
+    if !words.remount {
+        // mount(8) adds it where nothing else is said.
+        words.options.retain(|word| word != "rw");
+    }
     let mount = Mount {
         places,
         foreground: false,
         options: words.options,
         sources: words.sources,
+        remount: words.remount,
     };
     Ok(Cli {
         common,
@@ -82,6 +100,7 @@ struct Words {
     sources: Vec<String>,
     options: Vec<String>,
     dry_run: bool,
+    remount: bool,
 }
 
 impl Words {
@@ -90,9 +109,9 @@ impl Words {
             match word.split_once('=') {
                 Some(("repo", dir)) => self.repo = Some(dir.into()),
                 Some(("source", spec)) => self.sources.push(spec.to_owned()),
-                // mount(8) adds the user's name, and `rw` where nothing else is said.
+                // mount(8) adds the user's name.
                 Some(("user" | "comment", _)) => {}
-                _ if word == "rw" => {}
+                _ if word == "remount" => self.remount = true,
                 _ => self.options.push(word.to_owned()),
             }
         }
@@ -123,6 +142,24 @@ mod tests {
         assert_eq!(mount.places, ["/ipfs/bafy", "/mnt"]);
         assert_eq!(mount.sources, ["a.car"]);
         assert_eq!(mount.options, ["noauto", "allow_other"]);
+    }
+
+    #[test]
+    fn a_remount_keeps_the_words_for_the_kernel() {
+        let (_, mount) = parsed("cidfs cidfs /mnt -o rw,nosuid,remount,ro");
+        assert!(mount.remount);
+        assert_eq!(mount.options, ["rw", "nosuid", "ro"]);
+        for (called, wanted) in [
+            (&["mount.cidfs", "x", "/mnt"][..], true),
+            (&["/usr/bin/cidfs", "cidfs", "/mnt"], true),
+            (&["cidfs", "/ipfs/bafy", "/mnt", "-o", "ro"], true),
+            (&["cidfs", "mount", "/mnt"], false),
+            (&["cidfs", "--json", "status"], false),
+            (&["cidfs"], false),
+        ] {
+            let arguments: Vec<_> = called.iter().map(OsString::from).collect();
+            assert_eq!(is_called(&arguments), wanted, "{called:?}");
+        }
     }
 
     #[test]

@@ -42,6 +42,13 @@ enum PinCommand {
     Ls,
 }
 
+impl Pin {
+    /// Whether it changes nothing of what a repository has.
+    pub(super) fn only_reads(&self) -> bool {
+        !matches!(self.command, PinCommand::Add { .. })
+    }
+}
+
 pub(super) async fn run(common: &Common, args: Pin) -> Result<(), Failure> {
     let backend = match args.command {
         PinCommand::Ls => Backend::open_for(common, "ipfs/pin/ls").await?,

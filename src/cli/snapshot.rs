@@ -1,9 +1,11 @@
 //! `cidfs snapshot`.
 
+use std::ffi::OsString;
+
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
-use super::args::Common;
+use super::args::{Common, in_tree};
 use super::failure::Failure;
 use super::journal::{ask, call, show};
 use super::output::{list, safe, text};
@@ -27,7 +29,7 @@ enum SnapshotCommand {
         to: Option<String>,
         /// Only at or below this path
         #[arg(long, default_value = "/")]
-        path: String,
+        path: OsString,
         /// Most differences
         #[arg(short = 'n', long, value_name = "N")]
         limit: Option<usize>,
@@ -46,9 +48,9 @@ enum SnapshotCommand {
         /// From which one: its entry, commit or root CID
         snapshot: String,
         /// What to bring back; / is everything
-        path: String,
+        path: OsString,
         /// Where to; without it to the same path
-        to: Option<String>,
+        to: Option<OsString>,
         /// Replace what is there
         #[arg(long)]
         replace: bool,
@@ -76,7 +78,7 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
             path,
             limit,
         } => {
-            let params = json!({"from": from, "to": to, "path": path, "limit": limit});
+            let params = json!({"from": from, "to": to, "path": in_tree(&path), "limit": limit});
             let found = call(common, "fs-journal/snapshots/diff", "comparing", params).await?;
             show(common, &found, |found| {
                 let line = |one: &Value| {
@@ -116,14 +118,17 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
         } => {
             let params = json!({
                 "snapshot": snapshot,
-                "path": path,
-                "to": to,
+                "path": in_tree(&path),
+                "to": to.as_deref().map(in_tree),
                 "replace": replace,
                 "content_only": content_only,
             });
             let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
             show(common, &done, |done| {
-                let (changes, at) = (text(done, "changes"), safe(to.as_deref().unwrap_or(&path)));
+                let (changes, at) = (
+                    text(done, "changes"),
+                    safe(&to.as_ref().unwrap_or(&path).to_string_lossy()),
+                );
                 let damaged = list(done, "damaged").iter().filter_map(Value::as_str);
                 let damaged = damaged.map(|line| format!("damaged: {}\n", safe(line)));
                 format!(

@@ -43,6 +43,16 @@ enum SourcesCommand {
     },
 }
 
+impl Sources {
+    /// Whether it changes nothing of what a repository has.
+    pub(super) fn only_reads(&self) -> bool {
+        match self.command {
+            None | Some(SourcesCommand::Ls | SourcesCommand::Test { .. }) => true,
+            Some(SourcesCommand::Add { .. } | SourcesCommand::Rm { .. }) => false,
+        }
+    }
+}
+
 pub(super) async fn run(common: &Common, args: Sources) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
     let result = match args.command.unwrap_or(SourcesCommand::Ls) {

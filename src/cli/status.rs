@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::Common;
 use super::backend::{find_daemon, need_daemon, repo_dir};
 use super::failure::Failure;
-use super::output::{list, number, print, print_json, safe, text};
+use super::output::{human_bytes, list, number, print, print_json, safe, text};
 
 /// Flags of `cidfs status`.
 #[derive(Debug, Args)]
@@ -43,15 +43,58 @@ fn show(status: &Value) -> String {
     for source in list(status, "sources") {
         out.push_str(&format!("source   {}\n", super::sources::line(source)));
     }
+    out.push_str(&tree(status.get("tree").unwrap_or(&Value::Null)));
     for node in list(status, "push") {
         out.push_str(&format!("push     {}\n", super::push::line(node)));
     }
     if let Some(store) = status.get("store").and_then(Value::as_object) {
         for (name, value) in store {
-            out.push_str(&format!("store    {name} {value}\n"));
+            out.push_str(&format!("store    {name} {}\n", figures(value)));
         }
     }
     out
+}
+
+/// What the writable tree is at, and whether it can be written.
+fn tree(tree: &Value) -> String {
+    let changes = number(tree, "changes");
+    let mut out = match tree.get("checkpoint").filter(|one| !one.is_null()) {
+        Some(last) => format!(
+            "tree     {} after entry {}, {}; {changes} changes since\n",
+            text(last, "root"),
+            text(last, "sequence"),
+            text(last, "time"),
+        ),
+        None => format!("tree     no checkpoint yet; {changes} changes\n"),
+    };
+    if let Some(why) = tree.get("stopped").and_then(Value::as_str) {
+        out.push_str(&format!("warning  {}\n", read_only(why)));
+    }
+    out
+}
+
+/// Says that nothing can be written, why, and what to do.
+pub(super) fn read_only(why: &str) -> String {
+    format!(
+        "the writable tree takes no changes: {}; `cidfs fsck` tells more",
+        safe(why)
+    )
+}
+
+/// Figures on a line: those of an object one after the other.
+fn figures(value: &Value) -> String {
+    let Some(fields) = value.as_object() else {
+        return safe(
+            &value
+                .as_str()
+                .map_or_else(|| value.to_string(), str::to_owned),
+        );
+    };
+    let each = fields.iter().map(|(name, value)| match value.as_u64() {
+        Some(bytes) if name.ends_with("bytes") => format!("{name} {}", human_bytes(bytes)),
+        _ => format!("{name} {}", figures(value)),
+    });
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Gives a duration as people read it.

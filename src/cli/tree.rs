@@ -1,5 +1,6 @@
 //! `cidfs tree`.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +9,7 @@ use clap::{Args, Subcommand};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::args::Common;
+use super::args::{Common, in_tree};
 use super::backend::Backend;
 use super::cat::{bytes, pump};
 use super::failure::Failure;
@@ -20,11 +21,19 @@ use crate::control::{Body, Call, OperationError, Output};
 /// Flags of `cidfs tree`.
 #[derive(Debug, Args)]
 pub(super) struct Tree {
-    /// Stage a change in this transaction of the daemon
-    #[arg(long, global = true, value_name = "N")]
+    /// As behind the subcommand, where it is a change
+    #[arg(long, value_name = "N", hide = true)]
     transaction: Option<u64>,
     #[command(subcommand)]
     command: TreeCommand,
+}
+
+/// Where a change is done.
+#[derive(Debug, Clone, Copy, Args)]
+struct Stage {
+    /// Stage the change in this transaction of the daemon
+    #[arg(long, value_name = "N")]
+    transaction: Option<u64>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -32,7 +41,7 @@ enum TreeCommand {
     /// Write a file, all at once
     Write {
         /// Path in the tree
-        path: String,
+        path: OsString,
         /// File to take the bytes from; - and none are standard input
         file: Option<PathBuf>,
         /// Put the bytes at this place of the file and keep the rest
@@ -47,11 +56,13 @@ enum TreeCommand {
         /// Make the directories above it
         #[arg(short, long)]
         parents: bool,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// Print a file
     Read {
         /// Path in the tree
-        path: String,
+        path: OsString,
         /// First byte
         #[arg(short, long, default_value_t = 0)]
         offset: u64,
@@ -62,41 +73,50 @@ enum TreeCommand {
     /// Make a directory
     Mkdir {
         /// Path in the tree
-        path: String,
+        path: OsString,
         /// Those above it too; one that is there is fine
         #[arg(short, long)]
         parents: bool,
         /// Permission bits, octal
         #[arg(short, long)]
         mode: Option<String>,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// Remove files, links and directories
     Rm {
         /// Paths in the tree
         #[arg(required = true)]
-        paths: Vec<String>,
+        paths: Vec<OsString>,
         /// Directories with all that is in them
         #[arg(short, long)]
         recursive: bool,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// Move something
     Mv {
         /// Path in the tree
-        from: String,
-        /// Its new path
-        to: String,
+        from: OsString,
+        /// Its new path, or a directory to move it into
+        to: OsString,
+        /// Take the new path as it is, also where a directory is
+        #[arg(short = 'T', long)]
+        no_target_directory: bool,
         /// Refuse to replace what is there
         #[arg(long)]
         no_replace: bool,
         /// Let both change places
         #[arg(long, conflicts_with = "no_replace")]
         exchange: bool,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// List a directory
     Ls {
         /// Path in the tree
         #[arg(default_value = "/")]
-        path: String,
+        path: OsString,
         /// Mode, owner, size and time too
         #[arg(short, long)]
         long: bool,
@@ -104,36 +124,44 @@ enum TreeCommand {
     /// Tell about a path, with its CID
     Stat {
         /// Path in the tree
-        path: String,
+        path: OsString,
     },
     /// Make a symbolic link
     Ln {
         /// What it says
-        target: String,
+        target: OsString,
         /// Path in the tree
-        path: String,
+        path: OsString,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// Set permission bits
     Chmod {
         /// Octal
         mode: String,
         /// Path in the tree
-        path: String,
+        path: OsString,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// Mount content at a path, at once whatever its size
     Mount {
         /// /ipfs/<cid>[/path] or <cid>[/path]
         cid: String,
         /// Path in the tree; nothing may be there
-        path: String,
+        path: OsString,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// Take mounted content away
     Unmount {
         /// Path in the tree
-        path: String,
+        path: OsString,
         /// Also where something in it was changed since it was mounted, which is lost
         #[arg(short, long)]
         force: bool,
+        #[command(flatten)]
+        stage: Stage,
     },
     /// Print the root CID of the last checkpoint
     Root {
@@ -161,8 +189,50 @@ enum TreeCommand {
     },
 }
 
+impl TreeCommand {
+    /// Where the change is done; `None` of what is no change.
+    fn stage(&self) -> Option<Stage> {
+        match self {
+            Self::Write { stage, .. }
+            | Self::Mkdir { stage, .. }
+            | Self::Rm { stage, .. }
+            | Self::Mv { stage, .. }
+            | Self::Ln { stage, .. }
+            | Self::Chmod { stage, .. }
+            | Self::Mount { stage, .. }
+            | Self::Unmount { stage, .. } => Some(*stage),
+            Self::Read { .. }
+            | Self::Ls { .. }
+            | Self::Stat { .. }
+            | Self::Root { .. }
+            | Self::Push(_)
+            | Self::Begin { .. }
+            | Self::Commit { .. }
+            | Self::Rollback { .. } => None,
+        }
+    }
+}
+
+impl Tree {
+    /// Whether it changes nothing of what a repository has.
+    pub(super) fn only_reads(&self) -> bool {
+        self.command.stage().is_none()
+    }
+}
+
+/// The transaction that a change is staged in.
+fn transaction(args: &Tree) -> Result<Option<u64>, OperationError> {
+    match (args.command.stage(), args.transaction) {
+        (Some(stage), before) => Ok(stage.transaction.or(before)),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(OperationError::invalid(
+            "--transaction goes with changes only: this is none",
+        )),
+    }
+}
+
 pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
-    let transaction = args.transaction;
+    let transaction = transaction(&args)?;
     match args.command {
         TreeCommand::Read {
             path,
@@ -171,7 +241,7 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
         } => {
             read(
                 common,
-                json!({"path": path, "offset": offset, "length": length}),
+                json!({"path": in_tree(&path), "offset": offset, "length": length}),
             )
             .await
         }
@@ -182,9 +252,10 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
             append,
             mode,
             parents,
+            ..
         } => {
             let params = json!({
-                "path": path,
+                "path": in_tree(&path),
                 "offset": offset,
                 "append": append,
                 "mode": mode,
@@ -193,18 +264,15 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
             });
             write(common, params, file.as_deref()).await
         }
-        TreeCommand::Rm { paths, recursive } => {
-            for path in paths {
-                let params =
-                    json!({"path": path, "recursive": recursive, "transaction": transaction});
-                let done = call(common, "fs-journal/remove", "removing", params).await?;
-                show(common, &done, |_| String::new())?;
-            }
-            Ok(())
+        TreeCommand::Rm {
+            paths, recursive, ..
+        } => {
+            let more = json!({"recursive": recursive, "transaction": transaction});
+            remove(common, &paths, &more).await
         }
         TreeCommand::Ls { path, long } => ls(common, &path, long).await,
         TreeCommand::Stat { path } => {
-            let found = ask(common, "fs-journal/stat", json!({"path": path})).await?;
+            let found = ask(common, "fs-journal/stat", json!({"path": in_tree(&path)})).await?;
             show(common, &found, |found| fields(found, ""))
         }
         TreeCommand::Root { now } => root(common, now).await,
@@ -239,30 +307,44 @@ async fn change(
             path,
             parents,
             mode,
+            ..
         } => (
             "fs-journal/mkdir",
-            json!({"path": path, "parents": parents, "mode": mode}),
+            json!({"path": in_tree(&path), "parents": parents, "mode": mode}),
         ),
         TreeCommand::Mv {
             from,
             to,
+            no_target_directory,
             no_replace,
             exchange,
+            ..
         } => (
             "fs-journal/move",
-            json!({"from": from, "to": to, "no_replace": no_replace, "exchange": exchange}),
+            json!({
+                "from": in_tree(&from),
+                "to": in_tree(&to),
+                "into": !no_target_directory && !exchange,
+                "no_replace": no_replace,
+                "exchange": exchange,
+            }),
         ),
-        TreeCommand::Ln { target, path } => (
+        TreeCommand::Ln { target, path, .. } => (
             "fs-journal/symlink",
-            json!({"path": path, "target": target}),
+            json!({"path": in_tree(&path), "target": in_tree(&target)}),
         ),
-        TreeCommand::Chmod { mode, path } => {
-            ("fs-journal/metadata", json!({"path": path, "mode": mode}))
-        }
-        TreeCommand::Mount { cid, path } => ("fs-journal/mount", json!({"path": path, "cid": cid})),
-        TreeCommand::Unmount { path, force } => {
-            ("fs-journal/unmount", json!({"path": path, "force": force}))
-        }
+        TreeCommand::Chmod { mode, path, .. } => (
+            "fs-journal/metadata",
+            json!({"path": in_tree(&path), "mode": mode}),
+        ),
+        TreeCommand::Mount { cid, path, .. } => (
+            "fs-journal/mount",
+            json!({"path": in_tree(&path), "cid": cid}),
+        ),
+        TreeCommand::Unmount { path, force, .. } => (
+            "fs-journal/unmount",
+            json!({"path": in_tree(&path), "force": force}),
+        ),
         TreeCommand::Commit { transaction } => {
             return ended(common, "fs-journal/commit", transaction).await;
         }
@@ -290,6 +372,26 @@ async fn change(
 async fn ended(common: &Common, name: &str, transaction: u64) -> Result<(), Failure> {
     let done = ask(common, name, json!({"transaction": transaction})).await?;
     show(common, &done, |_| String::new())
+}
+
+/// Removes one after the other, also behind one that cannot be removed.
+async fn remove(common: &Common, paths: &[OsString], more: &Value) -> Result<(), Failure> {
+    let mut first_failure = None;
+    for path in paths {
+        let mut params = more.clone();
+        if let Some(fields) = params.as_object_mut() {
+            fields.insert("path".to_owned(), in_tree(path));
+        }
+        match call(common, "fs-journal/remove", "removing", params).await {
+            Ok(done) => show(common, &done, |_| String::new())?,
+            Err(Failure::Error(error)) => {
+                first_failure.get_or_insert(error.kind.exit_code());
+                Failure::Error(error).report(common.json);
+            }
+            Err(quiet) => return Err(quiet),
+        }
+    }
+    first_failure.map_or(Ok(()), |code| Err(Failure::Quiet(code)))
 }
 
 async fn read(common: &Common, params: Value) -> Result<(), Failure> {
@@ -322,16 +424,22 @@ async fn write(common: &Common, params: Value, file: Option<&Path>) -> Result<()
 fn bytes_of(path: &Path) -> Result<Body, Failure> {
     let at = |error: io::Error| OperationError::from(error).context(path.display());
     let file = std::fs::File::open(path).map_err(at)?;
+    if file.metadata().map_err(at)?.is_dir() {
+        let message = format!("{} is a directory", path.display());
+        return Err(OperationError::invalid(message)
+            .hint("`cidfs add -r --to-files=PATH DIR` puts a directory into the tree")
+            .into());
+    }
     let file = tokio::fs::File::from_std(file);
     let pieces = tokio_util::io::ReaderStream::with_capacity(file, 256 << 10);
     Ok(pieces.map(|piece: io::Result<Bytes>| piece).boxed())
 }
 
-async fn ls(common: &Common, path: &str, long: bool) -> Result<(), Failure> {
+async fn ls(common: &Common, path: &OsStr, long: bool) -> Result<(), Failure> {
     let backend = Backend::open(common).await?;
-    let mut cursor = 0;
+    let mut cursor = Value::Null;
     loop {
-        let params = json!({"path": path, "cursor": cursor});
+        let params = json!({"path": in_tree(path), "cursor": cursor});
         let found = backend.json("fs-journal/ls", params).await?;
         if common.json {
             print_json(&found)?;
@@ -341,8 +449,8 @@ async fn ls(common: &Common, path: &str, long: bool) -> Result<(), Failure> {
                 .map(|entry| entry_line(entry, long));
             super::output::print(&lines.collect::<String>())?;
         }
-        match found.get("cursor").and_then(Value::as_u64) {
-            Some(next) => cursor = next,
+        match found.get("cursor").filter(|next| !next.is_null()) {
+            Some(next) => cursor = next.clone(),
             None => break,
         }
     }

@@ -14,6 +14,8 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 
 use super::http::{CONTENT_LENGTH_HINT, NDJSON, PREFIX, STREAM_ERROR};
+use super::query::encoded;
+use super::raw;
 use super::server::{Reach, SOCKET_NAME};
 use super::{Body, ByteStream, Call, ErrorKind, OperationError, Output, Progress};
 use crate::config::PARAMS_BYTES_MAX;
@@ -158,26 +160,32 @@ fn frames(body: Body) -> Frames {
 
 /// Writes parameters as a query string; lists repeat their name.
 fn to_query(params: &Value) -> String {
-    let mut pairs: Vec<(&str, String)> = Vec::new();
+    let mut pairs = Vec::new();
     for (name, value) in params.as_object().into_iter().flatten() {
-        match value {
-            Value::Null => {}
-            Value::String(text) => pairs.push((name, text.clone())),
-            Value::Array(list) => {
-                pairs.extend(list.iter().map(|one| (name.as_str(), plain(one))));
+        let values = match value {
+            Value::Null => continue,
+            Value::Array(list) => list.as_slice(),
+            one @ (Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)) => {
+                std::slice::from_ref(one)
             }
-            Value::Bool(_) | Value::Number(_) | Value::Object(_) => {
-                pairs.push((name, value.to_string()));
-            }
-        }
+        };
+        let name = encoded(name.as_bytes());
+        pairs.extend(
+            values
+                .iter()
+                .map(|one| format!("{name}={}", encoded(&plain(one)))),
+        );
     }
-    serde_urlencoded::to_string(pairs).unwrap_or_default()
+    pairs.join("&")
 }
 
-fn plain(value: &Value) -> String {
-    value
-        .as_str()
-        .map_or_else(|| value.to_string(), str::to_owned)
+/// One value as the bytes of a query string.
+fn plain(value: &Value) -> Vec<u8> {
+    if let Some(bytes) = raw::from_json(value) {
+        return bytes;
+    }
+    let text = value.as_str().map(str::to_owned);
+    text.unwrap_or_else(|| value.to_string()).into_bytes()
 }
 
 /// Reads a whole small answer.

@@ -40,6 +40,9 @@ impl From<TreeError> for OperationError {
                 Self::new(ErrorKind::Unavailable, message).hint(FETCH_HINT)
             }
             TreeError::Malformed { .. } => Self::new(ErrorKind::Corrupt, message),
+            TreeError::Damaged(_) => {
+                Self::new(ErrorKind::Corrupt, message).hint("`cidfs fsck` tells what is lost")
+            }
         }
     }
 }

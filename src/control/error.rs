@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorKind {
     /// The parameters are wrong.
     Invalid,
+    /// The operation wants another method of HTTP.
+    Method,
     /// No operation has that name.
     UnknownOperation,
     /// What was asked for does not exist, proven.
@@ -42,6 +44,7 @@ impl ErrorKind {
         match self {
             Self::Invalid => 400,
             Self::Denied => 403,
+            Self::Method => 405,
             Self::UnknownOperation | Self::NotFound => 404,
             Self::Busy | Self::Conflict => 409,
             Self::TooLarge => 413,
@@ -58,7 +61,7 @@ impl ErrorKind {
     pub fn exit_code(self) -> u8 {
         match self {
             Self::Internal | Self::NoSpace | Self::Unsupported => 1,
-            Self::Invalid | Self::UnknownOperation | Self::TooLarge => 2,
+            Self::Invalid | Self::Method | Self::UnknownOperation | Self::TooLarge => 2,
             Self::NotFound => 3,
             Self::Unavailable | Self::Ending | Self::Timeout => 4,
             Self::Corrupt => 5,
@@ -168,6 +171,7 @@ mod tests {
     fn every_kind_has_an_error_status_and_a_failing_exit_code() {
         for kind in [
             ErrorKind::Invalid,
+            ErrorKind::Method,
             ErrorKind::UnknownOperation,
             ErrorKind::NotFound,
             ErrorKind::Unavailable,

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use axum::body::Body as HttpBody;
-use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Path, Query, Request, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, RawQuery, Request, State};
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
@@ -20,7 +20,7 @@ use http_body_util::StreamBody;
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::query::to_params;
+use super::query::{pairs, to_params};
 use super::{
     Body, ByteStream, Call, Context, ErrorKind, Gone, Listener, Operation, OperationError, Output,
     Progress, Registry,
@@ -139,7 +139,7 @@ fn status(kind: ErrorKind) -> StatusCode {
 async fn operation(
     State(face): State<Arc<Face>>,
     name: Result<Path<String>, PathRejection>,
-    query: Result<Query<Vec<(String, String)>>, QueryRejection>,
+    RawQuery(query): RawQuery,
     request: Request,
 ) -> Response {
     let number = face.calls.fetch_add(1, Ordering::Relaxed);
@@ -148,17 +148,23 @@ async fn operation(
         started: Instant::now(),
     };
     // What the library makes of a bad address is not JSON.
-    let (Path(name), Query(pairs)) = match (name, query) {
-        (Ok(name), Ok(query)) => (name, query),
-        (Err(error), _) => return refuse(&OperationError::invalid(error.body_text()), Some(&tag)),
-        (_, Err(error)) => return refuse(&OperationError::invalid(error.body_text()), Some(&tag)),
+    let Path(name) = match name {
+        Ok(name) => name,
+        Err(error) => return refuse(&OperationError::invalid(error.body_text()), Some(&tag)),
     };
     tracing::debug!(operation = name, id = tag.id, "called");
-    match answer(&face, &name, pairs, request, &tag).await {
+    match answer(&face, &name, query.as_deref(), request, &tag).await {
         Ok(response) => response,
         Err(error) => {
             tracing::info!(operation = name, id = tag.id, kind = ?error.kind, "{error}");
-            refuse(&error, Some(&tag))
+            let mut response = refuse(&error, Some(&tag));
+            if error.kind == ErrorKind::Method
+                && let Ok(operation) = face.registry.get(&name)
+                && let Ok(methods) = allowed(operation).parse()
+            {
+                response.headers_mut().insert(header::ALLOW, methods);
+            }
+            response
         }
     }
 }
@@ -166,14 +172,14 @@ async fn operation(
 async fn answer(
     face: &Arc<Face>,
     name: &str,
-    pairs: Vec<(String, String)>,
+    query: Option<&str>,
     request: Request,
     tag: &Tag,
 ) -> Result<Response, OperationError> {
     let operation = face.registry.get(name)?;
     let permit = admit(face, operation)?;
     let headers = request.headers().clone();
-    let call = read_call(operation, pairs, request).await?;
+    let call = read_call(operation, query, request).await?;
     if operation.gives.is_none() && accepts(&headers, NDJSON) {
         return Ok(lines(
             Arc::clone(face),
@@ -229,18 +235,34 @@ fn accepts_trailers(headers: &HeaderMap) -> bool {
         .is_some_and(|value| value.contains("trailers"))
 }
 
+/// The methods that an operation takes; of HEAD the library sends no body.
+fn methods(operation: &Operation) -> &'static [Method] {
+    if operation.mutates {
+        &[Method::POST]
+    } else {
+        &[Method::GET, Method::HEAD, Method::POST]
+    }
+}
+
+/// The same as the header `allow` has it.
+fn allowed(operation: &Operation) -> String {
+    let names: Vec<_> = methods(operation).iter().map(Method::as_str).collect();
+    names.join(", ")
+}
+
 /// Reads parameters and body of a request.
 async fn read_call(
     operation: &Operation,
-    pairs: Vec<(String, String)>,
+    query: Option<&str>,
     request: Request,
 ) -> Result<Call, OperationError> {
-    if request.method() != Method::POST && (operation.mutates || request.method() != Method::GET) {
-        let message = format!("{} wants POST", operation.name);
-        return Err(OperationError::invalid(message));
+    if !methods(operation).contains(request.method()) {
+        let message = format!("{} is not for {}", operation.name, request.method());
+        return Err(OperationError::new(ErrorKind::Method, message)
+            .hint(format!("it takes {}", allowed(operation))));
     }
-    let by_query = to_params(pairs, &operation.params);
-    if request.method() == Method::GET {
+    let by_query = to_params(pairs(query.unwrap_or_default())?, &operation.params)?;
+    if request.method() != Method::POST {
         return Ok(Call::with(by_query));
     }
     let is_json = request

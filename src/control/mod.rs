@@ -21,6 +21,7 @@ mod openapi;
 pub mod ops;
 mod progress;
 mod query;
+pub(crate) mod raw;
 pub(crate) mod registry;
 pub mod server;
 pub mod tarball;

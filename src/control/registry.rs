@@ -211,7 +211,7 @@ impl Operation {
 }
 
 /// Decodes parameters; no parameters are an empty object.
-fn decode<P: DeserializeOwned>(params: Value) -> Result<P, OperationError> {
+pub(super) fn decode<P: DeserializeOwned>(params: Value) -> Result<P, OperationError> {
     let params = if params.is_null() {
         Value::Object(serde_json::Map::new())
     } else {

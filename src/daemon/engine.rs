@@ -19,12 +19,30 @@ use crate::disk::RealDisk;
 use crate::repo::Repo;
 use crate::source::without_password;
 use crate::tree::Tree;
+use crate::tree::mfs::log::Log;
 use crate::tree::mfs::{Mfs, MfsOptions, Parts};
 use crate::tree::push::Pusher;
 use crate::unixfs::Reader;
 
 /// Directory of the journal in a repository.
 pub(super) const JOURNAL_DIR: &str = "journal";
+
+/// The journal of a repository that nobody has open, to read it.
+pub fn journal_of(repo: &Path) -> Log {
+    Log::open(&repo.join(JOURNAL_DIR), Arc::new(RealDisk))
+}
+
+/// Changes when something is written into the journal of a repository.
+pub fn journal_stamp(repo: &Path) -> Vec<(std::ffi::OsString, u64)> {
+    let files = std::fs::read_dir(repo.join(JOURNAL_DIR))
+        .into_iter()
+        .flatten();
+    let stamp =
+        |file: std::fs::DirEntry| (file.file_name(), file.metadata().map_or(0, |m| m.len()));
+    let mut all: Vec<_> = files.flatten().map(stamp).collect();
+    all.sort();
+    all
+}
 
 /// An open repository and what works on it.
 pub struct Engine {

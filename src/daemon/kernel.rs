@@ -7,9 +7,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::mounts::{Mounted, Mounter};
+use crate::config::MOUNT_LOOK_WAIT;
 use crate::control::{MountRequest, OperationError};
 use crate::fs;
-use crate::tree::Tree;
+use crate::tree::{Kind, Node, Tree};
 
 /// Mounts parts of a tree.
 pub(super) struct KernelMounter {
@@ -35,6 +36,7 @@ impl Mounter for KernelMounter {
             .map_err(|error| {
                 OperationError::from(error).context(format!("cannot mount {}", request.source))
             })?;
+        refuse_files(&self.tree, &root, &request.source).await?;
         let (tree, dir) = (Arc::clone(&self.tree), request.dir.clone());
         let runtime = tokio::runtime::Handle::current();
         let mounting =
@@ -44,6 +46,25 @@ impl Mounter for KernelMounter {
             .map_err(|error| OperationError::internal(error.to_string()))??;
         Ok(Arc::new(KernelMount(mount)))
     }
+}
+
+/// Refuses what is proven to be no directory. Content that is not here yet may
+/// come later, and is mounted.
+async fn refuse_files(tree: &Tree, root: &Node, source: &str) -> Result<(), OperationError> {
+    let looked = tokio::time::timeout(MOUNT_LOOK_WAIT, tree.attr(root)).await;
+    let Ok(Ok(attr)) = looked else {
+        return Ok(());
+    };
+    if attr.kind == Kind::Directory {
+        return Ok(());
+    }
+    let what = if attr.kind == Kind::Symlink {
+        "a symbolic link"
+    } else {
+        "a file"
+    };
+    let message = format!("cannot mount {source}: it is {what}, and only directories are mounted");
+    Err(OperationError::invalid(message).hint("mount the directory that it is in"))
 }
 
 struct KernelMount(fs::Mount);

@@ -1,7 +1,7 @@
 //! Where log lines go: standard error, or `daemon.log`, bounded.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -22,11 +22,19 @@ pub fn to_stderr(verbose: u8, quiet_level: &str) {
     let made = tracing_subscriber::fmt()
         .with_env_filter(filter(verbose, quiet_level))
         .with_writer(io::stderr)
+        .with_ansi(wants_colours())
         .with_target(false)
         .log_internal_errors(false)
         .try_init();
     // Set already: a test, or another program that uses this library.
     drop(made);
+}
+
+/// Whether log lines on standard error have colours: on a terminal, unless
+/// `$NO_COLOR` is set (no-color.org).
+fn wants_colours() -> bool {
+    let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !refused
 }
 
 /// Sends log lines to `daemon.log` in `repo`.

@@ -22,6 +22,6 @@ mod serve;
 mod sources;
 pub mod start;
 
-pub use engine::Engine;
+pub use engine::{Engine, journal_of, journal_stamp};
 pub use mounts::{MountTable, Mounted, Mounter};
 pub use serve::{ServeOptions, serve};

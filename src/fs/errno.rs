@@ -35,7 +35,7 @@ impl From<&TreeError> for Errno {
             TreeError::Busy(_) => libc::EBUSY,
             TreeError::Unsupported(_) => libc::EOPNOTSUPP,
             // What could not be written stays unwritten, and each fsync says so.
-            TreeError::Failed(_) => libc::EIO,
+            TreeError::Failed(_) | TreeError::Damaged(_) => libc::EIO,
         })
     }
 }
@@ -47,6 +47,7 @@ pub(super) fn report(doing: &str, error: &TreeError) -> Errno {
         TreeError::Timeout(_) => "check `cidfs sources list`, or raise the deadline",
         TreeError::Unavailable(_) => "add a source that has it: `cidfs sources add`",
         TreeError::Malformed { .. } => "the content itself is damaged or hostile",
+        TreeError::Damaged(_) => "`cidfs fsck` tells what is lost",
         TreeError::Failed(_) => "free or mend the disk, then mount again",
         TreeError::NotFound
         | TreeError::NotADirectory
@@ -97,6 +98,7 @@ mod tests {
             (TreeError::NoSpace(text()), libc::ENOSPC),
             (TreeError::Limit(text()), libc::ENOSPC),
             (TreeError::Failed(text()), libc::EIO),
+            (TreeError::Damaged(text()), libc::EIO),
             (TreeError::TooLarge, libc::EFBIG),
             (TreeError::TooManyLinks, libc::EMLINK),
             (TreeError::NotPermitted("why"), libc::EPERM),

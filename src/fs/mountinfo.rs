@@ -16,6 +16,8 @@ pub struct MountEntry {
     pub fs_type: String,
     /// What is mounted.
     pub source: String,
+    /// Those of the file system and then its own, separated by commas.
+    pub options: String,
 }
 
 /// The type of our mounts in the table.
@@ -34,6 +36,13 @@ pub fn find_mount(dir: &Path) -> io::Result<Option<MountEntry>> {
     Ok(all()?.into_iter().rev().find(|m| m.dir == dir))
 }
 
+/// The mounts below a directory, whoever made them.
+pub(super) fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let below = |mount: &MountEntry| mount.dir != dir && mount.dir.starts_with(dir);
+    let found = all()?.into_iter().filter(below);
+    Ok(found.map(|mount| mount.dir).collect())
+}
+
 /// Whether `dir` is a mount whose daemon is gone: its `stat` says ENOTCONN.
 pub fn is_stale(dir: &Path) -> bool {
     std::fs::metadata(dir).is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN))
@@ -49,13 +58,18 @@ fn parse(line: &[u8]) -> Option<MountEntry> {
     let mut fields = line.split(|b| *b == b' ');
     let device = fields.nth(2)?;
     let dir = fields.nth(1)?;
+    let own = fields.next()?;
     let mut rest = fields.skip_while(|f| *f != b"-").skip(1);
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (fs_type, source) = (rest.next()?, rest.next()?);
+    // What concerns this mount alone counts, where both say something.
+    let all = rest.next().unwrap_or_default();
     Some(MountEntry {
         device: text(device),
         dir: PathBuf::from(unescape(dir)),
-        fs_type: text(rest.next()?),
-        source: unescape(rest.next()?).to_string_lossy().into_owned(),
+        fs_type: text(fs_type),
+        source: unescape(source).to_string_lossy().into_owned(),
+        options: [text(all), text(own)].join(","),
     })
 }
 
@@ -98,6 +112,7 @@ mod tests {
         assert_eq!(entry.device, "0:98");
         assert_eq!(entry.fs_type, FS_TYPE);
         assert_eq!(entry.source, "cidfs");
+        assert_eq!(entry.options, "ro,user_id=0,rw,nosuid");
     }
 
     #[test]

@@ -176,7 +176,13 @@ impl MountOptions {
             "default_permissions" => return Ok(()),
             // For mount(8) and init.
             "defaults" | "auto" | "noauto" | "nofail" | "_netdev" | "user" | "nouser" | "users"
-            | "owner" | "group" | "relatime" | "norelatime" | "strictatime" => {
+            | "owner" | "group" | "relatime" | "norelatime" | "strictatime" | "nostrictatime" => {
+                return Ok(());
+            }
+            // Of every file system, and without an effect on this one: access times
+            // of directories and versions are not kept, and there is no device.
+            "diratime" | "nodiratime" | "lazytime" | "nolazytime" | "iversion" | "noiversion"
+            | "silent" | "loud" | "nomand" | "symfollow" | "discard" | "nodiscard" => {
                 return Ok(());
             }
             word if word.starts_with("x-") || word.starts_with("X-") => return Ok(()),

@@ -159,6 +159,7 @@ impl Mount {
             holders => Err(UnmountError::Busy {
                 dir: self.dir.clone(),
                 holders,
+                below: Vec::new(),
             }),
         }
     }

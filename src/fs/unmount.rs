@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::mountinfo::{find_mount, short};
+use super::mountinfo::{find_mount, mounts_below, short};
 
 /// Why a directory was not unmounted.
 #[derive(Debug, thiserror::Error)]
@@ -16,12 +16,14 @@ pub enum UnmountError {
         dir: PathBuf,
     },
     /// Programs have files open or stand in it.
-    #[error("{} is in use by {}", dir.display(), list(holders))]
+    #[error("{} is in use by {}", dir.display(), list(holders, below))]
     Busy {
         /// The directory.
         dir: PathBuf,
         /// Who.
         holders: Vec<Holder>,
+        /// What else is mounted below it.
+        below: Vec<PathBuf>,
     },
     /// The system refused.
     #[error("cannot unmount {}: {error}", dir.display())]
@@ -44,15 +46,29 @@ pub struct Holder {
     pub how: &'static str,
 }
 
-fn list(holders: &[Holder]) -> String {
-    if holders.is_empty() {
+impl UnmountError {
+    /// Finds who uses a mount.
+    fn in_use(dir: &Path) -> Self {
+        Self::Busy {
+            dir: dir.into(),
+            holders: holders(dir),
+            // Who cannot be told is not left out of the error for it.
+            below: mounts_below(dir).unwrap_or_default(),
+        }
+    }
+}
+
+fn list(holders: &[Holder], below: &[PathBuf]) -> String {
+    if holders.is_empty() && below.is_empty() {
         return "a program that cannot be seen from here".into();
     }
-    let each: Vec<_> = holders
+    let mounts = below
         .iter()
-        .map(|h| format!("{} (pid {}, {})", h.command, h.pid, h.how))
-        .collect();
-    each.join(", ")
+        .map(|dir| format!("the mount on {}", dir.display()));
+    let programs = holders
+        .iter()
+        .map(|h| format!("{} (pid {}, {})", h.command, h.pid, h.how));
+    mounts.chain(programs).collect::<Vec<_>>().join(", ")
 }
 
 /// Unmounts `dir`; `lazy` detaches it at once and lets its users finish.
@@ -67,10 +83,7 @@ pub fn unmount(dir: &Path, lazy: bool) -> Result<(), UnmountError> {
     match umount2(dir, lazy) {
         Ok(()) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::EPERM) => fusermount(dir, lazy),
-        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(UnmountError::Busy {
-            dir: dir.into(),
-            holders: holders(dir),
-        }),
+        Err(error) if error.raw_os_error() == Some(libc::EBUSY) => Err(UnmountError::in_use(dir)),
         Err(error) => Err(io(error)),
     }
 }
@@ -106,10 +119,7 @@ fn fusermount(dir: &Path, lazy: bool) -> Result<(), UnmountError> {
     }
     let text = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     if text.contains("busy") {
-        return Err(UnmountError::Busy {
-            dir: dir.into(),
-            holders: holders(dir),
-        });
+        return Err(UnmountError::in_use(dir));
     }
     Err(UnmountError::Io {
         dir: dir.into(),

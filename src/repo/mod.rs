@@ -120,6 +120,14 @@ pub fn make_dir(dir: &Path) -> Result<(), RepoError> {
         })
 }
 
+/// Tells whether a directory is a repository, or prepared to become one by a
+/// configuration file.
+pub fn is_there(dir: &Path) -> bool {
+    ["version", CONFIG_NAME]
+        .iter()
+        .any(|name| dir.join(name).exists())
+}
+
 /// Tells whether a process has the repository open.
 pub fn is_open(dir: &Path) -> io::Result<bool> {
     let file = match File::open(dir.join("lock")) {

@@ -36,6 +36,9 @@ pub enum TreeError {
         /// Why, in words.
         why: String,
     },
+    /// What the repository keeps is not what it must be.
+    #[error("{0}")]
+    Damaged(String),
     /// The path is not one that this tree has.
     #[error("{0}")]
     BadPath(String),

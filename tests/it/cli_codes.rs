@@ -9,6 +9,7 @@ use crate::cli_support::Place;
 #[test]
 fn failures_have_the_documented_exit_codes_and_say_what_to_do() {
     let place = Place::new();
+    place.good(&["tree", "mkdir", "/a"]);
     let absent = "bafkreifzjut3te2nhyekklss27nh3k72ysco7y32koao5eei66wof36n5e";
     for (arguments, code) in [
         (&["nonsense"][..], 2),

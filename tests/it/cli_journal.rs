@@ -274,6 +274,7 @@ fn what_is_added_can_go_into_the_tree() {
 #[test]
 fn a_transaction_lives_in_the_daemon() {
     let place = Place::new();
+    place.good(&["tree", "mkdir", "/made"]);
     assert_eq!(place.run(&["tree", "begin"]).code, 4, "no daemon");
     let place = Place::with_daemon();
     let tx = place.good(&["tree", "begin"]).trim().to_owned();
@@ -289,40 +290,32 @@ fn a_transaction_lives_in_the_daemon() {
 }
 
 #[test]
-fn who_follows_sees_the_next_change() {
-    let place = Place::new();
-    assert_eq!(
-        place.run(&["journal", "follow"]).code,
-        4,
-        "nobody else writes"
-    );
-    let place = Place::with_daemon();
-    let mut following = place.command();
-    following.args([
-        "--json",
-        "journal",
-        "log",
-        "--follow",
-        "--operation",
-        "mkdir",
-    ]);
-    let mut following = following.stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(following.stdout.take().unwrap());
-    // It may not be there yet: changes until it has seen one.
-    let seen = std::thread::spawn(move || {
-        let mut line = String::new();
-        lines.read_line(&mut line).unwrap();
-        line
-    });
-    let mut number = 0;
-    while !seen.is_finished() && number < 100 {
-        place.good(&["tree", "mkdir", &format!("/dir{number}")]);
-        number += 1;
+fn who_follows_sees_the_next_change_also_without_a_daemon() {
+    for place in both() {
+        place.good(&["tree", "mkdir", "/first"]);
+        place.good(&["tree", "mkdir", "/second"]);
+        let mut following = place.command();
+        let flags = ["journal", "log", "-f", "-n", "1", "--operation", "mkdir"];
+        let mut following = following
+            .arg("--json")
+            .args(flags)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(following.stdout.take().unwrap());
+        let mut next = || {
+            let mut line = String::new();
+            lines.read_line(&mut line).unwrap();
+            json(&line)["path"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(next(), "/second", "what was there comes first");
+        for path in ["/third", "/fourth"] {
+            place.good(&["tree", "mkdir", path]);
+            assert_eq!(next(), path);
+        }
+        following.kill().unwrap();
+        following.wait().unwrap();
     }
-    let line = seen.join().unwrap();
-    assert_eq!(json(&line)["operation_type"], "mkdir");
-    following.kill().unwrap();
-    following.wait().unwrap();
 }
 
 #[test]
@@ -370,6 +363,15 @@ fn damage_is_found_explained_and_set_aside() {
         found.out.contains("damage: journal:") && found.out.contains("lost:"),
         "{}",
         found.out
+    );
+    let shown: Vec<_> = (1..9)
+        .map(|id| place.run(&["--repo", repo, "journal", "show", &id.to_string()]))
+        .filter(|done| done.code != 0)
+        .collect();
+    assert_eq!(
+        shown.first().map(|done| done.code),
+        Some(5),
+        "the damaged one"
     );
     assert_ne!(
         place.run(&["--repo", repo, "tree", "mkdir", "/new"]).code,

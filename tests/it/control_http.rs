@@ -142,11 +142,34 @@ async fn wrong_parameters_are_refused_with_their_name() {
 async fn what_changes_something_wants_post() {
     let world = World::new(Dag::default());
     let (status, answer) = world.get(&format!("{MCP}/shutdown")).await;
-    assert_eq!(status, 400, "{answer}");
+    assert_eq!((status, &answer["error"]["kind"]), (405, &json!("method")));
     assert!(!world.ended.0.load(Ordering::SeqCst));
     let (status, _) = world.post(&format!("{MCP}/shutdown"), "").await;
     assert_eq!(status, 200);
     assert!(world.ended.0.load(Ordering::SeqCst));
+}
+
+#[tokio::test]
+async fn other_methods_are_not_allowed_and_head_is_a_get_without_bytes() {
+    let world = World::new(Dag::default());
+    let answer = async |method: &str, name: &str| {
+        let request =
+            format!("{method} {MCP}/{name} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        String::from_utf8(world.whole(request.as_bytes()).await).unwrap()
+    };
+    for (method, name, allowed) in [
+        ("PUT", "health", "allow: GET, HEAD, POST\r\n"),
+        ("DELETE", "fs-journal/ls", "allow: GET, HEAD, POST\r\n"),
+        ("GET", "fs-journal/mkdir", "allow: POST\r\n"),
+        ("HEAD", "fs-journal/mkdir", "allow: POST\r\n"),
+    ] {
+        let got = answer(method, name).await;
+        assert!(got.starts_with("HTTP/1.1 405 "), "{method} {name}: {got}");
+        assert!(got.contains(allowed), "{method} {name}: {got}");
+    }
+    let head = answer("HEAD", "health").await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert!(head.ends_with("\r\n\r\n"), "no body: {head}");
 }
 
 #[tokio::test]

@@ -191,8 +191,8 @@ impl World {
         }
     }
 
-    /// Sends bytes as they are and reads until the end: status and body.
-    pub(crate) async fn raw(&self, request: &[u8]) -> (u16, Vec<u8>) {
+    /// Sends bytes as they are and reads until the end.
+    pub(crate) async fn whole(&self, request: &[u8]) -> Vec<u8> {
         let mut stream = UnixStream::connect(self.dir.path().join(SOCKET_NAME))
             .await
             .unwrap();
@@ -200,6 +200,12 @@ impl World {
         drop(stream.write_all(request).await);
         let mut answer = Vec::new();
         drop(stream.read_to_end(&mut answer).await);
+        answer
+    }
+
+    /// Sends bytes as they are and reads until the end: status and body.
+    pub(crate) async fn raw(&self, request: &[u8]) -> (u16, Vec<u8>) {
+        let answer = self.whole(request).await;
         let text = String::from_utf8_lossy(&answer);
         let status = text
             .split(' ')

@@ -205,10 +205,14 @@ async fn what_was_moved_in_the_same_transaction_is_unmounted_with_its_names() {
     let (from, to) = (path("/d/M"), path("/N"));
     let mode = cidfs::tree::mfs::RenameMode::Replace;
     let path = to.clone();
-    for staged in [
-        Staged::Move { from, to, mode },
-        Staged::Unmount { path, force: true },
-    ] {
+    let into = false;
+    let moved = Staged::Move {
+        from,
+        to,
+        into,
+        mode,
+    };
+    for staged in [moved, Staged::Unmount { path, force: true }] {
         world.mfs.stage(id, staged).unwrap();
     }
     world.mfs.commit_transaction(id).await.unwrap();
@@ -295,6 +299,7 @@ async fn a_transaction_over_a_tree_that_is_not_loaded_is_not_planned_again_for_e
             _ => Staged::Move {
                 from: path(&format!("{at}/f")),
                 to: path(&format!("{at}/g")),
+                into: false,
                 mode: cidfs::tree::mfs::RenameMode::Replace,
             },
         };

@@ -74,6 +74,7 @@ fn rename(from: &str, to: &str) -> Staged {
         from: path(from),
         to: path(to),
         mode: RenameMode::Replace,
+        into: false,
     }
 }
 

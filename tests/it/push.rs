@@ -469,3 +469,54 @@ async fn a_node_that_nobody_knows_is_refused() {
     let refused = pusher.push("nobody", Wanted::from(&made), false, silent());
     assert!(matches!(refused.await, Err(PushError::Unknown(_))));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_waits_for_a_push_that_was_given_up() {
+    let (world, node) = (World::new().await, shelf());
+    let configured = pusher(&world, &node, false);
+    *node.always.lock() = Some(Fault::Away);
+    let made = world.mfs.checkpoint().await.unwrap();
+    let wanted = Wanted::from(&made);
+    let try_and_give_up = async |pusher: &Arc<Pusher>| {
+        let waiting = Arc::clone(pusher);
+        let task = tokio::spawn(async move { waiting.push("shelf", wanted, true, silent()).await });
+        until("it waits", || {
+            let figures = pusher.figures();
+            figures
+                .iter()
+                .any(|one| matches!(one.doing, Doing::Waiting(_)))
+        })
+        .await;
+        task.abort();
+        drop(task.await);
+    };
+    try_and_give_up(&configured).await;
+    assert_eq!(figures(&configured).doing, Doing::Idle);
+
+    // One that is named only for this push: nobody goes on trying it.
+    let named = Arc::clone(&node);
+    let parts = PushParts {
+        blocks: Arc::clone(&world.blocks),
+        disk: Arc::new(RealDisk),
+        clock: Arc::new(SystemClock),
+        file: world.place.path("other.json"),
+        newest: world.mfs.newest_checkpoint(),
+        open_node: Box::new(move |_| {
+            Ok(Configured {
+                node: Arc::clone(&named) as _,
+                fetch: false,
+            })
+        }),
+    };
+    let by_name = Pusher::open(parts, Vec::new()).unwrap();
+    try_and_give_up(&by_name).await;
+    assert!(by_name.figures().is_empty(), "given up");
+    let refused = by_name.push("shelf", wanted, false, silent()).await;
+    assert!(refused.is_err() && by_name.figures().is_empty(), "failed");
+    *node.always.lock() = None;
+    by_name
+        .push("shelf", wanted, false, silent())
+        .await
+        .unwrap();
+    assert_eq!(by_name.figures().len(), 1, "what a node has is told");
+}

@@ -24,6 +24,7 @@ fn json(text: &str) -> Value {
 #[test]
 fn a_push_without_a_node_says_how_to_name_one() {
     let place = Place::new();
+    place.good(&["tree", "mkdir", "/a"]);
     let done = place.run(&["tree", "push"]);
     assert_eq!(done.code, 2, "{}", done.err);
     assert!(done.err.contains("--to kubo:ADDRESS") && done.err.contains("[[push]]"));

@@ -62,11 +62,12 @@ fn a_line_in_fstab_is_mounted_by_mount_and_unmounted_by_umount() {
     let temp = a_place();
     let script = r#"
         fails() { if "$@"; then echo "this went well: $*" >&2; exit 1; fi; }
-        mkdir repo mnt twice helpers old
+        mkdir repo mnt twice other helpers old
         # mount(8) looks for helpers in /sbin only: ours stands there beside the others.
         mount --bind "$(readlink -f /sbin)" old
         for program in old/*; do ln -s "$T/$program" helpers/; done
         ln -sf "$T/cidfs" helpers/mount.cidfs
+        ln -sf "$T/cidfs" helpers/cidfs
         mount --bind helpers "$(readlink -f /sbin)"
         root=$(./cidfs --repo repo add -r -Q --hidden native)
         {
@@ -78,6 +79,16 @@ fn a_line_in_fstab_is_mounted_by_mount_and_unmounted_by_umount() {
         diff -r --no-dereference native mnt
         test "$(findmnt -no FSTYPE mnt)" = fuse.cidfs
         findmnt -no OPTIONS mnt | grep -q allow_other
+        # mount(8) remounts: of the type fuse.cidfs by mount.fuse, which runs `cidfs`.
+        mount -o remount,noexec mnt
+        findmnt -no OPTIONS mnt | grep -q noexec
+        mount -t cidfs -o "repo=$T/repo,nodiratime,lazytime,discard,noauto" /mfs other
+        touch other/new
+        mount -o remount,ro other
+        fails touch other/newer 2>/dev/null
+        mount -o remount,rw "$T/other"
+        touch other/newer
+        umount other
         # What is not automatic was not mounted, and is mounted when it is named.
         fails mountpoint -q twice
         mount --fstab fstab "$T/twice"

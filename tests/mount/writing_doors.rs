@@ -518,3 +518,104 @@ fn what_was_written_through_the_socket_is_read_from_the_mount_at_once() {
         assert_ne!(world.path(&name).exists(), there, "round {round}");
     }
 }
+
+#[test]
+fn what_is_no_directory_is_not_mounted() {
+    let world = Writable::new();
+    world.sh("mkdir d && echo x > d/f && ln -s f d/l");
+    let cid = text(&world.cidfs(&["tree", "stat", "--json", "/d"]));
+    let cid = cid
+        .split("\"cid\":\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let dir = world.native();
+    for (source, what) in [
+        ("/mfs/d/f".to_owned(), "it is a file"),
+        ("/mfs/d/l".to_owned(), "it is a symbolic link"),
+        (format!("/ipfs/{cid}/f"), "it is a file"),
+    ] {
+        let mut refused = world.command(&["mount", &source, dir.to_str().unwrap()]);
+        let output = refused.output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{source}: {error}");
+        assert!(error.contains(what), "{source}: {error}");
+    }
+}
+
+#[test]
+fn who_is_in_the_way_of_an_unmount_may_be_a_mount_below() {
+    if !is_root() {
+        return;
+    }
+    let world = Writable::new();
+    world.sh("mkdir d e");
+    let below = world.path("d");
+    world.cidfs(&["mount", "/mfs/e", below.to_str().unwrap()]);
+    let top = world.top.to_str().unwrap();
+    let output = world.command(&["umount", top]).output().unwrap();
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(6), "{error}");
+    let named = format!("in use by the mount on {}", below.display());
+    assert!(error.contains(&named), "{error}");
+    world.cidfs(&["umount", below.to_str().unwrap()]);
+    world.cidfs(&["umount", top]);
+}
+
+#[test]
+fn a_damaged_tree_is_mounted_with_a_warning() {
+    let world = Writable::new();
+    world.sh("mkdir one victim three");
+    // A sync by time, and one more that knows of it.
+    std::thread::sleep(std::time::Duration::from_millis(1500));
+    world.sh("mkdir last");
+    let repo = world.native().join("killed");
+    let copied = std::process::Command::new("cp")
+        .args([std::path::Path::new("-r"), world.repo(), &repo])
+        .status()
+        .unwrap();
+    assert!(copied.success());
+    drop(fs::remove_file(repo.join("control.sock")));
+    let journal = fs::read_dir(repo.join("journal")).unwrap();
+    let segment = journal
+        .map(|entry| entry.unwrap().path())
+        .find(|path| path.file_name().unwrap().to_str().unwrap().starts_with('0'))
+        .unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    let at = bytes
+        .windows(7)
+        .position(|part| part == b"/victim")
+        .unwrap();
+    bytes[at] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let dir = world.native().join("on");
+    fs::create_dir(&dir).unwrap();
+    let (repo, dir) = (repo.to_str().unwrap(), dir.to_str().unwrap());
+    let run = |arguments: &[&str]| {
+        let mut command = world.command(&["--repo", repo]);
+        command.args(arguments).output().unwrap()
+    };
+    let mounted = run(&["mount", dir]);
+    let status = run(&["status"]);
+    let asked = run(&["umount", dir]);
+    assert!(
+        mounted.status.success() && asked.status.success(),
+        "{mounted:?} {asked:?}"
+    );
+    let warning = String::from_utf8(mounted.stderr).unwrap();
+    assert!(
+        warning.contains("warning: the writable tree takes no changes"),
+        "{warning}"
+    );
+    assert!(warning.contains("cidfs fsck"), "{warning}");
+    let status = text(&status);
+    assert!(
+        status.contains("warning  the writable tree takes no changes"),
+        "{status}"
+    );
+    let told = run(&["--json", "mount", dir]);
+    run(&["umount", dir]);
+    assert!(text(&told).contains("\"warning\":"), "{told:?}");
+}

@@ -12,6 +12,20 @@ use crate::cache::key::Key;
 use crate::cache::options::Tier;
 use crate::cache::packs::{Location, Pack, scan};
 
+/// Says which limit leaves no room.
+fn no_room(limits: &Limits, free: u64, wanted: u64) -> io::Error {
+    let why = if free < limits.free_min.saturating_add(wanted) {
+        format!(
+            "{} MiB of the disk are free, and disk_free_min leaves {} MiB of it alone",
+            free >> 20,
+            limits.free_min >> 20
+        )
+    } else {
+        format!("cache_bytes_max is {} bytes", limits.bytes_max)
+    };
+    io::Error::new(io::ErrorKind::StorageFull, why)
+}
+
 impl Store {
     pub(super) fn skipped(&self, blocks: u64) {
         self.counters.skipped.fetch_add(blocks, Ordering::Relaxed);
@@ -41,7 +55,7 @@ impl Store {
         let dir = self.packs.dir(Tier::Cache);
         let free = self.disk.free_bytes(&dir).unwrap_or(u64::MAX);
         let Some(victims) = choose(&uses, &limits, free, wanted) else {
-            return Err(io::ErrorKind::StorageFull.into());
+            return Err(no_room(&limits, free, wanted));
         };
         for pack in self.packs.of(Tier::Cache) {
             if victims.contains(&pack.id.number) {
@@ -109,5 +123,31 @@ pub(in crate::cache) fn location(
         offset: head.data_offset(),
         len: u32::try_from(head.data_len).unwrap_or(u32::MAX),
         ordinal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_leaves_no_room_is_told_with_its_figures() {
+        let limits = Limits {
+            bytes_max: 10 << 30,
+            free_min: 1 << 30,
+        };
+        let told = no_room(&limits, 200 << 20, 5).to_string();
+        assert!(
+            told.contains("200 MiB") && told.contains("disk_free_min") && told.contains("1024 MiB"),
+            "{told}"
+        );
+        let told = no_room(&limits, 5 << 30, 20 << 30).to_string();
+        assert!(told.contains("disk_free_min"), "{told}");
+        let small = Limits {
+            bytes_max: 4,
+            ..limits
+        };
+        let told = no_room(&small, 50 << 30, 5).to_string();
+        assert!(told.contains("cache_bytes_max is 4 bytes"), "{told}");
     }
 }

@@ -59,6 +59,7 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         "uptime_seconds": context.info.started.elapsed().as_secs(),
         "mounts": context.mounts.list(),
         "sources": context.sources.list(),
+        "tree": super::journal::tree_fields(&context),
         "push": super::journal::push_fields(&context),
         "store": context.blocks.figures(),
         "pins": context.blocks.pins().list().len(),

@@ -13,7 +13,7 @@ mod pins;
 mod sources;
 
 pub(super) use content::kind_name;
-pub use journal::fsck_tick;
+pub use journal::{fsck_tick, log_query};
 
 use super::Operation;
 

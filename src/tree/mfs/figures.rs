@@ -67,10 +67,7 @@ impl Mfs {
         };
         Ok(Figures {
             journal,
-            stopped: match self.journal.check() {
-                Err(error) if !matches!(error, JournalError::OnlyRead) => Some(error.to_string()),
-                Ok(()) | Err(_) => self.check_frozen().err().map(|error| error.to_string()),
-            },
+            stopped: self.stopped(),
             checkpoint: self.kept.lock().last().copied(),
             checkpoint_failed: self.checkpoint_failed.lock().clone(),
             held_back: {
@@ -79,7 +76,7 @@ impl Mfs {
                 told.map(|one| (one.path.clone(), one.why.clone()))
                     .collect()
             },
-            changes: self.journaled_changes.load(Ordering::Relaxed),
+            changes: self.changes(),
             changed_bytes: self.journaled_bytes.load(Ordering::Relaxed),
             nodes,
             dirty,
@@ -90,6 +87,19 @@ impl Mfs {
             given_up: self.history.given_up(),
             disk_free_bytes: self.disk.free_bytes(&self.journal_dir).ok(),
         })
+    }
+
+    /// Why nothing is written any more, if that is so.
+    pub fn stopped(&self) -> Option<String> {
+        match self.journal.check() {
+            Err(error) if !matches!(error, JournalError::OnlyRead) => Some(error.to_string()),
+            Ok(()) | Err(_) => self.check_frozen().err().map(|error| error.to_string()),
+        }
+    }
+
+    /// Changes that are in no checkpoint yet.
+    pub fn changes(&self) -> u64 {
+        self.journaled_changes.load(Ordering::Relaxed)
     }
 
     /// Kept checkpoints, oldest first.

@@ -483,9 +483,9 @@ impl From<JournalError> for TreeError {
         match error {
             JournalError::Full => Self::NoSpace(error.to_string()),
             JournalError::ReadOnly(_) | JournalError::OnlyRead => Self::ReadOnly(error.to_string()),
+            JournalError::Damaged(_) => Self::Damaged(error.to_string()),
             JournalError::TooLong { .. } => Self::Limit(error.to_string()),
             other @ (JournalError::Stopped { .. }
-            | JournalError::Damaged(_)
             | JournalError::Version { .. }
             | JournalError::Durable { .. }
             | JournalError::Io { .. }) => Self::Failed(other.to_string()),

@@ -34,6 +34,11 @@ impl TreePath {
         Ok(Self(names))
     }
 
+    /// The path of a name in the root.
+    pub fn top(name: &[u8]) -> Self {
+        Self(Vec::new()).join(name)
+    }
+
     /// Its names.
     pub(super) fn names(&self) -> &[Name] {
         &self.0
@@ -45,6 +50,12 @@ impl TreePath {
         let mut names = self.0.clone();
         names.push(Name::from(name));
         Self(names)
+    }
+
+    /// The path above, where that is not the root.
+    pub fn above(&self) -> Option<Self> {
+        let (_, above) = self.0.split_last()?;
+        (!above.is_empty()).then(|| Self(above.to_vec()))
     }
 
     /// The bytes of the path, from the root of the tree.
@@ -147,6 +158,9 @@ mod tests {
             let parsed = TreePath::parse(path.as_bytes()).unwrap();
             assert_eq!(parsed.bytes(), wanted.as_bytes(), "{path}");
         }
+        let above = |path: &[u8]| Some(TreePath::parse(path).ok()?.above()?.bytes());
+        assert_eq!(above(b"/a/b/"), Some(b"/a".to_vec()));
+        assert_eq!((above(b"/a"), above(b"/")), (None, None));
         assert!(TreePath::parse(b"/a/../b").is_err());
         assert!(TreePath::parse(&[b'a'; 256]).is_err());
         assert!(TreePath::parse(b"a\0b").is_err());

@@ -62,6 +62,7 @@ impl Target {
         match &outcome {
             Ok(pushed) => {
                 counts.in_a_row = 0;
+                counts.went_well = true;
                 counts.last_error = None;
                 counts.pushes += u64::from(!pushed.already);
                 if !pushed.already {

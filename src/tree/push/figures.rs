@@ -78,9 +78,16 @@ pub(super) struct Counts {
     pub(super) failures: u64,
     pub(super) in_a_row: u32,
     pub(super) last_error: Option<String>,
+    /// Whether one went well, also one that had nothing to send.
+    pub(super) went_well: bool,
 }
 
 impl Counts {
+    /// Whether the last push went well.
+    pub(super) fn pushes_well(&self) -> bool {
+        self.went_well && self.in_a_row == 0
+    }
+
     pub(super) fn figures(
         &self,
         name: &str,

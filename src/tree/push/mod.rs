@@ -259,6 +259,10 @@ impl Pusher {
         progress: OnProgress,
     ) -> Result<Pushed, PushError> {
         let target = self.target(node)?;
+        let _listed = Listed {
+            pusher: self,
+            target: &target,
+        };
         match wait {
             true => worker::until_there(&target, wanted, &progress).await,
             false => target.attempt(wanted, &progress).await,
@@ -304,6 +308,27 @@ impl Pusher {
     /// Roots that a collection must keep, since they are on their way.
     pub fn held(&self) -> Vec<Cid> {
         self.shared.held.lock().keys().copied().collect()
+    }
+}
+
+/// A push to a node. One that is not configured is forgotten when it did not go
+/// well, or was given up: nobody goes on trying.
+struct Listed<'a> {
+    pusher: &'a Pusher,
+    target: &'a Arc<Target>,
+}
+
+impl Drop for Listed<'_> {
+    fn drop(&mut self) {
+        if self.target.is_configured() || self.target.counts.lock().pushes_well() {
+            return;
+        }
+        let mut targets = self.pusher.targets.lock();
+        // Two have it beside another push to it: the list, and this one.
+        let is_used = Arc::strong_count(self.target) > 2;
+        if !is_used {
+            targets.retain(|one| !Arc::ptr_eq(one, self.target));
+        }
     }
 }
 

@@ -74,11 +74,20 @@ async fn wait(target: &Target, error: &PushError) {
     let node = target.name();
     tracing::warn!(node, tries, ?pause, "the tree is not pushed yet: {error}");
     target.counts.lock().again_at = Some(Instant::now() + pause);
+    let _shown = Waiting(target);
     tokio::select! {
         () = tokio::time::sleep(pause) => (),
         () = target.through.notified() => (),
     }
-    target.counts.lock().again_at = None;
+}
+
+/// Shows that a push waits, as long as it does: who waits may be given up.
+struct Waiting<'a>(&'a Target);
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.counts.lock().again_at = None;
+    }
 }
 
 /// The wait after so many failures: half of it fixed, half random, so that many do

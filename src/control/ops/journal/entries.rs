@@ -10,13 +10,17 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::pins::run_blocking;
+use super::tree::parse;
 use crate::config::{FOLLOW_INTERVAL, LOG_ENTRIES_MAX, LOG_ENTRIES_PLAIN, LOG_FRAMES_PAGE};
 use crate::control::channel::stream_of;
 use crate::control::http::NDJSON;
-use crate::control::registry::Io;
+use crate::control::raw::Raw;
+use crate::control::registry::{Io, decode};
 use crate::control::{ByteStream, Context, Operation, OperationError, Output};
+use crate::tree::TreeError;
 use crate::tree::mfs::Mfs;
 use crate::tree::mfs::log::{Entry, OPERATIONS, Order, Query, Status, time};
+use crate::tree::mfs::path::TreePath;
 
 /// Which entries are wanted. What is not said is not looked at.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
@@ -33,7 +37,7 @@ struct Which {
     /// Types of operations, such as `write`.
     operation: Vec<String>,
     /// A path of the tree: what concerns it or something below it.
-    path: Option<String>,
+    path: Option<Raw>,
     /// From this time on: RFC 3339, or seconds since the epoch.
     from: Option<String>,
     /// Before this time.
@@ -80,7 +84,15 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 impl Which {
-    fn query(self, plain: Order) -> Result<Query, OperationError> {
+    /// What is asked of the tree of a context.
+    async fn query(self, context: &Context, plain: Order) -> Result<Query, OperationError> {
+        if let Some(path) = &self.path {
+            refuse_mount_path(context, path).await?;
+        }
+        self.plain_query(plain)
+    }
+
+    fn plain_query(self, plain: Order) -> Result<Query, OperationError> {
         let order = match self.order.as_deref() {
             None => plain,
             Some("newest") => Order::Newest,
@@ -101,22 +113,57 @@ impl Which {
                 return Err(OperationError::invalid(message).hint(OPERATIONS.join(", ")));
             }
         }
+        let path = self.path.as_ref().map(parse).transpose()?;
+        let from_ns = self.from.as_deref().map(instant).transpose()?;
+        let until_ns = self.until.as_deref().map(instant).transpose()?;
+        if from_ns
+            .zip(until_ns)
+            .is_some_and(|(from, until)| from >= until)
+        {
+            return Err(never("from", "until"));
+        }
+        let sides = self.since.zip(self.before);
+        if sides.is_some_and(|(since, before)| since.saturating_add(1) >= before) {
+            return Err(never("since", "before"));
+        }
         Ok(Query {
             order,
             cursor: self.cursor,
             limit,
             status: self.status.as_deref().map(status).transpose()?,
             operations: self.operation,
-            path: self
-                .path
-                .map(|path| format!("/{}", path.trim_matches('/')).into_bytes()),
-            from_ns: self.from.as_deref().map(instant).transpose()?,
-            until_ns: self.until.as_deref().map(instant).transpose()?,
+            path: path.map(|path| path.bytes()),
+            from_ns,
+            until_ns,
             since: self.since,
             before: self.before,
             transaction: self.transaction,
         })
     }
+}
+
+fn never(after: &str, before: &str) -> OperationError {
+    OperationError::invalid(format!("nothing is between {after} and {before}"))
+}
+
+/// Reads what is asked of a journal that no daemon has open, to follow it.
+pub fn log_query(params: serde_json::Value) -> Result<Query, OperationError> {
+    let query = decode::<Which>(params)?.plain_query(Order::Oldest)?;
+    Ok(Query {
+        limit: LOG_FRAMES_PAGE,
+        ..query
+    })
+}
+
+/// Refuses a path as a mount shows it: entries have those of the tree.
+async fn refuse_mount_path(context: &Context, path: &Raw) -> Result<(), OperationError> {
+    let in_mount = path.bytes() == b"/mfs" || path.bytes().starts_with(b"/mfs/");
+    // One that stands below the mount would never match, unless it has such a name.
+    if in_mount && let Err(TreeError::NotFound) = context.mfs.find(&TreePath::top(b"mfs")).await {
+        let message = format!("{path} is a path of a mount: entries have paths of the tree");
+        return Err(OperationError::invalid(message).hint("leave /mfs out"));
+    }
+    Ok(())
 }
 
 fn status(name: &str) -> Result<Status, OperationError> {
@@ -142,7 +189,7 @@ fn instant(text: &str) -> Result<u64, OperationError> {
 }
 
 async fn list(context: Arc<Context>, which: Which, _: Io) -> Result<Output, OperationError> {
-    let query = which.query(Order::Newest)?;
+    let query = which.query(&context, Order::Newest).await?;
     let mfs = Arc::clone(&context.mfs);
     let found = run_blocking(move || Ok(mfs.history().page(&query)?)).await?;
     Ok(Output::Json(json!({
@@ -158,7 +205,7 @@ async fn entry(context: Arc<Context>, one: One, _: Io) -> Result<Output, Operati
     let found = run_blocking(move || Ok(mfs.history().get(one.id)?)).await?;
     let found = found.ok_or_else(|| {
         OperationError::not_found(format!("entry {} is not in the journal", one.id))
-            .hint("older entries go after the retention; `fs-journal/status` tells the first")
+            .hint("older entries go after the retention; `cidfs journal status` tells the first")
     })?;
     let entry = serde_json::to_value(found);
     Ok(Output::Json(entry.map_err(|error| {
@@ -177,7 +224,7 @@ async fn export(context: Arc<Context>, which: Which, _: Io) -> Result<Output, Op
         limit: None,
         ..which
     };
-    let mut query = paged.query(Order::Oldest)?;
+    let mut query = paged.query(&context, Order::Oldest).await?;
     query.limit = LOG_FRAMES_PAGE;
     let mfs = Arc::clone(&context.mfs);
     let stream = stream_of(move |out| {
@@ -213,7 +260,8 @@ async fn follow(context: Arc<Context>, which: Which, _: Io) -> Result<Output, Op
         limit: None,
         ..which
     }
-    .query(Order::Oldest)?;
+    .query(&context, Order::Oldest)
+    .await?;
     query.order = Order::Oldest;
     query.limit = LOG_FRAMES_PAGE;
     let mfs = Arc::clone(&context.mfs);

@@ -60,7 +60,9 @@ async fn monitor(
     let free = figures.disk_free_bytes;
     let damage = context.mfs.recovery().errors.len();
     let nodes = context.push.figures();
-    let rows = nodes.iter().map(|node| node.failures_in_a_row);
+    // Nobody goes on trying the others.
+    let configured = nodes.iter().filter(|node| node.configured);
+    let rows = configured.map(|node| node.failures_in_a_row);
     let push_failures = rows.max().unwrap_or(0);
     let checks = [
         check(

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::tree::parse;
 use crate::config::{CAT_CHUNK_BYTES, CAT_CHUNKS_AHEAD, LS_ENTRIES_MAX};
+use crate::control::raw::{self, Raw};
 use crate::control::registry::Io;
 use crate::control::{ByteStream, Context, ErrorKind, Operation, OperationError, Output};
 use crate::tree::mfs::log::time;
@@ -21,7 +22,7 @@ use crate::tree::mfs::{NodeAttr, NodeKind};
 #[serde(deny_unknown_fields)]
 struct At {
     /// Path in the tree.
-    path: String,
+    path: Raw,
 }
 
 /// Bytes to read.
@@ -29,7 +30,7 @@ struct At {
 #[serde(deny_unknown_fields)]
 struct ReadRange {
     /// Path in the tree.
-    path: String,
+    path: Raw,
     /// First byte.
     #[serde(default)]
     offset: u64,
@@ -44,13 +45,39 @@ struct ReadRange {
 struct Ls {
     /// Path in the tree.
     #[serde(default)]
-    path: String,
+    path: Raw,
     /// Where the answer before ended: its `cursor`.
     #[serde(default)]
-    cursor: u64,
+    cursor: Cursor,
     /// Most entries to give.
     #[serde(default)]
     limit: Option<usize>,
+}
+
+/// Where a listing goes on: text, since the numbers of JSON are exact up to 2^53
+/// only in many programs. A number is taken too.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Cursor {
+    /// As it was given.
+    Text(String),
+    /// From a program that keeps 64 bits.
+    Number(u64),
+    /// The beginning.
+    #[default]
+    None,
+}
+
+impl Cursor {
+    fn cookie(&self) -> Result<u64, OperationError> {
+        match self {
+            Self::Text(text) => text.parse().map_err(|_| {
+                OperationError::invalid(format!("{text:?} is no cursor of a listing"))
+            }),
+            Self::Number(number) => Ok(*number),
+            Self::None => Ok(0),
+        }
+    }
 }
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -72,7 +99,7 @@ pub(super) fn operations() -> Vec<Operation> {
     ]
 }
 
-async fn held(context: &Context, path: &str) -> Result<Held, OperationError> {
+async fn held(context: &Context, path: &Raw) -> Result<Held, OperationError> {
     let found = context.mfs.find(&parse(path)?).await;
     found.map_err(|error| OperationError::from(error).context(path))
 }
@@ -140,13 +167,16 @@ fn attr_fields(attr: &NodeAttr) -> Map<String, Value> {
 
 fn entry_fields(name: &[u8], attr: &NodeAttr) -> Value {
     let mut fields = attr_fields(attr);
-    fields.insert("name".to_owned(), String::from_utf8_lossy(name).into());
-    if std::str::from_utf8(name).is_err() {
-        // What JSON cannot carry as text.
-        let bytes = multibase::encode(multibase::Base::Base16Lower, name);
-        fields.insert("name_bytes".to_owned(), bytes.into());
-    }
+    insert_name(&mut fields, "name", name);
     Value::Object(fields)
+}
+
+/// Puts a name in as text, and as multibase too where JSON cannot carry it.
+fn insert_name(fields: &mut Map<String, Value>, field: &str, name: &[u8]) {
+    fields.insert(field.to_owned(), String::from_utf8_lossy(name).into());
+    if std::str::from_utf8(name).is_err() {
+        fields.insert(format!("{field}_bytes"), raw::encoded(name).into());
+    }
 }
 
 async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationError> {
@@ -157,21 +187,20 @@ async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationE
     }
     let dir = held(&context, &what.path).await?;
     if dir.attr().kind != NodeKind::Directory {
-        let name = what
-            .path
-            .trim_end_matches('/')
-            .rsplit('/')
-            .next()
-            .unwrap_or_default();
-        let entry = entry_fields(name.as_bytes(), dir.attr());
+        let path = parse(&what.path)?.bytes();
+        let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+        let entry = entry_fields(name, dir.attr());
         let told = json!({"entries": [entry], "cursor": null, "directory": false});
         return Ok(Output::Json(told));
     }
-    let page = context.mfs.list(dir.node(), what.cursor, limit).await?;
+    let page = context
+        .mfs
+        .list(dir.node(), what.cursor.cookie()?, limit)
+        .await?;
     let cursor = page
         .last()
         .filter(|_| page.len() == limit)
-        .map(|last| last.cookie);
+        .map(|last| last.cookie.to_string());
     let entries: Vec<Value> = page
         .iter()
         .map(|entry| entry_fields(&entry.name, &entry.attr))
@@ -184,15 +213,12 @@ async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationE
 async fn stat(context: Arc<Context>, at: At, _: Io) -> Result<Output, OperationError> {
     let found = held(&context, &at.path).await?;
     let mut fields = attr_fields(found.attr());
-    fields.insert(
-        "path".to_owned(),
-        String::from_utf8_lossy(&parse(&at.path)?.bytes()).into(),
-    );
+    insert_name(&mut fields, "path", &parse(&at.path)?.bytes());
     let cid = context.mfs.cid(found.node()).await?;
     fields.insert("cid".to_owned(), cid.map(|cid| cid.to_string()).into());
     if found.attr().kind == NodeKind::Symlink {
         let target = context.mfs.readlink(found.node())?;
-        fields.insert("target".to_owned(), String::from_utf8_lossy(&target).into());
+        insert_name(&mut fields, "target", &target);
     }
     Ok(Output::Json(Value::Object(fields)))
 }

@@ -8,6 +8,7 @@ mod snapshots;
 mod transactions;
 mod tree;
 
+pub use entries::log_query;
 pub(super) use push::push_fields;
 pub(super) use tree::link_added;
 
@@ -118,6 +119,16 @@ async fn status(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Oper
         "push": push_fields(&context),
         "disk_free_bytes": figures.disk_free_bytes,
     })))
+}
+
+/// The tree in short.
+pub(super) fn tree_fields(context: &Context) -> Value {
+    let checkpoints = context.mfs.checkpoints();
+    json!({
+        "stopped": context.mfs.stopped(),
+        "checkpoint": checkpoints.last().map(checkpoint_fields),
+        "changes": context.mfs.changes(),
+    })
 }
 
 fn open_transactions(context: &Context) -> Vec<Value> {

@@ -12,8 +12,10 @@ use super::checkpoint_fields;
 use super::transactions::caller;
 use super::tree::parse;
 use crate::config::{DIFFERENCES_MAX, DIFFERENCES_PLAIN};
+use crate::control::raw::{self, Raw};
 use crate::control::registry::Io;
 use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
+use crate::tree::TreeError;
 use crate::tree::mfs::{Checkpointed, Restore};
 
 /// What to compare.
@@ -27,7 +29,7 @@ struct Diff {
     to: Option<String>,
     /// Only below this path.
     #[serde(default)]
-    path: String,
+    path: Raw,
     /// Most differences to give.
     #[serde(default)]
     limit: Option<usize>,
@@ -40,10 +42,10 @@ struct Wanted {
     /// The sequence of a kept checkpoint, its commit or root CID.
     snapshot: String,
     /// Path in the snapshot; `/` is all of it.
-    path: String,
+    path: Raw,
     /// Where it goes in the tree; without it, to the same path.
     #[serde(default)]
-    to: Option<String>,
+    to: Option<Raw>,
     /// Replaces what is there.
     #[serde(default)]
     replace: bool,
@@ -148,17 +150,22 @@ async fn diff(context: Arc<Context>, what: Diff, _: Io) -> Result<Output, Operat
         None => context.mfs.checkpoint_in_passing().await?,
     };
     let below = parse(&what.path)?;
-    let found = context.mfs.differences(&from, &to, &below, limit).await?;
+    let found = context.mfs.differences(&from, &to, &below, limit).await;
+    let found = found.map_err(|error| OperationError::from(error).context(&what.path))?;
     let differences: Vec<Value> = found
         .list
         .iter()
         .map(|one| {
-            json!({
+            let mut told = json!({
                 "path": String::from_utf8_lossy(&one.path),
                 "change": one.change,
                 "old": one.old.map(|cid| cid.to_string()),
                 "new": one.new.map(|cid| cid.to_string()),
-            })
+            });
+            if let (Err(_), Some(fields)) = (std::str::from_utf8(&one.path), told.as_object_mut()) {
+                fields.insert("path_bytes".to_owned(), raw::encoded(&one.path).into());
+            }
+            told
         })
         .collect();
     Ok(Output::Json(json!({
@@ -169,10 +176,21 @@ async fn diff(context: Arc<Context>, what: Diff, _: Io) -> Result<Output, Operat
     })))
 }
 
+/// Why nothing came back: with the path, and what to do.
+fn refused(error: TreeError, what: &Restore) -> OperationError {
+    let exists = matches!(error, TreeError::Exists | TreeError::NotEmpty);
+    let at = if exists { &what.to } else { &what.from };
+    let error = OperationError::from(error).context(String::from_utf8_lossy(&at.bytes()));
+    match exists && !what.replace {
+        true => error.hint("`--replace` (`replace`) puts it in the place of what is there"),
+        false => error,
+    }
+}
+
 async fn restore(context: Arc<Context>, what: Wanted, io: Io) -> Result<Output, OperationError> {
     let snapshot = named(&context, &what.snapshot)?;
     let from = parse(&what.path)?;
-    let to = what.to.as_deref().map_or_else(|| Ok(from.clone()), parse)?;
+    let to = what.to.as_ref().map_or_else(|| Ok(from.clone()), parse)?;
     let what = Restore {
         snapshot,
         from,
@@ -181,7 +199,8 @@ async fn restore(context: Arc<Context>, what: Wanted, io: Io) -> Result<Output, 
         content_only: what.content_only,
     };
     let each = |made| io.progress.tick(|| json!({"made": made}));
-    let done = context.mfs.restore(caller(), &what, &each).await?;
+    let done = context.mfs.restore(caller(), &what, &each).await;
+    let done = done.map_err(|error| refused(error, &what))?;
     let damaged = context
         .mfs
         .damage_in_snapshot(&snapshot, &what.from)

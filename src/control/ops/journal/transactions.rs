@@ -8,10 +8,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::super::pins::run_blocking;
-use crate::config::TRANSACTION_DEADLINE;
+use crate::config::{TRANSACTION_DEADLINE, TRANSACTION_DEADLINE_MAX};
 use crate::control::registry::Io;
 use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
 use crate::tree::TreeError;
+use crate::tree::mfs::path::TreePath;
 use crate::tree::mfs::{CONTROL, Caller, Refused, Staged};
 
 /// How long.
@@ -62,6 +63,12 @@ async fn begin(context: Arc<Context>, how: Begin, _: Io) -> Result<Output, Opera
     let within = how
         .deadline_ms
         .map_or(TRANSACTION_DEADLINE, Duration::from_millis);
+    if within.is_zero() || within > TRANSACTION_DEADLINE_MAX {
+        let seconds = TRANSACTION_DEADLINE_MAX.as_secs();
+        return Err(OperationError::invalid(format!(
+            "the deadline of a transaction is from 1 ms to {seconds} s"
+        )));
+    }
     let mfs = Arc::clone(&context.mfs);
     let id = run_blocking(move || Ok(mfs.begin_transaction(caller(), within)?)).await?;
     let deadline_ms = super::millis(within);
@@ -96,7 +103,7 @@ fn under_way(id: u64, error: TreeError) -> OperationError {
         return error.into();
     }
     OperationError::not_found(format!("transaction {id} is not under way"))
-        .hint("it may have outlived its deadline: `fs-journal/transactions` tells")
+        .hint("it may have outlived its deadline: `cidfs journal log` tells")
 }
 
 async fn rollback(context: Arc<Context>, one: One, _: Io) -> Result<Output, OperationError> {
@@ -142,14 +149,24 @@ pub(super) async fn perform(
     staged: Vec<Staged>,
 ) -> Result<u64, OperationError> {
     let mfs = Arc::clone(&context.mfs);
+    let named: Vec<_> = staged
+        .iter()
+        .map(Staged::to)
+        .map(|to| to.map(TreePath::bytes))
+        .collect();
     let task = tokio::spawn(async move { mfs.perform_staged(caller(), &staged).await });
     let outcome = task
         .await
         .map_err(|error| OperationError::internal(error.to_string()))?;
     outcome.map_err(|refused| match refused {
-        Refused::Change { path, error, .. } => {
-            let path = String::from_utf8_lossy(&path).into_owned();
-            OperationError::from(error).context(path)
+        Refused::Change {
+            index, path, error, ..
+        } => {
+            let mut what = String::from_utf8_lossy(&path).into_owned();
+            if let Some(Some(to)) = named.get(index) {
+                what = format!("{what} to {}", String::from_utf8_lossy(to));
+            }
+            OperationError::from(error).context(what)
         }
         Refused::Whole(error) => error.into(),
     })

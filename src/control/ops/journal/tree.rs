@@ -14,6 +14,7 @@ use super::transactions::{change, change_all, perform};
 use crate::block::Cid;
 use crate::cache::OwnSink;
 use crate::config::LIST_BATCH;
+use crate::control::raw::Raw;
 use crate::control::registry::Io;
 use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
 use crate::tree::mfs::path::TreePath;
@@ -25,7 +26,7 @@ use crate::unixfs::builder::{AddOptions, Adder, Input};
 #[serde(deny_unknown_fields)]
 struct Unmount {
     /// Path in the tree.
-    path: String,
+    path: Raw,
     /// Also where something in it was changed since it was mounted; that is lost.
     #[serde(default)]
     force: bool,
@@ -39,7 +40,7 @@ struct Unmount {
 #[serde(deny_unknown_fields)]
 struct Mkdir {
     /// Path in the tree.
-    path: String,
+    path: Raw,
     /// Permission bits, octal.
     #[serde(default)]
     mode: Option<String>,
@@ -56,7 +57,7 @@ struct Mkdir {
 #[serde(deny_unknown_fields)]
 struct Write {
     /// Path in the tree; a file that is not there is made.
-    path: String,
+    path: Raw,
     /// Where in the file the bytes go; without it they replace what it has.
     #[serde(default)]
     offset: Option<u64>,
@@ -82,7 +83,7 @@ struct Write {
 #[serde(deny_unknown_fields)]
 struct Remove {
     /// Path in the tree.
-    path: String,
+    path: Raw,
     /// All below a directory too.
     #[serde(default)]
     recursive: bool,
@@ -96,9 +97,12 @@ struct Remove {
 #[serde(deny_unknown_fields)]
 struct Move {
     /// Path in the tree.
-    from: String,
+    from: Raw,
     /// Its new path.
-    to: String,
+    to: Raw,
+    /// A directory that is at the new path is not replaced but moved into.
+    #[serde(default)]
+    into: bool,
     /// Refuses to replace what is there.
     #[serde(default)]
     no_replace: bool,
@@ -115,7 +119,7 @@ struct Move {
 #[serde(deny_unknown_fields)]
 struct Mount {
     /// Path in the tree; nothing may be there.
-    path: String,
+    path: Raw,
     /// A CID or a path of IPFS.
     cid: String,
     /// A transaction to stage it in.
@@ -128,9 +132,9 @@ struct Mount {
 #[serde(deny_unknown_fields)]
 struct Symlink {
     /// Path in the tree.
-    path: String,
+    path: Raw,
     /// What it says.
-    target: String,
+    target: Raw,
     /// A transaction to stage it in.
     #[serde(default)]
     transaction: Option<u64>,
@@ -141,7 +145,7 @@ struct Symlink {
 #[serde(deny_unknown_fields)]
 struct Metadata {
     /// Path in the tree.
-    path: String,
+    path: Raw,
     /// Permission bits, octal.
     #[serde(default)]
     mode: Option<String>,
@@ -197,8 +201,8 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 /// Takes a path apart.
-pub(super) fn parse(path: &str) -> Result<TreePath, OperationError> {
-    TreePath::parse(path.as_bytes()).map_err(|error| OperationError::from(error).context(path))
+pub(super) fn parse(path: &Raw) -> Result<TreePath, OperationError> {
+    TreePath::parse(path.bytes()).map_err(|error| OperationError::from(error).context(path))
 }
 
 fn mode(text: Option<&str>, plain: u32) -> Result<u32, OperationError> {
@@ -244,8 +248,7 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
     let sink = context.blocks.own_sink();
     let (content, size) = add(&context, Arc::clone(&sink), reader).await?;
     let mut staged = Vec::new();
-    if let Some(above) = above(&what.path).filter(|_| what.parents) {
-        let path = parse(above)?;
+    if let Some(path) = path.above().filter(|_| what.parents) {
         staged.push(Staged::Mkdir {
             path,
             mode: 0o777,
@@ -267,14 +270,6 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
         fields.insert("cid".to_owned(), content.to_string().into());
     }
     Ok(Output::Json(told))
-}
-
-/// The path above, where that is not the root.
-fn above(path: &str) -> Option<&str> {
-    path.trim_end_matches('/')
-        .rsplit_once('/')
-        .map(|(above, _)| above)
-        .filter(|above| !above.is_empty())
 }
 
 /// Makes own blocks of bytes, as the tree itself would.
@@ -362,9 +357,15 @@ async fn rename(context: Arc<Context>, what: Move, _: Io) -> Result<Output, Oper
             ));
         }
     };
+    if what.into && what.exchange {
+        return Err(OperationError::invalid(
+            "into and exchange exclude each other",
+        ));
+    }
     let staged = Staged::Move {
         from: parse(&what.from)?,
         to: parse(&what.to)?,
+        into: what.into,
         mode,
     };
     change(&context, what.transaction, staged).await
@@ -373,7 +374,7 @@ async fn rename(context: Arc<Context>, what: Move, _: Io) -> Result<Output, Oper
 async fn symlink(context: Arc<Context>, what: Symlink, _: Io) -> Result<Output, OperationError> {
     let staged = Staged::Symlink {
         path: parse(&what.path)?,
-        target: what.target.into(),
+        target: what.target.bytes().to_vec().into(),
     };
     change(&context, what.transaction, staged).await
 }
@@ -433,7 +434,8 @@ pub(in super::super) async fn link_added(
     path: &str,
     result: &Value,
 ) -> Result<(), OperationError> {
-    let is_directory = match context.mfs.find(&parse(path)?).await {
+    let place = parse(&path.into())?;
+    let is_directory = match context.mfs.find(&place).await {
         Ok(found) => found.attr().kind == NodeKind::Directory,
         Err(crate::tree::TreeError::NotFound) => path.ends_with('/'),
         Err(error) => return Err(OperationError::from(error).context(path)),
@@ -454,9 +456,9 @@ pub(in super::super) async fn link_added(
             name => name,
         };
         let at = if is_directory {
-            parse(path)?.join(name.as_bytes())
+            place.join(name.as_bytes())
         } else {
-            parse(path)?
+            place.clone()
         };
         let content = context.mfs.content(&cid).await?;
         staged.push(Staged::Mount {

@@ -65,7 +65,14 @@ impl Mfs {
                 self.check_new(&New::Symlink(target.clone()))?;
                 self.loaded(path).await?;
             }
-            Staged::Move { from, to, .. } | Staged::Link { from, to } => {
+            Staged::Move { from, to, into, .. } => {
+                self.loaded(from).await?;
+                self.load_emptiness(to).await?;
+                if let Some(inside) = inside(from, to).filter(|_| *into) {
+                    self.load_emptiness(&inside).await?;
+                }
+            }
+            Staged::Link { from, to } => {
                 self.loaded(from).await?;
                 self.load_emptiness(to).await?;
             }
@@ -230,7 +237,12 @@ impl Mfs {
                 remove(state, (at.0, at.1), *recursive, time, known, &mut gone)?;
                 Ok(gone)
             }
-            Staged::Move { from, to, mode } => rename(state, from, to, *mode, time),
+            Staged::Move {
+                from,
+                to,
+                into,
+                mode,
+            } => rename(state, from, (to, *into), *mode, time),
             Staged::Symlink { path, target } => {
                 let (parent, name) = state.above(path)?;
                 free_name(state, parent, name)?;
@@ -535,13 +547,33 @@ pub(in super::super) fn names_in(state: &State, node: NodeId) -> Step<Vec<Name>>
     Ok(names)
 }
 
+/// The place in a directory of what is moved into it.
+fn inside(from: &TreePath, dir: &TreePath) -> Option<TreePath> {
+    from.names().last().map(|name| dir.join(name))
+}
+
+/// Where something goes that is moved to a path, or into the directory there.
+fn target(state: &State, from: &TreePath, to: &TreePath) -> Step<TreePath> {
+    let found = match state.at(to) {
+        Ok(node) => state.node(node)?.kind == NodeKind::Directory,
+        Err(Fault::Error(TreeError::NotFound | TreeError::NotADirectory)) => false,
+        Err(fault) => return Err(fault),
+    };
+    let inside = inside(from, to).filter(|_| found);
+    Ok(inside.unwrap_or_else(|| to.clone()))
+}
+
 fn rename(
     state: &State,
     from: &TreePath,
-    to: &TreePath,
+    (to, into): (&TreePath, bool),
     mode: RenameMode,
     time: Time,
 ) -> Step<Vec<Logged>> {
+    let to = &match into {
+        true => target(state, from, to)?,
+        false => to.clone(),
+    };
     let (source, target) = (state.above(from)?, state.above(to)?);
     if !may_move(state, (source.0, source.1), (target.0, target.1), mode)? {
         return Ok(Vec::new());

@@ -62,8 +62,10 @@ pub enum Staged {
     Move {
         /// What.
         from: TreePath,
-        /// Where to; a directory that is there is not moved into.
+        /// Where to.
         to: TreePath,
+        /// A directory that is there is moved into.
+        into: bool,
         /// What happens to what is there.
         mode: RenameMode,
     },
@@ -119,6 +121,21 @@ impl Staged {
             | Self::Mount { path, .. }
             | Self::Unmount { path, .. } => path,
             Self::Move { from, .. } | Self::Link { from, .. } => from,
+        }
+    }
+
+    /// Where it goes, of what moves or gets a name.
+    pub fn to(&self) -> Option<&TreePath> {
+        match self {
+            Self::Move { to, .. } | Self::Link { to, .. } => Some(to),
+            Self::Mkdir { .. }
+            | Self::Write { .. }
+            | Self::Truncate { .. }
+            | Self::Remove { .. }
+            | Self::Symlink { .. }
+            | Self::Metadata { .. }
+            | Self::Mount { .. }
+            | Self::Unmount { .. } => None,
         }
     }
 
