@@ -327,8 +327,8 @@ pub const POSIX_NODE_BYTES_MAX: usize = 256 << 10;
 /// Highest level of a block of the posix map. A higher one is malformed; 8
 /// entries a block, the fewest, would be 2^72 of them.
 pub const POSIX_LEVEL_MAX: u8 = 24;
-/// Memory for decoded blocks of the posix map, 16 MiB. The oldest are dropped.
-pub const POSIX_NODES_BYTES_MAX: usize = 8 << 20;
+/// Memory for decoded blocks of the posix map, 5 MiB. The oldest are dropped.
+pub const POSIX_NODES_BYTES_MAX: usize = 5 << 20;
 /// Extended attributes of one node, names, values and 16 bytes for each, 80
 /// KiB: one of the longest that Linux passes on and a few more. More is ENOSPC.
 pub const POSIX_XATTRS_BYTES_MAX: usize = 80 << 10;
@@ -396,6 +396,21 @@ pub const CHECKPOINT_INTERVAL: Duration = Duration::from_secs(60);
 pub const CHECKPOINT_BYTES: u64 = 256 << 20;
 /// Changes between checkpoints, by default.
 pub const CHECKPOINT_CHANGES: u64 = 500_000;
+/// Memory that changes hold beyond which a checkpoint is made, 128 MiB by default,
+/// as [`CHANGED_NODE_BYTES`], [`CHANGED_ENTRY_BYTES`] and the bytes of files that are
+/// in no block yet say. Beyond twice as much changes wait for the checkpoint under way.
+pub const CHANGED_BYTES_MAX: u64 = 128 << 20;
+/// What a changed node of a small file takes, about: half in the tree, half in
+/// the checkpoint that it becomes part of.
+pub const CHANGED_NODE_BYTES: u64 = 1024;
+/// What a changed entry of a directory takes beside its node, about.
+pub const CHANGED_ENTRY_BYTES: u64 = 96;
+/// Nodes in a checkpoint, or loaded or dropped, from which on memory is given back
+/// to the system afterwards.
+pub const GIVE_BACK_NODES_MIN: usize = 10_000;
+/// Longest wait of one change for a checkpoint, while changes hold too much. Then
+/// it is made all the same: who makes many is slowed down, nobody is refused.
+pub const CHANGED_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Pause after a checkpoint that failed.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 /// Checkpoints that are kept as snapshots, by default.
@@ -404,6 +419,14 @@ pub const SNAPSHOTS_KEPT: usize = 16;
 pub const PLAN_ROUNDS_MAX: usize = 10_000;
 /// Clean nodes in memory beyond which those that nobody holds are dropped.
 pub const NODES_LOADED_MAX: usize = 200_000;
+/// Names of a directory that are loaded together as a listing comes to them: so
+/// many at first, and more the further it has come.
+pub const BULK_NAMES_MIN: usize = 1024;
+/// Most of them, which take 30 MiB while they are loaded.
+pub const BULK_NAMES_MAX: usize = 128 << 10;
+/// Entries that a directory has at most for each name of a run; of a larger one
+/// the names are loaded one by one, which takes less than going through all records.
+pub const BULK_RATIO: usize = 128;
 /// Records that are read at a time.
 pub const RECORDS_PAGE: usize = 1024;
 /// Errors that a recovery names; more are only logged.

@@ -8,6 +8,7 @@ pub mod car;
 pub mod clock;
 pub mod config;
 pub mod disk;
+pub mod memory;
 pub mod patience;
 pub mod repo;
 pub mod sync;

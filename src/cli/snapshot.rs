@@ -121,21 +121,27 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
                 "replace": replace,
                 "content_only": content_only,
             });
-            let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
-            show(common, &done, |done| {
-                let (changes, at) = (text(done, "changes"), safe(to.as_deref().unwrap_or(&path)));
-                let damaged = list(done, "damaged").iter().filter_map(Value::as_str);
-                let damaged = damaged.map(|line| format!("damaged: {}\n", safe(line)));
-                format!(
-                    "restored {at} from {}: {changes} changes\n{}",
-                    text(done, "snapshot"),
-                    damaged.collect::<String>()
-                )
-            })?;
-            match list(&done, "damaged").is_empty() {
-                true => Ok(()),
-                false => Err(Failure::Quiet(5)),
-            }
+            let at = to.unwrap_or(path);
+            restore(common, params, &at).await
         }
+    }
+}
+
+async fn restore(common: &Common, params: Value, at: &str) -> Result<(), Failure> {
+    let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
+    show(common, &done, |done| {
+        let damaged = list(done, "damaged").iter().filter_map(Value::as_str);
+        let damaged = damaged.map(|line| format!("damaged: {}\n", safe(line)));
+        format!(
+            "restored {} from {}: {} changes\n{}",
+            safe(at),
+            text(done, "snapshot"),
+            text(done, "changes"),
+            damaged.collect::<String>()
+        )
+    })?;
+    match list(&done, "damaged").is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Quiet(5)),
     }
 }

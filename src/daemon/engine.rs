@@ -244,6 +244,7 @@ pub(super) fn tree_options(repo: &Repo) -> MfsOptions {
         checkpoint_changes: said
             .checkpoint_changes
             .unwrap_or(defaults.checkpoint_changes),
+        changed_bytes_max: said.changed_bytes_max.unwrap_or(defaults.changed_bytes_max),
         snapshots_kept: said.snapshots_kept.unwrap_or(defaults.snapshots_kept),
         ..defaults
     }

@@ -82,6 +82,9 @@ pub struct TreeConfig {
     pub checkpoint_bytes: Option<u64>,
     /// Changes between checkpoints.
     pub checkpoint_changes: Option<u64>,
+    /// Memory that changes hold, about, beyond which a checkpoint is made.
+    #[serde(deserialize_with = "size")]
+    pub changed_bytes_max: Option<u64>,
     /// Memory for bytes of files that are in no block yet.
     #[serde(deserialize_with = "size")]
     pub unsealed_bytes_max: Option<u64>,
@@ -187,6 +190,7 @@ mod tests {
             checkpoint_interval_seconds = 5
             checkpoint_bytes = "1 MiB"
             checkpoint_changes = 10
+            changed_bytes_max = "2 MiB"
             unsealed_bytes_max = "32 MiB"
             file_bytes_max = "1 TiB"
             snapshots_kept = 3
@@ -210,6 +214,7 @@ mod tests {
         assert_eq!(config.mount.options, "allow_other");
         assert_eq!(config.tree.profile, Profile::UnixfsV0_2015);
         assert_eq!(config.tree.checkpoint_bytes, Some(1 << 20));
+        assert_eq!(config.tree.changed_bytes_max, Some(2 << 20));
         assert_eq!(config.tree.snapshots_kept, Some(3));
         assert_eq!(config.source.len(), 1);
         assert_eq!(config.push.len(), 1);

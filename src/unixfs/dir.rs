@@ -120,18 +120,32 @@ async fn place(nodes: &Nodes, cid: &Cid, name: &[u8]) -> Result<Placed, ReadErro
     Err(ReadError::malformed(&at, Malformed::TooDeep))
 }
 
-/// Lists all entries; the shards of a level are read side by side.
+/// Lists all entries.
 pub(super) async fn entries(nodes: &Nodes, cid: &Cid) -> Result<Vec<DirEntry>, ReadError> {
+    let mut found = Vec::new();
+    each(nodes, cid, |entry| found.push(entry.clone())).await?;
+    Ok(found)
+}
+
+/// Tells `each` all entries; the shards of a level are read side by side.
+pub(super) async fn each(
+    nodes: &Nodes,
+    cid: &Cid,
+    mut each: impl FnMut(&DirEntry),
+) -> Result<(), ReadError> {
     if cid.codec() != DAG_PB {
         return Err(ReadError::NotADirectory);
     }
     let root = nodes.get(cid).await?;
     match &root.body {
-        Body::Directory(dir) => return Ok(dir.entries.clone()),
+        Body::Directory(dir) => {
+            dir.entries.iter().for_each(each);
+            return Ok(());
+        }
         Body::Shard(_) => {}
         Body::File(_) | Body::Symlink(_) => return Err(ReadError::NotADirectory),
     }
-    let mut found = Vec::new();
+    let mut found = 0;
     let mut level = vec![*cid];
     for _ in 0..DAG_DEPTH_MAX {
         let mut next = Vec::new();
@@ -147,13 +161,16 @@ pub(super) async fn entries(nodes: &Nodes, cid: &Cid) -> Result<Vec<DirEntry>, R
             };
             for slot in shard.slots() {
                 match slot {
-                    Slot::Entry(entry) => found.push(entry.clone()),
+                    Slot::Entry(entry) => {
+                        found += 1;
+                        each(entry);
+                    }
                     Slot::Shard { cid, .. } => next.push(*cid),
                     Slot::Hidden(_) => {}
                 }
             }
             // A shard that links to itself many times over must not fill the memory.
-            if found.len() + next.len() > LISTING_ENTRIES_MAX {
+            if found + next.len() > LISTING_ENTRIES_MAX {
                 return Err(ReadError::malformed(
                     &cid,
                     Malformed::Hamt("too many entries"),
@@ -161,7 +178,7 @@ pub(super) async fn entries(nodes: &Nodes, cid: &Cid) -> Result<Vec<DirEntry>, R
             }
         }
         if next.is_empty() {
-            return Ok(found);
+            return Ok(());
         }
         level = next;
     }

@@ -172,6 +172,16 @@ impl Reader {
         dir::entries(&self.nodes, cid).await
     }
 
+    /// Tells `each` a directory's entries in the order of its blocks, of which
+    /// few are in memory at a time.
+    pub async fn each_entry(
+        &self,
+        cid: &Cid,
+        each: impl FnMut(&DirEntry),
+    ) -> Result<(), ReadError> {
+        dir::each(&self.nodes, cid, each).await
+    }
+
     /// Gives the target of a symbolic link.
     pub async fn readlink(&self, cid: &Cid) -> Result<Bytes, ReadError> {
         if cid.codec() != DAG_PB {

@@ -49,6 +49,7 @@ pub(crate) fn quiet() -> MfsOptions {
         checkpoint_interval: never,
         checkpoint_bytes: u64::MAX,
         checkpoint_changes: u64::MAX,
+        changed_bytes_max: u64::MAX,
         ..MfsOptions::default()
     }
 }

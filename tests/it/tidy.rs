@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// What every module may import.
 const BASE: &[&str] = &[
-    "block", "car", "clock", "config", "disk", "patience", "sync",
+    "block", "car", "clock", "config", "disk", "memory", "patience", "sync",
 ];
 
 /// Module, and what it may import beside the base and itself.

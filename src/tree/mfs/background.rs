@@ -3,17 +3,19 @@
 //! Each has a thread of its own: a checkpoint may wait for a source, and the
 //! sync may not wait for a checkpoint.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use super::Mfs;
 use super::op::{Logged, Op};
-use crate::config::CHECKPOINT_RETRY;
+use crate::config::{CHANGED_WAIT_MAX, CHECKPOINT_RETRY, GIVE_BACK_NODES_MIN};
 use crate::journal::{Class, JournalError, Record, Seq, TxId};
 use crate::tree::error::TreeError;
 
@@ -36,6 +38,24 @@ struct Shared {
     tight: AtomicBool,
     /// Whether the last change went into the journal's reserve.
     in_reserve: AtomicBool,
+    /// Bytes that changes hold, about, and how many make a checkpoint due.
+    changed_bytes: AtomicU64,
+    changed_max: AtomicU64,
+    /// Whether a checkpoint is under way, and told to who waits for its end.
+    making: AtomicBool,
+    made: Notify,
+    /// Nodes that listings loaded, or that were dropped, since memory was given back.
+    moved: AtomicUsize,
+}
+
+/// A checkpoint is under way; ends with it, also where whoever waits for it goes.
+pub(super) struct UnderWay<'b>(&'b Shared);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.making.store(false, Ordering::Release);
+        self.0.made.notify_waiters();
+    }
 }
 
 impl Background {
@@ -43,8 +63,8 @@ impl Background {
     pub(super) fn logged(&self, bytes: u64, changes: u64) {
         let over = bytes > self.shared.bytes_max.load(Ordering::Relaxed)
             || changes > self.shared.changes_max.load(Ordering::Relaxed);
-        if over && !self.shared.due.swap(true, Ordering::Relaxed) {
-            self.shared.bell.notify_all();
+        if over {
+            self.shared.ask();
         }
     }
 
@@ -54,11 +74,28 @@ impl Background {
     pub(super) fn in_reserve(&self, in_reserve: bool, exhausted: bool) {
         let before = self.shared.in_reserve.swap(in_reserve, Ordering::Relaxed);
         if exhausted || (in_reserve && !before) {
-            self.shared.due.store(true, Ordering::Relaxed);
-            // Who waits has looked at it, or is waiting by now.
-            drop(self.shared.wake.lock());
-            self.shared.bell.notify_all();
+            self.shared.ask();
         }
+    }
+
+    /// Notes how much memory changes hold.
+    pub(super) fn changed(&self, bytes: u64) {
+        self.shared.changed_bytes.store(bytes, Ordering::Relaxed);
+        if bytes > self.shared.changed_max.load(Ordering::Relaxed) {
+            self.shared.ask();
+        }
+    }
+
+    /// Notes that nodes were loaded or dropped: when that has ended, what it has
+    /// used for a while is given back to the system.
+    pub(super) fn moved(&self, nodes: usize) {
+        self.shared.moved.fetch_add(nodes, Ordering::Relaxed);
+    }
+
+    /// Notes that a checkpoint is under way.
+    pub(super) fn making(&self) -> UnderWay<'_> {
+        self.shared.making.store(true, Ordering::Release);
+        UnderWay(&self.shared)
     }
 
     /// Whether the disk is nearly full.
@@ -90,6 +127,11 @@ impl Mfs {
         shared
             .changes_max
             .store(self.options.checkpoint_changes, Ordering::Relaxed);
+        shared
+            .changed_max
+            .store(self.options.changed_bytes_max, Ordering::Relaxed);
+        // Opening used memory for a while too.
+        shared.moved.store(GIVE_BACK_NODES_MIN, Ordering::Relaxed);
         // What was journaled before the limits were known was measured against none.
         shared.due.store(false, Ordering::Relaxed);
         let mut threads = self.background.threads.lock();
@@ -158,15 +200,73 @@ impl Mfs {
         Seq(self.marked.load(Ordering::Relaxed))
     }
 
-    /// A checkpoint was made: what was journaled before it no longer counts.
-    pub(super) fn counted_anew(&self) {
-        self.journaled_bytes.store(0, Ordering::Relaxed);
-        self.journaled_changes.store(0, Ordering::Relaxed);
+    /// Waits while changes hold too much, until the checkpoint that is under way
+    /// has ended; not long. To be called before anything of a change is done.
+    pub(super) async fn wait_for_checkpoint(&self) {
+        let shared = &self.background.shared;
+        if !shared.is_crowded() {
+            return;
+        }
+        let until = tokio::time::Instant::now() + CHANGED_WAIT_MAX;
+        loop {
+            let mut made = pin!(shared.made.notified());
+            // From here on no end goes unheard.
+            made.as_mut().enable();
+            let ended = shared.is_crowded() && tokio::time::timeout_at(until, made).await.is_ok();
+            if !ended {
+                return;
+            }
+        }
+    }
+
+    /// Bytes and changes that were journaled since the checkpoint.
+    pub(super) fn counted(&self) -> (u64, u64) {
+        let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (load(&self.journaled_bytes), load(&self.journaled_changes))
+    }
+
+    /// Counts so much no longer; what came after it does. Only under the tree's lock.
+    pub(super) fn counted_off(&self, (bytes, changes): (u64, u64)) {
+        let (more, others) = self.counted();
+        let left = (more.saturating_sub(bytes), others.saturating_sub(changes));
+        self.journaled_bytes.store(left.0, Ordering::Relaxed);
+        self.journaled_changes.store(left.1, Ordering::Relaxed);
+    }
+
+    /// A checkpoint was made.
+    pub(super) fn none_due(&self) {
         self.background.shared.due.store(false, Ordering::Relaxed);
     }
 }
 
 impl Shared {
+    /// Asks for a checkpoint.
+    fn ask(&self) {
+        if !self.due.swap(true, Ordering::Relaxed) {
+            // Whoever has just seen that none is due waits by now.
+            drop(self.wake.lock());
+            self.bell.notify_all();
+        }
+    }
+
+    /// Whether changes hold too much and a checkpoint is under way that ends that.
+    fn is_crowded(&self) -> bool {
+        let most = self.changed_max.load(Ordering::Relaxed).saturating_mul(2);
+        self.changed_bytes.load(Ordering::Relaxed) > most && self.making.load(Ordering::Acquire)
+    }
+
+    /// Gives memory back to the system if many nodes have moved and none has since
+    /// there were `before`; tells how many there are now.
+    fn settle_memory(&self, before: usize) -> usize {
+        let moved = self.moved.load(Ordering::Relaxed);
+        if moved < GIVE_BACK_NODES_MIN || moved != before {
+            return moved;
+        }
+        self.moved.fetch_sub(moved, Ordering::Relaxed);
+        crate::memory::give_back();
+        0
+    }
+
     /// Waits for a while, and until it ends; with `wanted` until a checkpoint
     /// is due. False if it ends.
     fn wait(&self, interval: Duration, wanted: bool) -> bool {
@@ -185,11 +285,12 @@ fn interval(me: &Weak<Mfs>) -> Option<Duration> {
 }
 
 fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
-    let mut seen = Seq(0);
+    let (mut seen, mut moved) = (Seq(0), 0);
     while let Some(interval) = interval(me) {
         if !shared.wait(interval, false) {
             return;
         }
+        moved = shared.settle_memory(moved);
         let Some(mfs) = me.upgrade() else { return };
         mfs.expire_transactions();
         let free = mfs.disk.free_bytes(&mfs.journal_dir);

@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering;
 
 use crate::block::Cid;
 use crate::cache::Referring;
+use crate::config::GIVE_BACK_NODES_MIN;
 use crate::journal::{Class, JournalError, Seq, TxId};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
@@ -26,7 +27,7 @@ use super::Mfs;
 use super::ahead::Gate;
 use super::content::store_failed;
 use super::head;
-use super::node::{Base, Body, Sealed, To};
+use super::node::{Base, Body, Directory, Sealed, To};
 use super::op::{Logged, Op};
 use super::seal::{OwnBlocks, put_sealed, sync_blocks};
 use super::small_cid::SmallCid;
@@ -90,21 +91,27 @@ impl Mfs {
         {
             return Ok(*last);
         }
+        let _under_way = self.background.making();
         // No collection begins before what is made here is named.
         let _adding = self.blocks.own_sink();
         let stuck = self.seal_dirty_files().await?;
         let snapshot = self.snapshot(&stuck).await?;
         let _making = Making(&self.state);
-        self.put_in_force(&snapshot, stays).await
+        let is_large = snapshot.nodes.len() >= GIVE_BACK_NODES_MIN;
+        let made = self.put_in_force(snapshot, stays).await?;
+        if is_large {
+            crate::memory::give_back();
+        }
+        Ok(made)
     }
 
     /// Makes the blocks of a snapshot and puts it in force.
     async fn put_in_force(
         &self,
-        snapshot: &Snapshot,
+        mut snapshot: Snapshot,
         stays: bool,
     ) -> Result<Checkpointed, TreeError> {
-        let built = self.build(snapshot).await?;
+        let built = self.build(&mut snapshot).await?;
         // The kept ones are those that lead to each other, also after a restart.
         let parent = {
             let kept = self.kept.lock();
@@ -131,7 +138,7 @@ impl Mfs {
             root: built.root,
             posix: built.posix,
         };
-        self.install(snapshot, &built, made, stays)?;
+        self.install(&snapshot, &built, made, stays)?;
         Ok(made)
     }
 
@@ -143,23 +150,17 @@ impl Mfs {
         made: Checkpointed,
         stays: bool,
     ) -> Result<(), TreeError> {
-        let op = Op::Checkpoint {
-            commit: made.commit,
-            through: made.sequence,
-        };
-        let logged = Logged {
-            path: b"/".to_vec(),
-            to: Vec::new(),
-            op,
-        };
         // A power loss must not leave this entry, and tear those that it stands for.
         self.journal.sync(Seq(made.sequence))?;
         {
             let mut state = self.state.lock();
-            self.log(Class::Last, TxId(0), &[&logged])?;
+            self.log_checkpoint(&made)?;
             settle(&mut state, snapshot, built);
+            self.trim(&mut state, None);
+            self.counted_off(snapshot.counted);
+            self.none_due();
+            self.background.changed(state.changed_bytes());
         }
-        self.counted_anew();
         let mut kept = self.kept.lock();
         if self.passing.load(Ordering::Relaxed) {
             kept.pop();
@@ -187,6 +188,16 @@ impl Mfs {
         Ok(())
     }
 
+    /// Journals a checkpoint, which is no change that waits for the next one. Only
+    /// under the tree's lock.
+    pub(super) fn log_checkpoint(&self, made: &Checkpointed) -> Result<(), TreeError> {
+        let before = self.counted();
+        self.log(Class::Last, TxId(0), &[&entry_of(made)])?;
+        let after = self.counted();
+        self.counted_off((after.0 - before.0, after.1 - before.1));
+        Ok(())
+    }
+
     /// Writes down what changed, as of one moment.
     async fn snapshot(&self, stuck: &held::Stuck) -> Result<Snapshot, TreeError> {
         for _ in 0..crate::config::PLAN_ROUNDS_MAX {
@@ -194,8 +205,10 @@ impl Mfs {
                 let mut state = self.state.lock();
                 if plan::unloaded_links(&state).is_empty() {
                     let before = self.before(&state, stuck)?;
-                    let snapshot = Snapshot::take(self, &mut state, &before);
+                    let mut snapshot = Snapshot::take(self, &mut state, &before);
                     self.journal_again(&mut state, &before, stuck)?;
+                    // What is journaled again asks for no other checkpoint.
+                    snapshot.counted = self.counted();
                     state.checkpointing = true;
                     return Ok(snapshot);
                 }
@@ -221,19 +234,20 @@ impl Mfs {
         Ok(stuck)
     }
 
-    /// Makes the blocks of a snapshot, from the leaves up.
-    async fn build(&self, snapshot: &Snapshot) -> Result<Built, TreeError> {
+    /// Makes the blocks of a snapshot, from the leaves up. What they are made of
+    /// is taken out of it: it is large.
+    async fn build(&self, snapshot: &mut Snapshot) -> Result<Built, TreeError> {
         let mut built = Built::default();
-        for (node, leaf) in &snapshot.leaves {
+        for (node, leaf) in std::mem::take(&mut snapshot.leaves) {
             let sealed = match leaf {
-                Leaf::Sealed(sealed) => sealed.clone(),
-                Leaf::File(content, meta) => self.seal_content(content, meta).await?,
-                Leaf::Symlink(target, meta) => self.seal_symlink(target, meta)?,
+                Leaf::Sealed(sealed) => sealed,
+                Leaf::File(content, meta) => self.seal_content(&content, &meta).await?,
+                Leaf::Symlink(target, meta) => self.seal_symlink(&target, &meta)?,
             };
-            built.leaves.insert(*node, sealed);
+            built.leaves.insert(node, sealed);
         }
-        for directory in &snapshot.directories {
-            let updated = self.build_directory(directory, &built).await?;
+        for directory in std::mem::take(&mut snapshot.directories) {
+            let updated = self.build_directory(&directory, &built).await?;
             built.directories.insert(directory.node, updated);
         }
         let root = built.directories.get(&NodeId::ROOT);
@@ -387,6 +401,18 @@ enum Known {
     Unsealed(NodeKind),
 }
 
+/// The journal's entry of a checkpoint.
+pub(super) fn entry_of(made: &Checkpointed) -> Logged {
+    Logged {
+        path: b"/".to_vec(),
+        to: Vec::new(),
+        op: Op::Checkpoint {
+            commit: made.commit,
+            through: made.sequence,
+        },
+    }
+}
+
 /// A checkpoint is being made; ends with it, also where whoever waits for it goes.
 struct Making<'a>(&'a Gate);
 
@@ -410,6 +436,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
     let through = snapshot.sequence;
     state.epoch += 1;
     state.posix = built.posix;
+    state.entries_changed -= snapshot.entries_changed;
     for node in &snapshot.gone {
         state.gone.remove(node);
     }
@@ -445,14 +472,7 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
                 sealed,
                 tally: Some(updated.tally),
             });
-            for dentry in directory.entries.values_mut() {
-                if dentry.changed <= through {
-                    dentry.changed = 0;
-                }
-            }
-            directory
-                .entries
-                .retain(|_, d| d.to() != To::Absent || d.changed > 0);
+            settle_names(directory, through);
         }
     }
     for node in &snapshot.nodes {
@@ -466,8 +486,30 @@ fn settle(state: &mut State, snapshot: &Snapshot, built: &Built) {
             inode.set_meta_changed(0);
         }
         if inode.is_clean() {
-            state.dirty.remove(node);
+            // It could not be dropped when it was let go.
+            state.let_go += usize::from(state.dirty.remove(node) && inode.held() == 0);
         }
+    }
+}
+
+/// Makes the names of a directory clean that have not changed since. Goes through
+/// all of them only where some may be there that are known to lead nowhere.
+fn settle_names(directory: &mut Directory, through: u64) {
+    let Directory {
+        entries,
+        changed,
+        complete,
+        ..
+    } = directory;
+    changed.retain(|key, seq| {
+        let stays = *seq > through;
+        if !stays && entries.get(key).is_some_and(|d| d.to() == To::Absent) {
+            entries.remove(key);
+        }
+        stays
+    });
+    if !*complete {
+        entries.retain(|key, d| d.to() != To::Absent || changed.contains_key(key));
     }
 }
 

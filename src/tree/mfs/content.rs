@@ -149,6 +149,7 @@ impl Mfs {
     ) -> Result<Option<u64>, TreeError> {
         let end = self.end_of(offset, data.len() as u64)?;
         self.check_room(Class::Normal)?;
+        self.wait_for_checkpoint().await;
         if self.state.lock().unsealed_bytes > self.unsealed_max() {
             self.relieve().await?;
             self.may_hold_more(node, data.len() as u64)?;

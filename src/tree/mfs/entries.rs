@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use bytes::Bytes;
 
 use super::fault::{Fault, Need, Step};
-use super::node::{Dentry, Hashes, Inode, Key, Name, To};
+use super::node::{Hashes, Inode, Key, Name, To};
 use super::op::{Logged, Make, Op};
 use super::state::State;
 use super::types::{Caller, New, NodeAttr, NodeEntry, NodeId, NodeKind, Time};
@@ -47,13 +47,17 @@ impl Mfs {
         limit: usize,
     ) -> Result<Vec<NodeEntry>, TreeError> {
         let guesses = HashMap::new();
+        let mut ahead = false;
         loop {
             let step = |state: &mut State| page(state, dir, (cookie, limit), &guesses);
             let (entries, unloaded) = self.look(step).await?;
-            if unloaded.is_empty() {
-                return Ok(entries);
+            match unloaded.first() {
+                None => return Ok(entries),
+                Some(first) if !std::mem::replace(&mut ahead, true) => {
+                    self.load_ahead(dir, first).await;
+                }
+                Some(_) => self.load_entries(dir, unloaded).await?,
             }
-            self.load_entries(dir, unloaded).await?;
         }
     }
 
@@ -67,13 +71,17 @@ impl Mfs {
         limit: usize,
     ) -> Result<Vec<NodeEntry>, TreeError> {
         let mut guesses = HashMap::new();
+        let mut ahead = false;
         loop {
             let step = |state: &mut State| page(state, dir, (cookie, limit), &guesses);
             let (entries, unloaded) = self.look(step).await?;
-            if unloaded.is_empty() {
-                return Ok(entries);
+            match unloaded.first() {
+                None => return Ok(entries),
+                Some(first) if !std::mem::replace(&mut ahead, true) => {
+                    self.load_ahead(dir, first).await;
+                }
+                Some(_) => guesses.extend(self.load_or_guess(dir, unloaded).await?),
             }
-            guesses.extend(self.load_or_guess(dir, unloaded).await?);
         }
     }
 
@@ -359,10 +367,7 @@ fn may_grow(state: &State, parent: NodeId) -> Step<()> {
         Hashes::Unknown => None,
     };
     let new = match known {
-        Some(_) => {
-            let changed = |dentry: &&Dentry| dentry.changed > 0;
-            directory.entries.values().filter(changed).count()
-        }
+        Some(_) => directory.changed.len(),
         None => directory.entries.len(),
     };
     let sealed = base.tally.map(|tally| tally.links_bytes).or(known);

@@ -3,9 +3,9 @@
 //! Pure. Written bytes never cross the grid of chunks, so that a chunk that
 //! is whole can be sealed by itself; neighbours within a chunk are joined.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::extent_map::ExtentMap;
 use super::small_cid::SmallCid;
 
 /// What a range of a file holds.
@@ -36,7 +36,7 @@ pub(super) struct Extent {
 /// All ranges of a file, in order, without gaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Extents {
-    map: BTreeMap<u64, Extent>,
+    map: ExtentMap,
     size: u64,
     hole_bytes: u64,
     unsealed_bytes: u64,
@@ -137,7 +137,7 @@ impl Extents {
     /// Writes bytes that lie in one chunk of the grid.
     fn write_piece(&mut self, at: u64, piece: &[u8], chunk: u64) {
         let end = at + piece.len() as u64;
-        if let Some((start, extent)) = self.map.range_mut(..=at).next_back()
+        if let Some((start, extent)) = self.map.last_mut(..=at)
             && let Data::Bytes(held) = &mut extent.data
             && end <= start + extent.len
         {
@@ -164,7 +164,7 @@ impl Extents {
 
     /// Adds bytes to the bytes that end where they begin, in the same chunk.
     fn append_to_previous(&mut self, at: u64, piece: &[u8], chunk: u64) -> Option<u64> {
-        let (start, extent) = self.map.range_mut(..at).next_back()?;
+        let (start, extent) = self.map.last_mut(..at)?;
         let joins = start + extent.len == at && start / chunk == at / chunk;
         let Data::Bytes(held) = &mut extent.data else {
             return None;
@@ -175,7 +175,7 @@ impl Extents {
         Arc::make_mut(held).extend_from_slice(piece);
         extent.len += piece.len() as u64;
         self.unsealed_bytes += piece.len() as u64;
-        Some(*start)
+        Some(start)
     }
 
     /// Joins the bytes at `start` with those that begin at `end`, in the same chunk.
@@ -183,13 +183,13 @@ impl Extents {
         if start / chunk != end / chunk {
             return;
         }
-        let next = self.map.get(&end).map(|e| &e.data);
+        let next = self.map.get(end).map(|e| &e.data);
         let Some(Data::Bytes(more)) = next else {
             return;
         };
         let more = Arc::clone(more);
         self.remove(end);
-        if let Some(extent) = self.map.get_mut(&start)
+        if let Some(extent) = self.map.get_mut(start)
             && let Data::Bytes(held) = &mut extent.data
         {
             Arc::make_mut(held).extend_from_slice(&more);
@@ -264,7 +264,7 @@ impl Extents {
     pub(super) fn sealed(&mut self, start: u64, bytes: &Arc<Vec<u8>>, cid: SmallCid) {
         let same = self
             .map
-            .get(&start)
+            .get(start)
             .is_some_and(|e| matches!(&e.data, Data::Bytes(held) if Arc::ptr_eq(held, bytes)));
         if same {
             let len = bytes.len() as u64;
@@ -276,7 +276,7 @@ impl Extents {
     /// The content once all of it is the file `root`: holes stay known.
     pub(super) fn all_sealed(&self, root: &SmallCid) -> Self {
         let mut sealed = Self::default();
-        for (at, extent) in &self.map {
+        for (at, extent) in self.map.iter() {
             let data = match extent.data {
                 Data::Hole => Data::Hole,
                 Data::Shared { .. } | Data::Bytes(_) => Data::Shared {
@@ -357,7 +357,7 @@ impl Extents {
             let Some((start, before)) = self.map.range(..border).next_back() else {
                 continue;
             };
-            let Some(after) = self.map.get(&border) else {
+            let Some(after) = self.map.get(border) else {
                 continue;
             };
             let joins = match (&before.data, &after.data) {
@@ -387,7 +387,7 @@ impl Extents {
     }
 
     fn remove(&mut self, at: u64) {
-        if let Some(extent) = self.map.remove(&at) {
+        if let Some(extent) = self.map.remove(at) {
             self.count_in(&extent.data, extent.len, false);
         }
     }

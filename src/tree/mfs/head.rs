@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::chain::read_commit;
-use super::checkpoint::Checkpointed;
-use super::op::{Logged, Op};
+use super::checkpoint::{Checkpointed, entry_of};
 use super::open::Parts;
 use crate::block::Cid;
 use crate::cache::Blocks;
@@ -81,14 +80,7 @@ pub(super) fn begin_anew(parts: &Parts, one: &Checkpointed) -> Result<Vec<String
     };
     let from = Seq(one.sequence).next();
     let (journal, _) = Journal::open(&place, JournalOptions::default(), from, &mut |_, _| {})?;
-    let logged = Logged {
-        path: b"/".to_vec(),
-        to: Vec::new(),
-        op: Op::Checkpoint {
-            commit: one.commit,
-            through: one.sequence,
-        },
-    };
+    let logged = entry_of(one);
     let record = Record {
         tx: TxId(0),
         kind: logged.kind(),

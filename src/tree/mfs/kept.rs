@@ -204,7 +204,8 @@ impl Mfs {
             names.extend(entries.into_iter().map(|entry| entry.name));
         }
         if let Some(posix) = &dir.within.snapshot.posix {
-            self.special_names(posix, loaded.number, &mut names).await?;
+            let special = self.special_names(posix, loaded.number, |name| names.contains(name));
+            names.extend(special.await?);
         }
         Ok(names.iter().map(|name| Name::from(&name[..])).collect())
     }

@@ -10,9 +10,7 @@ use super::Mfs;
 use super::checkpoint::Checkpointed;
 use super::content::store_failed;
 use super::head;
-use super::op::{Logged, Op};
 use super::seal::sync_blocks;
-use crate::journal::{Class, TxId};
 use crate::tree::error::TreeError;
 use crate::tree::posix::commit::Commit;
 
@@ -35,17 +33,9 @@ impl Mfs {
         let Some(last) = stay.last().copied() else {
             return Ok(Vec::new());
         };
-        let logged = Logged {
-            path: b"/".to_vec(),
-            to: Vec::new(),
-            op: Op::Checkpoint {
-                commit: last.commit,
-                through: last.sequence,
-            },
-        };
         {
             let _appends_are_under_it = self.state.lock();
-            self.log(Class::Last, TxId(0), &[&logged])?;
+            self.log_checkpoint(&last)?;
         }
         self.sync()?;
         if let Err(error) = head::write(&*self.disk, &self.journal_dir, &last.commit) {

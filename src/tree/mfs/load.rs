@@ -6,11 +6,12 @@ use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::Mfs;
+use super::apply::MOUNTED;
 use super::extents::Extents;
 use super::fault::Need;
 use super::node::{
     Base, Body, Content, Dentry, Directory, Hashes, Inode, Key, Name, Ranges, Sealed, Symlink, To,
-    Whole,
+    Whole, place_of,
 };
 use super::state::State;
 use super::types::{NodeAttr, NodeId, NodeKind, Time};
@@ -23,21 +24,81 @@ use crate::unixfs::node::DirEntry;
 use crate::unixfs::{Meta, MetaKind};
 
 /// A directory as the checkpoint has it, and which checkpoint that was.
-struct Sealing {
-    base: Option<Cid>,
-    posix: Option<Cid>,
+pub(super) struct Sealing {
+    pub(super) base: Option<Cid>,
+    pub(super) posix: Option<Cid>,
     epoch: u64,
 }
 
 impl Sealing {
     /// Whether what was read of it still holds: no checkpoint came between, and
     /// no mount.
-    fn holds(&self, state: &State, node: NodeId) -> bool {
+    pub(super) fn holds(&self, state: &State, node: NodeId) -> bool {
         let Ok(directory) = state.directory(node) else {
             return false;
         };
         let base = directory.base.as_ref().map(|base| base.sealed.cid.get());
         state.epoch == self.epoch && base == self.base
+    }
+}
+
+/// What is recorded of a node.
+pub(super) struct Recorded {
+    pub(super) number: NodeId,
+    pub(super) known: record::Posix,
+    tally: Option<DirTally>,
+    directories: Option<u64>,
+    links: Option<Vec<(u64, Vec<u8>)>>,
+}
+
+impl Recorded {
+    /// What a dentry says, if it says it all.
+    pub(super) fn of(dentry: record::Dentry) -> Result<Self, TreeError> {
+        let known = match dentry.body {
+            record::DentryBody::Inline(known) => known,
+            record::DentryBody::Linked => {
+                return Err(TreeError::Unavailable(
+                    "record of one of several names".into(),
+                ));
+            }
+        };
+        let tally = dentry.tally.map(|tally| DirTally {
+            entries: tally.entries,
+            links_bytes: tally.links_bytes,
+            names_bytes: tally.names_bytes,
+        });
+        Ok(Self {
+            number: NodeId::from_number(dentry.node)
+                .ok_or_else(|| TreeError::Unavailable("record with a bad number".into()))?,
+            known,
+            tally,
+            directories: dentry.directories,
+            links: None,
+        })
+    }
+
+    /// What is recorded of a node with several names.
+    fn linked(dentry: &record::Dentry, inode: record::Inode) -> Result<Self, TreeError> {
+        let whole = record::Dentry {
+            body: record::DentryBody::Inline(inode.posix),
+            ..*dentry
+        };
+        Ok(Self {
+            links: Some(inode.links),
+            ..Self::of(whole)?
+        })
+    }
+
+    /// What the content is, where its CID and its directory say it all: a raw
+    /// block that was made here has the size that we have said.
+    pub(super) fn meta(&self, cid: &Cid, tsize: Option<u64>) -> Option<Meta> {
+        let is_made = self.number.count().is_some() && !self.known.xattrs.contains_key(MOUNTED);
+        let tsize = tsize.filter(|_| is_made && cid.codec() == RAW)?;
+        Some(plain_meta(MetaKind::File, tsize))
+    }
+
+    fn is_special(&self) -> bool {
+        self.known.special.is_some()
     }
 }
 
@@ -165,7 +226,7 @@ impl Mfs {
             if let Some(twin) = twin {
                 note_name(&mut state, parent, &twin);
             }
-            self.trim(&mut state);
+            self.trim(&mut state, Some(parent));
         }
         Ok(())
     }
@@ -173,18 +234,17 @@ impl Mfs {
     /// Loads the names of a directory, not what they lead to.
     async fn load_listing(&self, node: NodeId) -> Result<(), TreeError> {
         let sealing = self.sealing(node)?;
-        let mut names: BTreeSet<Bytes> = match &sealing.base {
-            Some(base) => self
-                .reader
-                .entries(base)
-                .await?
-                .into_iter()
-                .map(|e| e.name)
-                .collect(),
-            None => BTreeSet::new(),
-        };
+        let mut listed: Vec<Key> = Vec::new();
+        if let Some(base) = &sealing.base {
+            let add = |entry: &DirEntry| listed.push(Key::new(&entry.name));
+            self.reader.each_entry(base, add).await?;
+        }
+        listed.sort_unstable();
         if let Some(posix) = &sealing.posix {
-            self.special_names(posix, node, &mut names).await?;
+            let is_known = |name: &[u8]| place_of(&listed, name).is_some();
+            let special = self.special_names(posix, node, is_known);
+            let special = special.await?;
+            listed.extend(special.iter().map(|name| Key::new(name)));
         }
         let mut state = self.state.lock();
         if !sealing.holds(&state, node) {
@@ -196,8 +256,8 @@ impl Mfs {
         if let Some(directory) = inode.directory_mut() {
             // Made of what is in order it is dense; entry by entry a third would be room.
             let known = std::mem::take(&mut directory.entries);
-            let listed = names.iter().map(|name| Key::new(name));
-            let listed = listed.map(|key| (key, Dentry::new(To::Unloaded, 0)));
+            let listed = listed.into_iter();
+            let listed = listed.map(|key| (key, Dentry::new(To::Unloaded)));
             // Of two of one name the later one stays.
             directory.entries = listed.chain(known).collect();
             directory.complete = true;
@@ -205,20 +265,25 @@ impl Mfs {
         Ok(())
     }
 
-    /// Adds the names of a directory's special files, which UnixFS does not have.
+    /// The names of a directory's special files, which UnixFS does not have.
+    /// Of what `is_known` the records are not looked at.
     pub(super) async fn special_names(
         &self,
         posix: &Cid,
         node: NodeId,
-        names: &mut BTreeSet<Bytes>,
-    ) -> Result<(), TreeError> {
-        let (mut from, until) = key::dentries(node.number());
-        loop {
-            let page = self
-                .map
-                .range(posix, &from, Some(&until), RECORDS_PAGE)
-                .await?;
-            for (at, value) in &page {
+        is_known: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Bytes>, TreeError> {
+        let (from, until) = key::dentries(node.number());
+        let mut from = Some(from);
+        let mut names = Vec::new();
+        let wanted = |at: &[u8]| match key::Key::decode(at) {
+            Some(key::Key::Dentry { name, .. }) => !is_known(name),
+            Some(_) | None => false,
+        };
+        while let Some(at) = from.take() {
+            let range = (&at[..], Some(&until[..]));
+            let page = self.map.select(posix, range, RECORDS_PAGE, wanted).await?;
+            for (at, value) in &page.entries {
                 let dentry = record::Dentry::decode(value)?;
                 let special = match &dentry.body {
                     record::DentryBody::Inline(posix) => posix.special.is_some(),
@@ -227,19 +292,15 @@ impl Mfs {
                 if let Some(key::Key::Dentry { name, .. }) = key::Key::decode(at)
                     && special
                 {
-                    names.insert(Bytes::copy_from_slice(name));
+                    names.push(Bytes::copy_from_slice(name));
                 }
             }
-            match page.last() {
-                Some((last, _)) if page.len() == RECORDS_PAGE => {
-                    from = [&last[..], &[0]].concat();
-                }
-                _ => return Ok(()),
-            }
+            from = page.next;
         }
+        Ok(names)
     }
 
-    fn sealing(&self, node: NodeId) -> Result<Sealing, TreeError> {
+    pub(super) fn sealing(&self, node: NodeId) -> Result<Sealing, TreeError> {
         let state = self.state.lock();
         let directory = state.directory(node)?;
         Ok(Sealing {
@@ -270,7 +331,7 @@ impl Mfs {
         posix: Option<&Cid>,
         meta: Option<Meta>,
     ) -> Result<Option<Loaded>, TreeError> {
-        let dentry = match posix {
+        let value = match posix {
             Some(root) => {
                 self.map
                     .get(root, &key::dentry(parent.number(), name))
@@ -278,32 +339,20 @@ impl Mfs {
             }
             None => None,
         };
-        let dentry = dentry
-            .map(|value| record::Dentry::decode(&value))
-            .transpose()?;
-        let mut links = None;
-        let directories = dentry.as_ref().and_then(|dentry| dentry.directories);
-        let (number, known, tally) = match dentry {
-            Some(dentry) => {
-                let known = match dentry.body {
-                    record::DentryBody::Inline(known) => known,
-                    record::DentryBody::Linked => {
-                        let inode = self.linked(posix, dentry.node).await?;
-                        links = Some(inode.links);
-                        inode.posix
-                    }
-                };
-                let number = NodeId::from_number(dentry.node)
-                    .ok_or_else(|| TreeError::Unavailable("record with a bad number".into()))?;
-                (number, Some(known), dentry.tally)
+        let dentry = value.map(|value| record::Dentry::decode(&value));
+        let recorded = match dentry.transpose()? {
+            Some(dentry) if dentry.body == record::DentryBody::Linked => {
+                let inode = self.linked(posix, dentry.node).await?;
+                Some(Recorded::linked(&dentry, inode)?)
             }
-            None => (default_number(parent, name), None, None),
+            Some(dentry) => Some(Recorded::of(dentry)?),
+            None => None,
         };
-        let special = known.as_ref().and_then(|known| known.special);
-        let mut inode = match (entry, special) {
-            (_, Some(special)) => special_inode(special),
-            (Some(entry), None) => {
-                let meta = match meta {
+        let is_special = recorded.as_ref().is_some_and(Recorded::is_special);
+        let content = match entry {
+            Some(entry) if !is_special => {
+                let said = || recorded.as_ref()?.meta(&entry.cid, entry.tsize);
+                let meta = match meta.or_else(said) {
                     Some(meta) => meta,
                     None => self.meta_of(&entry).await?,
                 };
@@ -311,30 +360,46 @@ impl Mfs {
                     MetaKind::Symlink => self.reader.readlink(&entry.cid).await?,
                     MetaKind::File | MetaKind::Directory => Bytes::new(),
                 };
-                let tally = tally.map(|tally| DirTally {
-                    entries: tally.entries,
-                    links_bytes: tally.links_bytes,
-                    names_bytes: tally.names_bytes,
-                });
-                self.content_inode(&entry, meta, target, tally)
+                Some((sealed_of(&entry), meta, target))
             }
+            Some(_) | None => None,
+        };
+        self.assemble((parent, name), content, recorded)
+    }
+
+    /// Makes a node of what was read of it; `None` if that is nothing.
+    pub(super) fn assemble(
+        &self,
+        (parent, name): (NodeId, &Name),
+        content: Option<(Sealed, Meta, Bytes)>,
+        recorded: Option<Recorded>,
+    ) -> Result<Option<Loaded>, TreeError> {
+        let special = recorded.as_ref().and_then(|one| one.known.special);
+        let tally = recorded.as_ref().and_then(|one| one.tally);
+        let mut inode = match (content, special) {
+            (_, Some(special)) => special_inode(special),
+            (Some((sealed, meta, target)), None) => self.content_inode(sealed, meta, target, tally),
             (None, None) => return Ok(None),
         };
-        if let Some(directory) = inode.directory_mut() {
-            directory.directories = directories;
-        }
         inode.home = Some((parent, name.clone()));
-        if let Some(known) = known {
-            take_holes(&mut inode, &known.holes)?;
-            take_record(&mut inode, known);
-        }
-        if let Some(links) = links {
-            let links = links.into_iter().filter_map(|(parent, name)| {
-                Some((NodeId::from_number(parent)?, Name::from(name)))
-            });
-            let links: BTreeSet<_> = links.collect();
-            inode.nlink = links.len().clamp(1, usize::from(u16::MAX)) as u16;
-            inode.set_links(links);
+        let number = match &recorded {
+            Some(recorded) => recorded.number,
+            None => default_number(parent, name),
+        };
+        if let Some(recorded) = recorded {
+            if let Some(directory) = inode.directory_mut() {
+                directory.directories = recorded.directories;
+            }
+            take_holes(&mut inode, &recorded.known.holes)?;
+            take_record(&mut inode, recorded.known);
+            if let Some(links) = recorded.links {
+                let links = links.into_iter().filter_map(|(parent, name)| {
+                    Some((NodeId::from_number(parent)?, Name::from(name)))
+                });
+                let links: BTreeSet<_> = links.collect();
+                inode.nlink = links.len().clamp(1, usize::from(u16::MAX)) as u16;
+                inode.set_links(links);
+            }
         }
         Ok(Some(Loaded { number, inode }))
     }
@@ -379,7 +444,8 @@ impl Mfs {
             return Ok(false);
         };
         let size = entry.tsize.unwrap_or(0);
-        let mut inode = self.content_inode(&entry, plain_meta(kind, size), Bytes::new(), None);
+        let meta = plain_meta(kind, size);
+        let mut inode = self.content_inode(sealed_of(&entry), meta, Bytes::new(), None);
         inode.home = Some((parent, name.clone()));
         let number = default_number(parent, name);
         let mut state = self.state.lock();
@@ -402,15 +468,11 @@ impl Mfs {
     /// A node of sealed content, with what is shown where nothing is recorded.
     fn content_inode(
         &self,
-        entry: &DirEntry,
+        sealed: Sealed,
         meta: Meta,
         target: Bytes,
         tally: Option<DirTally>,
     ) -> Inode {
-        let sealed = Sealed {
-            cid: (&entry.cid).into(),
-            tsize: entry.tsize.unwrap_or(0),
-        };
         let (kind, plain, body) = match meta.kind {
             MetaKind::File => {
                 let content = Content::Whole(Whole::new(sealed, meta.size));
@@ -449,15 +511,18 @@ impl Mfs {
         }
     }
 
-    /// Drops clean nodes that nobody holds when there are too many.
-    pub(super) fn trim(&self, state: &mut State) {
+    /// Drops clean nodes that nobody holds when there are too many. The names in
+    /// `listed` stay: whoever lists it wants the next of them.
+    pub(super) fn trim(&self, state: &mut State, listed: Option<NodeId>) {
         let is_full = state.nodes.len() >= state.trim_at.max(NODES_LOADED_MAX);
         if !is_full && state.let_go <= NODES_LOADED_MAX {
             return;
         }
         state.let_go = 0;
+        let before = state.nodes.len();
         while trim_leaves(state) > 0 {}
-        trim_listings(state);
+        self.background.moved(before - state.nodes.len());
+        trim_listings(state, listed);
         state.nodes.shrink();
         state.trim_at = state.nodes.len() + state.nodes.len() / 2;
     }
@@ -473,6 +538,14 @@ pub(super) fn is_far(error: &TreeError) -> bool {
     matches!(error, TreeError::Timeout(_) | TreeError::Unavailable(_))
 }
 
+/// What an entry leads to, as its directory says it.
+pub(super) fn sealed_of(entry: &DirEntry) -> Sealed {
+    Sealed {
+        cid: (&entry.cid).into(),
+        tsize: entry.tsize.unwrap_or(0),
+    }
+}
+
 fn plain_meta(kind: MetaKind, size: u64) -> Meta {
     Meta {
         kind,
@@ -485,11 +558,9 @@ fn plain_meta(kind: MetaKind, size: u64) -> Meta {
 /// Drops clean, unheld nodes that have no loaded node below; tells how many.
 fn trim_leaves(state: &mut State) -> usize {
     let idle = |node: &NodeId, inode: &Inode| {
+        let is_node = |dentry: &Dentry| matches!(dentry.to(), To::Node(_));
         let bare = inode.directory().is_none_or(|directory| {
-            directory
-                .entries
-                .values()
-                .all(|d| !matches!(d.to(), To::Node(_)) && d.changed == 0)
+            directory.changed.is_empty() && !directory.entries.values().any(is_node)
         });
         *node != NodeId::ROOT
             && inode.held() == 0
@@ -516,7 +587,7 @@ fn trim_leaves(state: &mut State) -> usize {
         if let Some(directory) = parent.directory_mut() {
             let key = Key::of(name);
             if directory.complete {
-                let unloaded = Dentry::new(To::Unloaded, 0);
+                let unloaded = Dentry::new(To::Unloaded);
                 directory.entries.insert(key, unloaded);
             } else {
                 directory.entries.remove(&key);
@@ -527,13 +598,19 @@ fn trim_leaves(state: &mut State) -> usize {
 }
 
 /// Drops the listings of directories of which nothing is loaded.
-fn trim_listings(state: &mut State) {
-    for inode in state.nodes.values_mut() {
+fn trim_listings(state: &mut State, listed: Option<NodeId>) {
+    for (node, inode) in state.nodes.iter_mut() {
+        if Some(node) == listed {
+            continue;
+        }
         let is_clean = inode.is_clean();
         let Some(directory) = inode.directory_mut() else {
             continue;
         };
-        let is_idle = |d: &Dentry| matches!(d.to(), To::Unloaded | To::Absent) && d.changed == 0;
+        let is_idle = |d: &Dentry| matches!(d.to(), To::Unloaded | To::Absent);
+        if !directory.changed.is_empty() {
+            continue;
+        }
         if is_clean && directory.base.is_some() && directory.entries.values().all(is_idle) {
             directory.entries = BTreeMap::new();
             directory.complete = false;
@@ -542,7 +619,7 @@ fn trim_listings(state: &mut State) {
 }
 
 /// Puts what was read into the tree, if it still lacks it.
-fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Option<Loaded>) {
+pub(super) fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Option<Loaded>) {
     let key = Key::of(name.clone());
     let Ok(directory) = state.directory(parent) else {
         return;
@@ -570,7 +647,7 @@ fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Option<Loaded
     };
     let parent = state.nodes.get_mut(&parent);
     if let Some(directory) = parent.and_then(Inode::directory_mut) {
-        directory.entries.insert(key, Dentry::new(to, 0));
+        directory.entries.insert(key, Dentry::new(to));
     }
 }
 
@@ -579,7 +656,7 @@ fn note_name(state: &mut State, parent: NodeId, name: &[u8]) {
     if let Some(parent) = state.nodes.get_mut(&parent)
         && let Body::Directory(directory) = &mut parent.body
     {
-        let unloaded = || Dentry::new(To::Unloaded, 0);
+        let unloaded = || Dentry::new(To::Unloaded);
         let entry = directory.entries.entry(Key::new(name));
         entry.or_insert_with(unloaded);
     }

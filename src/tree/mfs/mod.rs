@@ -21,6 +21,7 @@ mod ahead;
 mod allocating;
 mod apply;
 mod background;
+mod bulk;
 mod chain;
 mod checkpoint;
 mod class;
@@ -28,6 +29,7 @@ mod codec;
 mod content;
 mod elsewhere;
 mod entries;
+mod extent_map;
 mod extents;
 mod fault;
 mod figures;
@@ -192,6 +194,7 @@ impl Mfs {
         done: impl FnOnce(&mut State, T) -> R,
     ) -> Result<R, TreeError> {
         let mut done = Some(done);
+        self.wait_for_checkpoint().await;
         for _ in 0..PLAN_ROUNDS_MAX {
             let need = {
                 let mut state = self.state.lock();
@@ -259,6 +262,7 @@ impl Mfs {
             }
             apply::apply(state, &one.op, seq, self.options.chunk_bytes());
         }
+        self.background.changed(state.changed_bytes());
         Ok(changes)
     }
 
@@ -385,7 +389,7 @@ impl Mfs {
             state.let_go += usize::from(is_let_go);
         }
         if state.let_go > NODES_LOADED_MAX {
-            self.trim(&mut state);
+            self.trim(&mut state, None);
         }
     }
 

@@ -255,6 +255,9 @@ pub(super) struct Directory {
     pub(super) base: Option<Base>,
     /// Names that are known to lead somewhere or nowhere.
     pub(super) entries: BTreeMap<Key, Dentry>,
+    /// Names that were set since the checkpoint, and the sequences of their last
+    /// changes. Apart, since most entries of large trees are as in the checkpoint.
+    pub(super) changed: BTreeMap<Key, u64>,
     /// Whether `entries` has every name that there is.
     pub(super) complete: bool,
     /// How many of the names lead to directories, where it is known: not for
@@ -311,6 +314,38 @@ impl Key {
     }
 }
 
+/// The place of a name among keys in order; `None` where it is not there.
+///
+/// Hashes are spread evenly, so it is near where its own says: looking there
+/// first takes a few steps where halving takes twenty, each a miss of the caches.
+pub(super) fn place_of(keys: &[Key], name: &[u8]) -> Option<usize> {
+    let wanted = hash(name);
+    let (first, last) = (keys.first()?.hash, keys.last()?.hash);
+    if !(first..=last).contains(&wanted) {
+        return None;
+    }
+    let share = (wanted - first) as f64 / (last - first).max(1) as f64;
+    let guess = (share * keys.len() as f64) as usize;
+    let is_below = |at: usize| keys.get(at).is_some_and(|key| key.hash < wanted);
+    let mut width = 32;
+    let (mut from, mut to) = (guess, guess);
+    while from > 0 && !is_below(from) {
+        from = from.saturating_sub(width);
+        width *= 4;
+    }
+    width = 32;
+    while to < keys.len() && is_below(to) {
+        to = to.saturating_add(width);
+        width *= 4;
+    }
+    let near = keys.get(from..to.min(keys.len())).unwrap_or_default();
+    let at = from + near.partition_point(|key| key.hash < wanted);
+    let mut equal = keys.iter().skip(at).take_while(|key| key.hash == wanted);
+    equal
+        .position(|key| *key.name == *name)
+        .map(|more| at + more)
+}
+
 fn hash(name: &[u8]) -> u64 {
     // The two lowest bits are left to tell equal hashes apart.
     ((fastmurmur3::hash(name) as u64) >> 2).max(16) & !3
@@ -321,21 +356,19 @@ fn hash(name: &[u8]) -> u64 {
 pub(super) struct Dentry {
     /// A node's number, or one that no node has.
     to: u64,
-    /// Sequence of its last change; 0: as in the checkpoint.
-    pub(super) changed: u64,
 }
 
 const UNLOADED: u64 = 0;
 const ABSENT: u64 = 1;
 
 impl Dentry {
-    pub(super) fn new(to: To, changed: u64) -> Self {
+    pub(super) fn new(to: To) -> Self {
         let to = match to {
             To::Node(node) => node.number(),
             To::Unloaded => UNLOADED,
             To::Absent => ABSENT,
         };
-        Self { to, changed }
+        Self { to }
     }
 
     pub(super) fn to(&self) -> To {
@@ -547,7 +580,30 @@ mod tests {
     #[test]
     fn a_node_and_its_entry_stay_as_small_as_trees_of_millions_need_them() {
         assert!(size_of::<Inode>() <= 120, "{}", size_of::<Inode>());
-        assert!(size_of::<Key>() + size_of::<Dentry>() <= 32);
+        assert!(size_of::<Key>() + size_of::<Dentry>() <= 24);
+    }
+
+    #[test]
+    fn a_name_is_found_among_keys_in_order_and_no_other_is() {
+        for count in [0, 1, 2, 3, 100, 5000] {
+            let name = |at: usize| format!("name-{at}").into_bytes();
+            let mut keys: Vec<_> = (0..count).map(|at| Key::new(&name(at))).collect();
+            // Two of one hash, and one far from the rest.
+            for (hash, name) in [(1 << 40, b"a"), (1 << 40, b"b"), (16, b"c")] {
+                let name = Name::from(name);
+                keys.push(Key { hash, name });
+            }
+            keys.sort_unstable();
+            for at in 0..count {
+                let found = place_of(&keys, &name(at)).unwrap();
+                assert_eq!(*keys[found].name, name(at));
+                assert_eq!(place_of(&keys, &name(at + count)), None);
+            }
+            assert_eq!(place_of(&keys, b"a"), None, "it is under a wrong hash");
+        }
+        let one = [Key::new(b"x")];
+        assert_eq!(place_of(&one, b"x"), Some(0));
+        assert_eq!(place_of(&[], b"x"), None);
     }
 
     #[test]
@@ -607,7 +663,7 @@ mod tests {
             To::Unloaded,
             To::Absent,
         ] {
-            assert_eq!(Dentry::new(to, 3).to(), to);
+            assert_eq!(Dentry::new(to).to(), to);
         }
     }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::config::{
-    CHECKPOINT_BYTES, CHECKPOINT_CHANGES, CHECKPOINT_INTERVAL, COMMIT_INTERVAL, FILE_BYTES_MAX,
-    SNAPSHOTS_KEPT, UNSEALED_BYTES_MAX,
+    CHANGED_BYTES_MAX, CHECKPOINT_BYTES, CHECKPOINT_CHANGES, CHECKPOINT_INTERVAL, COMMIT_INTERVAL,
+    FILE_BYTES_MAX, SNAPSHOTS_KEPT, UNSEALED_BYTES_MAX,
 };
 use crate::unixfs::dir_build::DirRules;
 use crate::unixfs::file_update::FileForm;
@@ -39,6 +39,8 @@ pub struct MfsOptions {
     pub checkpoint_bytes: u64,
     /// Changes between checkpoints.
     pub checkpoint_changes: u64,
+    /// Memory that changes hold, about, beyond which a checkpoint is made.
+    pub changed_bytes_max: u64,
     /// Checkpoints kept as snapshots.
     pub snapshots_kept: usize,
     /// Whether it is opened only to be read: nothing is mended or written then.
@@ -61,6 +63,7 @@ impl Default for MfsOptions {
             checkpoint_interval: CHECKPOINT_INTERVAL,
             checkpoint_bytes: CHECKPOINT_BYTES,
             checkpoint_changes: CHECKPOINT_CHANGES,
+            changed_bytes_max: CHANGED_BYTES_MAX,
             snapshots_kept: SNAPSHOTS_KEPT,
             only_read: false,
         }

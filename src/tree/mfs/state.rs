@@ -11,6 +11,7 @@ use super::node::{Body, Dentry, Directory, Inode, Key, Name, To};
 use super::table::Nodes;
 use super::types::{NodeId, NodeKind};
 use crate::block::Cid;
+use crate::config::{CHANGED_ENTRY_BYTES, CHANGED_NODE_BYTES};
 use crate::tree::error::TreeError;
 
 /// The loaded nodes and what the last checkpoint was.
@@ -27,6 +28,8 @@ pub(super) struct State {
     pub(super) unsealed_bytes: u64,
     /// Nodes that differ from the checkpoint.
     pub(super) dirty: std::collections::HashSet<NodeId>,
+    /// Entries that were set since the last checkpoint, each time they were.
+    pub(super) entries_changed: u64,
     /// Numbers of directory records to drop at the next checkpoint.
     pub(super) gone: std::collections::HashSet<NodeId>,
     /// How many loaded nodes make clean ones be dropped.
@@ -77,6 +80,7 @@ impl State {
     pub(super) fn adopt(&mut self, other: Self) {
         self.nodes.extend(other.nodes);
         self.dirty.extend(other.dirty);
+        self.entries_changed += other.entries_changed;
         self.unsealed_bytes += other.unsealed_bytes;
     }
 
@@ -135,6 +139,14 @@ impl State {
         self.nodes.values().map(bytes).sum()
     }
 
+    /// Bytes that changes hold until they are in a checkpoint, about.
+    pub(super) fn changed_bytes(&self) -> u64 {
+        let nodes = (self.dirty.len() + self.gone.len()) as u64;
+        nodes * CHANGED_NODE_BYTES
+            + self.entries_changed * CHANGED_ENTRY_BYTES
+            + self.unsealed_bytes
+    }
+
     /// A directory that is still in the tree, to look at.
     pub(super) fn directory(&self, node: NodeId) -> Result<&Directory, TreeError> {
         let inode = self.node(node)?;
@@ -164,14 +176,17 @@ impl State {
     /// Sets where a name leads.
     pub(super) fn set_entry(&mut self, parent: NodeId, name: &Name, to: To, changed: u64) {
         let checkpointing = self.checkpointing;
+        self.entries_changed += 1;
         let Some(directory) = self.directory_mut(parent) else {
             return;
         };
         let key = Key::of(name.clone());
         if to == To::Absent && directory.base.is_none() && !checkpointing {
             directory.entries.remove(&key);
+            directory.changed.remove(&key);
         } else {
-            directory.entries.insert(key, Dentry::new(to, changed));
+            directory.changed.insert(key.clone(), changed);
+            directory.entries.insert(key, Dentry::new(to));
         }
     }
 

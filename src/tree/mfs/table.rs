@@ -128,10 +128,10 @@ impl Nodes {
     }
 
     /// All of them, to change, in no order.
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut Inode> {
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = (NodeId, &mut Inode)> {
         let slots = self.chunks.iter_mut().flat_map(|chunk| &mut chunk.slots);
         slots.filter_map(|slot| match slot {
-            Slot::Used(_, inode) => Some(inode),
+            Slot::Used(node, inode) => Some((*node, inode)),
             Slot::Free(_) => None,
         })
     }

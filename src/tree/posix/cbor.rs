@@ -138,6 +138,11 @@ impl<'a> Reader<'a> {
         Self { rest: bytes }
     }
 
+    /// How many bytes are left.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
     /// Says that nothing is left.
     pub(super) fn end(&self) -> Result<(), CborError> {
         match self.rest {

@@ -84,24 +84,40 @@ impl PosixMap {
         until: Option<&[u8]>,
         limit: usize,
     ) -> Result<Vec<(Bytes, Bytes)>, MapError> {
-        let mut found = Vec::new();
+        let page = self.select(root, (from, until), limit, |_| true).await?;
+        Ok(page.entries)
+    }
+
+    /// Lists the entries whose keys are `wanted`, `limit` of them at most, in the
+    /// order of their keys; of the others nothing is copied.
+    pub async fn select(
+        &self,
+        root: &Cid,
+        (from, until): (&[u8], Option<&[u8]>),
+        limit: usize,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Page, MapError> {
+        let mut page = Page::default();
         let mut path = Path::open(&self.nodes, root).await?;
         path.seek(0, from).await?;
-        while found.len() < limit
-            && let Some((_, node)) = path.node()
-        {
+        while let Some((_, node)) = path.node() {
             let begin = node.find(from);
-            for (key, item) in node.entries.iter().skip(begin).take(limit - found.len()) {
-                if until.is_some_and(|until| &key[..] >= until) {
-                    return Ok(found);
+            for (key, value) in (begin..node.len()).filter_map(|at| node.pair(at)) {
+                if until.is_some_and(|until| key >= until) {
+                    return Ok(page);
                 }
-                if let Some(value) = owned(item) {
-                    found.push((Bytes::copy_from_slice(key), value));
+                if page.entries.len() >= limit {
+                    page.next = Some(key.to_vec());
+                    return Ok(page);
+                }
+                if wanted(key) {
+                    let copy = Bytes::copy_from_slice;
+                    page.entries.push((copy(key), copy(value)));
                 }
             }
             path.advance(0).await?;
         }
-        Ok(found)
+        Ok(page)
     }
 
     /// Makes the map that `changes` turn the one of `root` into: a value sets,
@@ -143,6 +159,15 @@ impl PosixMap {
     ) -> Result<(), MapError> {
         diff::diff(&self.nodes, a, b, each).await
     }
+}
+
+/// A part of a map.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// Keys and their values, in order.
+    pub entries: Vec<(Bytes, Bytes)>,
+    /// Where the rest begins; `None`: there is none.
+    pub next: Option<Vec<u8>>,
 }
 
 /// A value with memory of its own: a slice would hold on to its whole block.

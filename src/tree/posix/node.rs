@@ -63,19 +63,31 @@ impl Item {
 /// A key and what it holds.
 pub(super) type Entry = (Bytes, Item);
 
-/// A decoded node; it has at least one entry.
+/// A decoded node; it has at least one entry. Its block is kept as it is, and
+/// where the entries stand in it: millions are read, and few of each are wanted.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Node {
     pub(super) level: u8,
-    pub(super) entries: Vec<Entry>,
+    data: Bytes,
+    places: Box<[Place]>,
     /// Whether the rule cuts after the last entry; if not, the node is the
     /// last of its row.
     pub(super) closed: bool,
     pub(super) weight_bytes: usize,
 }
 
+/// Where an entry stands in its block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    key: u32,
+    /// The value, or the digest of the link.
+    item: u32,
+    item_len: u32,
+    key_len: u16,
+}
+
 impl Node {
-    /// Decodes and checks a node; keys and values share the memory of `data`.
+    /// Decodes and checks a node, which holds on to `data`.
     pub(super) fn decode(data: &Bytes) -> Result<Self, Malformed> {
         if data.len() > POSIX_NODE_BYTES_MAX {
             return Err(Malformed::TooLarge("node"));
@@ -97,26 +109,77 @@ impl Node {
         }
         field(&mut reader, b"entries")?;
         let count = reader.array()?;
-        let (entries, closed) = read_entries(&mut reader, data, level, count)?;
+        let (places, closed) = read_entries(&mut reader, data, level, count)?;
         reader.end()?;
-        let weight_bytes = data.len() + size_of::<Self>() + entries.len() * size_of::<Entry>();
+        let weight_bytes = data.len() + size_of::<Self>() + places.len() * size_of::<Place>();
         Ok(Self {
             level,
-            entries,
+            data: data.clone(),
+            places: places.into(),
             closed,
             weight_bytes,
         })
     }
 
+    /// How many entries it has.
+    pub(super) fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// The key of an entry.
+    pub(super) fn key(&self, at: usize) -> Option<&[u8]> {
+        Some(key_at(&self.data, self.places.get(at)?))
+    }
+
+    /// An entry of a leaf.
+    pub(super) fn pair(&self, at: usize) -> Option<(&[u8], &[u8])> {
+        let place = self.places.get(at).filter(|_| self.level == 0)?;
+        Some((key_at(&self.data, place), item_at(&self.data, place)))
+    }
+
+    /// What an entry above the leaves links to.
+    pub(super) fn link(&self, at: usize) -> Option<Link> {
+        let place = self.places.get(at).filter(|_| self.level > 0)?;
+        Some(Link(item_at(&self.data, place).try_into().ok()?))
+    }
+
+    /// An entry, which shares the memory of the block.
+    pub(super) fn entry(&self, at: usize) -> Option<Entry> {
+        let item = match self.level {
+            0 => Item::Value(self.data.slice_ref(self.pair(at)?.1)),
+            _ => Item::Link(self.link(at)?),
+        };
+        Some((self.data.slice_ref(self.key(at)?), item))
+    }
+
+    /// All entries in order.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry> {
+        (0..self.len()).filter_map(|at| self.entry(at))
+    }
+
     /// The last key.
     pub(super) fn last_key(&self) -> &[u8] {
-        self.entries.last().map_or(&[], |(key, _)| key)
+        let last = self.places.last();
+        last.map_or(&[], |place| key_at(&self.data, place))
     }
 
     /// Position of the first entry whose key is not below `key`.
     pub(super) fn find(&self, key: &[u8]) -> usize {
-        self.entries.partition_point(|(found, _)| found < key)
+        self.places
+            .partition_point(|place| key_at(&self.data, place) < key)
     }
+}
+
+fn key_at<'d>(data: &'d Bytes, place: &Place) -> &'d [u8] {
+    let from = place.key as usize;
+    data.get(from..from + usize::from(place.key_len))
+        .unwrap_or_default()
+}
+
+fn item_at<'d>(data: &'d Bytes, place: &Place) -> &'d [u8] {
+    let from = place.item as usize;
+    data.get(from..from + place.item_len as usize)
+        .unwrap_or_default()
 }
 
 fn field(reader: &mut Reader<'_>, name: &[u8]) -> Result<(), Malformed> {
@@ -126,50 +189,69 @@ fn field(reader: &mut Reader<'_>, name: &[u8]) -> Result<(), Malformed> {
     }
 }
 
-/// Reads the entries; tells too whether the last of them ends the node by the rule.
+/// Reads where the entries stand; tells too whether the last of them ends the
+/// node by the rule.
 fn read_entries(
     reader: &mut Reader<'_>,
     data: &Bytes,
     level: u8,
     count: usize,
-) -> Result<(Vec<Entry>, bool), Malformed> {
+) -> Result<(Vec<Place>, bool), Malformed> {
     // Three bytes are the shortest entry.
-    let mut entries: Vec<Entry> = Vec::with_capacity(count.min(data.len() / 3));
+    let mut places: Vec<Place> = Vec::with_capacity(count.min(data.len() / 3));
     let mut cutter = Cutter::new(level);
     let mut closed = false;
     for _ in 0..count {
         if closed {
             return Err(Malformed::Cut);
         }
-        let (key, item) = read_entry(reader, data, level)?;
-        if entries.last().is_some_and(|(last, _)| *last >= key) {
+        let (place, entry_bytes) = read_entry(reader, data, level)?;
+        let key = key_at(data, &place);
+        let last = places.last().map(|last| key_at(data, last));
+        if last.is_some_and(|last| last >= key) {
             return Err(Malformed::Order);
         }
-        closed = cutter.push(&key, item.entry_bytes(&key));
-        entries.push((key, item));
+        closed = cutter.push(key, entry_bytes);
+        places.push(place);
     }
-    if entries.is_empty() {
+    if places.is_empty() {
         return Err(Malformed::TooFew);
     }
-    Ok((entries, closed))
+    Ok((places, closed))
 }
 
-fn read_entry(reader: &mut Reader<'_>, data: &Bytes, level: u8) -> Result<Entry, Malformed> {
+/// Reads where an entry stands, and how many bytes it takes.
+fn read_entry(
+    reader: &mut Reader<'_>,
+    data: &Bytes,
+    level: u8,
+) -> Result<(Place, usize), Malformed> {
     reader.tuple(2, "an entry")?;
-    let key = reader.bytes()?;
-    if key.len() > POSIX_KEY_BYTES_MAX {
+    // What was read last ends where the rest begins.
+    let begin = |reader: &Reader<'_>, len: usize| (data.len() - reader.left() - len) as u32;
+    let key = reader.bytes()?.len();
+    if key > POSIX_KEY_BYTES_MAX {
         return Err(Malformed::TooLarge("key"));
     }
-    let item = if level == 0 {
-        let value = reader.bytes()?;
-        if value.len() > POSIX_VALUE_BYTES_MAX {
+    let key_begin = begin(reader, key);
+    let (item, entry_bytes) = if level == 0 {
+        let value = reader.bytes()?.len();
+        if value > POSIX_VALUE_BYTES_MAX {
             return Err(Malformed::TooLarge("value"));
         }
-        Item::Value(data.slice_ref(value))
+        (value, value_entry_bytes(key, value))
     } else {
-        Item::Link(Link::of(&reader.link()?).ok_or(Malformed::Cid)?)
+        // A CID ends with its digest.
+        let link = Link::of(&reader.link()?).ok_or(Malformed::Cid)?;
+        (link.0.len(), link_entry_bytes(key))
     };
-    Ok((data.slice_ref(key), item))
+    let place = Place {
+        key: key_begin,
+        item: begin(reader, item),
+        item_len: item as u32,
+        key_len: key as u16,
+    };
+    Ok((place, entry_bytes))
 }
 
 /// Encodes a node.
@@ -232,7 +314,8 @@ mod tests {
     fn a_node_is_read_back_as_it_was_written() {
         for (level, entries) in [(0, values(5)), (3, vec![("k".into(), link(7))])] {
             let node = Node::decode(&encode(level, &entries)).unwrap();
-            assert_eq!((node.level, node.entries), (level, entries));
+            let read: Vec<_> = node.entries().collect();
+            assert_eq!((node.level, read), (level, entries));
         }
     }
 

@@ -44,7 +44,7 @@ impl<'n> Path<'n> {
     /// Begins at the first entry of the root.
     pub(super) async fn open(nodes: &'n Nodes, root: &Cid) -> Result<Self, MapError> {
         let node = nodes.get(root).await?;
-        if node.level > 0 && node.entries.len() < 2 {
+        if node.level > 0 && node.len() < 2 {
             return Err(MapError::malformed(root, Malformed::TooFew));
         }
         let step = Step {
@@ -63,10 +63,10 @@ impl<'n> Path<'n> {
     /// The entry that the way leads to; `None` beyond the last.
     pub(super) fn head(&self) -> Option<Head> {
         let step = self.steps.last()?;
-        let (key, item) = step.node.entries.get(step.at)?;
+        let (key, item) = step.node.entry(step.at)?;
         Some(Head {
-            key: key.clone(),
-            item: item.clone(),
+            key,
+            item,
             level: step.node.level,
         })
     }
@@ -85,7 +85,7 @@ impl<'n> Path<'n> {
     pub(super) fn skip(&mut self) {
         while let Some(step) = self.steps.last_mut() {
             step.at += 1;
-            if step.at < step.node.entries.len() {
+            if step.at < step.node.len() {
                 return;
             }
             self.steps.pop();
@@ -97,16 +97,16 @@ impl<'n> Path<'n> {
         let Some(parent) = self.steps.last() else {
             return Ok(());
         };
-        let Some((key, Item::Link(link))) = parent.node.entries.get(parent.at) else {
+        let Some((key, Item::Link(link))) = parent.node.entry(parent.at) else {
             return Ok(());
         };
         let low = match parent.at.checked_sub(1) {
-            Some(before) => parent.node.entries.get(before).map(|(key, _)| key.clone()),
+            Some(before) => parent.node.entry(before).map(|(key, _)| key),
             None => parent.low.clone(),
         };
-        let edge = parent.edge && parent.at + 1 == parent.node.entries.len();
+        let edge = parent.edge && parent.at + 1 == parent.node.len();
         let wanted = parent.node.level - 1;
-        let (key, cid) = (key.clone(), link.cid());
+        let cid = link.cid();
         let node = self.nodes.get(&cid).await?;
         check(&node, wanted, &key, low.as_deref(), edge)
             .map_err(|why| MapError::malformed(&cid, why))?;
@@ -129,7 +129,7 @@ impl<'n> Path<'n> {
             self.steps.pop();
         }
         while let Some(step) = self.steps.last_mut() {
-            let last = step.node.entries.len().saturating_sub(1);
+            let last = step.node.len().saturating_sub(1);
             step.at = step.node.find(key).min(last);
             if step.node.level <= level {
                 break;
@@ -166,7 +166,7 @@ fn check(
         let found = node.level;
         return Err(Malformed::Level { found, wanted });
     }
-    let first = node.entries.first().map(|(key, _)| &key[..]);
+    let first = node.key(0);
     if node.last_key() != key || low.is_some_and(|low| first <= Some(low)) {
         return Err(Malformed::Bounds);
     }

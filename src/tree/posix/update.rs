@@ -149,13 +149,13 @@ impl Maker<'_> {
             };
             let (node, old) = (Arc::clone(node), Link::of(cid));
             above.insert(Bytes::copy_from_slice(node.last_key()), None);
-            for (key, item) in &node.entries {
-                while let Some((new, change)) = pending.next_if(|(new, _)| new < key) {
+            for (key, item) in node.entries() {
+                while let Some((new, change)) = pending.next_if(|(new, _)| *new < key) {
                     self.push(&mut stretch, new, change, old, above)?;
                 }
-                let change = pending.next_if(|(new, _)| new == key);
-                let item = change.map_or_else(|| Some(item.clone()), |(_, change)| change);
-                self.push(&mut stretch, key.clone(), item, old, above)?;
+                let change = pending.next_if(|(new, _)| *new == key);
+                let item = change.map_or(Some(item), |(_, change)| change);
+                self.push(&mut stretch, key, item, old, above)?;
             }
             while edge && let Some((new, change)) = pending.next() {
                 self.push(&mut stretch, new, change, old, above)?;
@@ -226,10 +226,7 @@ impl Maker<'_> {
 }
 
 fn only_child(node: &Node) -> Option<Link> {
-    match node.entries.as_slice() {
-        [(_, Item::Link(link))] => Some(*link),
-        _ => None,
-    }
+    node.link(0).filter(|_| node.len() == 1)
 }
 
 /// The entries of the node that is being made.

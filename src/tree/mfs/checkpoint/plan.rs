@@ -41,6 +41,10 @@ pub(super) struct Snapshot {
     pub(super) posix: Option<crate::block::Cid>,
     /// Number of the next node.
     pub(super) next: u64,
+    /// Entries that had been set.
+    pub(super) entries_changed: u64,
+    /// Bytes and changes that were journaled up to then.
+    pub(super) counted: (u64, u64),
 }
 
 /// A node whose record is set.
@@ -148,6 +152,8 @@ impl Snapshot {
             gone: state.gone.iter().copied().collect(),
             posix: state.posix,
             next: state.next,
+            entries_changed: state.entries_changed,
+            counted: mfs.counted(),
         }
     }
 }
@@ -243,18 +249,14 @@ fn changed_names(
     if inode.content_changed() == 0 {
         return;
     }
-    for (key, dentry) in directory
-        .entries
-        .iter()
-        .filter(|(_, dentry)| dentry.changed > 0)
-    {
-        match dentry.to() {
-            To::Absent => {
+    for key in directory.changed.keys() {
+        match directory.entries.get(key).map(|dentry| dentry.to()) {
+            Some(To::Absent) => {
                 children.insert(key.name.clone(), Child::Gone);
                 dropped.push((node, key.name.clone()));
             }
-            To::Unloaded => {}
-            To::Node(child) => {
+            Some(To::Unloaded) | None => {}
+            Some(To::Node(child)) => {
                 let child = child_of(state, child);
                 children.entry(key.name.clone()).or_insert(child);
             }

@@ -32,7 +32,7 @@ impl Mfs {
     /// Writes the records of a snapshot; gives the new map.
     pub(super) async fn write_records(
         &self,
-        snapshot: &Snapshot,
+        snapshot: &mut Snapshot,
         built: &Built,
     ) -> Result<Option<Cid>, TreeError> {
         let mut changes = Changes::new();
@@ -47,7 +47,7 @@ impl Mfs {
             self.drop_records_below(posix, *node, &there, &mut changes)
                 .await?;
         }
-        for one in &snapshot.records {
+        for one in std::mem::take(&mut snapshot.records) {
             let tally = built
                 .directories
                 .get(&one.node)
@@ -58,7 +58,7 @@ impl Mfs {
                 links_bytes: tally.links_bytes,
                 names_bytes: tally.names_bytes,
             });
-            record_node(one, tally, &mut changes)?;
+            record_node(&one, tally, &mut changes)?;
         }
         changes.insert(key::state(NEXT), Some(Number(snapshot.next).encode()));
         let sink = OwnBlocks(&self.blocks);

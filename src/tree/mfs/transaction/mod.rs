@@ -268,10 +268,13 @@ impl Mfs {
                 .await
                 .map_err(|error| refused(index, error))?;
         }
+        self.wait_for_checkpoint().await;
         for _ in 0..PLAN_ROUNDS_MAX {
             let attempt = {
                 let mut state = self.state.lock();
-                self.attempt(&mut state, caller, id, staged, &known)
+                let attempt = self.attempt(&mut state, caller, id, staged, &known);
+                self.background.changed(state.changed_bytes());
+                attempt
             };
             let (index, need) = match attempt {
                 Ok((changes, last)) => {
