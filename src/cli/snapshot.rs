@@ -80,22 +80,7 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
         } => {
             let params = json!({"from": from, "to": to, "path": in_tree(&path), "limit": limit});
             let found = call(common, "fs-journal/snapshots/diff", "comparing", params).await?;
-            show(common, &found, |found| {
-                let line = |one: &Value| {
-                    let mark = match text(one, "change").as_str() {
-                        "added" => '+',
-                        "removed" => '-',
-                        "changed" => 'M',
-                        _ => 'm',
-                    };
-                    format!("{mark} {}\n", safe(&text(one, "path")))
-                };
-                let mut out: String = list(found, "differences").iter().map(line).collect();
-                if found.get("truncated") == Some(&Value::Bool(true)) {
-                    out.push_str("there are more: --limit N\n");
-                }
-                out
-            })
+            show(common, &found, difference_lines)
         }
         SnapshotCommand::Rm { snapshots, keep } => {
             let params = json!({"snapshots": snapshots, "keep": keep});
@@ -123,24 +108,44 @@ pub(super) async fn run(common: &Common, args: Snapshot) -> Result<(), Failure> 
                 "replace": replace,
                 "content_only": content_only,
             });
-            let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
-            show(common, &done, |done| {
-                let (changes, at) = (
-                    text(done, "changes"),
-                    safe(&to.as_ref().unwrap_or(&path).to_string_lossy()),
-                );
-                let damaged = list(done, "damaged").iter().filter_map(Value::as_str);
-                let damaged = damaged.map(|line| format!("damaged: {}\n", safe(line)));
-                format!(
-                    "restored {at} from {}: {changes} changes\n{}",
-                    text(done, "snapshot"),
-                    damaged.collect::<String>()
-                )
-            })?;
-            match list(&done, "damaged").is_empty() {
-                true => Ok(()),
-                false => Err(Failure::Quiet(5)),
-            }
+            let at = to.unwrap_or(path);
+            restore(common, params, &at.to_string_lossy()).await
         }
+    }
+}
+
+fn difference_lines(found: &Value) -> String {
+    let line = |one: &Value| {
+        let mark = match text(one, "change").as_str() {
+            "added" => '+',
+            "removed" => '-',
+            "changed" => 'M',
+            _ => 'm',
+        };
+        format!("{mark} {}\n", safe(&text(one, "path")))
+    };
+    let mut out: String = list(found, "differences").iter().map(line).collect();
+    if found.get("truncated") == Some(&Value::Bool(true)) {
+        out.push_str("there are more: --limit N\n");
+    }
+    out
+}
+
+async fn restore(common: &Common, params: Value, at: &str) -> Result<(), Failure> {
+    let done = call(common, "fs-journal/snapshots/restore", "restoring", params).await?;
+    show(common, &done, |done| {
+        let damaged = list(done, "damaged").iter().filter_map(Value::as_str);
+        let damaged = damaged.map(|line| format!("damaged: {}\n", safe(line)));
+        format!(
+            "restored {} from {}: {} changes\n{}",
+            safe(at),
+            text(done, "snapshot"),
+            text(done, "changes"),
+            damaged.collect::<String>()
+        )
+    })?;
+    match list(&done, "damaged").is_empty() {
+        true => Ok(()),
+        false => Err(Failure::Quiet(5)),
     }
 }

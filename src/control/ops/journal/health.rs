@@ -50,6 +50,14 @@ pub(super) fn operations() -> Vec<Operation> {
     )]
 }
 
+/// Failures in a row at one of the configured nodes: nobody goes on trying others.
+fn push_failures(context: &Context) -> u32 {
+    let nodes = context.push.figures();
+    let configured = nodes.iter().filter(|node| node.configured);
+    let rows = configured.map(|node| node.failures_in_a_row);
+    rows.max().unwrap_or(0)
+}
+
 async fn monitor(
     context: Arc<Context>,
     limits: Thresholds,
@@ -59,11 +67,7 @@ async fn monitor(
     let unsynced_ms = millis(figures.unsynced_for);
     let free = figures.disk_free_bytes;
     let damage = context.mfs.recovery().errors.len();
-    let nodes = context.push.figures();
-    // Nobody goes on trying the others.
-    let configured = nodes.iter().filter(|node| node.configured);
-    let rows = configured.map(|node| node.failures_in_a_row);
-    let push_failures = rows.max().unwrap_or(0);
+    let push_failures = push_failures(&context);
     let checks = [
         check(
             "writable",

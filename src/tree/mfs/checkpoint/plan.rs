@@ -123,29 +123,11 @@ impl Snapshot {
             .iter()
             .filter_map(|node| record_of(state, *node, before.contains_key(node)))
             .collect();
-        let mut directories: Vec<(usize, Dir)> = directories
-            .into_iter()
-            .filter_map(|(node, children)| {
-                let inode = state.nodes.get(&node)?;
-                let base = inode.directory()?.base.clone();
-                let meta = mfs.metadata(inode);
-                Some((
-                    state.depth(node),
-                    Dir {
-                        node,
-                        base,
-                        meta,
-                        children,
-                    },
-                ))
-            })
-            .collect();
-        directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
         Self {
             sequence: mfs.journal.last().0,
             nodes: recorded.into_iter().collect(),
             leaves,
-            directories: directories.into_iter().map(|(_, dir)| dir).collect(),
+            directories: deepest_first(mfs, state, directories),
             root: root_base(state),
             records,
             dropped,
@@ -156,6 +138,27 @@ impl Snapshot {
             counted: mfs.counted(),
         }
     }
+}
+
+/// Changed directories with their changed names, the deepest first.
+fn deepest_first(
+    mfs: &Mfs,
+    state: &State,
+    changed: HashMap<NodeId, BTreeMap<Name, Child>>,
+) -> Vec<Dir> {
+    let directory = |(node, children)| {
+        let inode = state.nodes.get(&node)?;
+        let dir = Dir {
+            node,
+            base: inode.directory()?.base.clone(),
+            meta: mfs.metadata(inode),
+            children,
+        };
+        Some((state.depth(node), dir))
+    };
+    let mut directories: Vec<_> = changed.into_iter().filter_map(directory).collect();
+    directories.sort_by_key(|(depth, _)| std::cmp::Reverse(*depth));
+    directories.into_iter().map(|(_, dir)| dir).collect()
 }
 
 /// The root as the last checkpoint has it.
