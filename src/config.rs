@@ -419,6 +419,10 @@ pub const SNAPSHOTS_KEPT: usize = 16;
 pub const PLAN_ROUNDS_MAX: usize = 10_000;
 /// Clean nodes in memory beyond which those that nobody holds are dropped.
 pub const NODES_LOADED_MAX: usize = 200_000;
+/// Names that were looked for and are not there, beyond which they are forgotten.
+pub const ABSENT_NAMES_MAX: usize = 100_000;
+/// Files that are chosen at once to be sealed when too much waits for that.
+pub const RELIEF_FILES: usize = 256;
 /// Names of a directory that are loaded together as a listing comes to them: so
 /// many at first, and more the further it has come.
 pub const BULK_NAMES_MIN: usize = 1024;

@@ -16,7 +16,7 @@ use super::journal::{ask, line, show};
 use super::output::list;
 use crate::config::FOLLOW_INTERVAL;
 use crate::control::ops::log_query;
-use crate::control::{Call, OperationError};
+use crate::control::{Call, ErrorKind, OperationError};
 use crate::daemon::{journal_of, journal_stamp};
 use crate::tree::mfs::log::Query;
 
@@ -37,7 +37,13 @@ pub(super) async fn run(
             None => params.clone(),
         };
         if find_daemon(common).await?.is_some() {
-            seen = from_daemon(common, params).await?.or(seen);
+            match from_daemon(common, params).await {
+                Ok(last) => seen = last.or(seen),
+                Err(Failure::Error(error)) if !ends_with_daemon && is_ending(&error) => {
+                    tokio::time::sleep(FOLLOW_INTERVAL).await;
+                }
+                Err(error) => return Err(error),
+            }
             if ends_with_daemon {
                 return Ok(());
             }
@@ -45,6 +51,11 @@ pub(super) async fn run(
             seen = from_files(common, params).await?.or(seen);
         }
     }
+}
+
+/// Whether a daemon that was found is about to let the repository go.
+fn is_ending(error: &OperationError) -> bool {
+    matches!(error.kind, ErrorKind::Ending | ErrorKind::Unavailable)
 }
 
 /// Parameters with others over them.

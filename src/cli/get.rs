@@ -87,6 +87,7 @@ async fn archive(
     output: Option<&Path>,
     bar: &Bar,
 ) -> Result<Vec<LeftOut>, Failure> {
+    let output = super::export::file_of(output.map(Path::to_owned));
     let output: Box<dyn Write + Send> = match output {
         Some(file) => Box::new(BufWriter::new(std::fs::File::create(file)?)),
         None if io::stdout().is_terminal() => {

@@ -78,7 +78,8 @@ async fn nothing_here() -> Response {
 }
 
 async fn wrong_method() -> Response {
-    let error = OperationError::invalid("this path takes GET").hint("GET /api/v0/openapi.json");
+    let error = OperationError::new(ErrorKind::Method, "this path takes GET")
+        .hint("GET /api/v0/openapi.json");
     refuse(&error, None)
 }
 

@@ -123,9 +123,10 @@ pub fn make_dir(dir: &Path) -> Result<(), RepoError> {
 /// Tells whether a directory is a repository, or prepared to become one by a
 /// configuration file.
 pub fn is_there(dir: &Path) -> bool {
-    ["version", CONFIG_NAME]
+    // One that may not be looked at is there: opening it tells why it cannot be.
+    ["version", CONFIG_NAME, "packs"]
         .iter()
-        .any(|name| dir.join(name).exists())
+        .any(|name| !matches!(dir.join(name).try_exists(), Ok(false)))
 }
 
 /// Tells whether a process has the repository open.

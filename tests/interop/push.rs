@@ -180,11 +180,11 @@ fn a_push_by_command_needs_neither_a_daemon_nor_a_configuration() {
         return;
     };
     let product = Product::new();
-    let said = product.run(&["tree", "push"]);
-    assert!(!said.ok && said.err.contains("[[push]]"), "{}", said.err);
     product
         .run_in(Path::new("/"), &["tree", "write", "-p", "/a/b"], b"content")
         .expect_ok("cidfs tree write");
+    let said = product.run(&["tree", "push"]);
+    assert!(!said.ok && said.err.contains("[[push]]"), "{}", said.err);
     let to = format!("kubo:{}", kubo.api());
     let pushed = product.json(&["tree", "push", "--to", &to]);
     let root = pushed["root"].as_str().unwrap();

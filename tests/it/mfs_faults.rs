@@ -406,3 +406,27 @@ async fn a_tree_without_a_sound_checkpoint_takes_no_change_and_lets_nothing_go()
     assert_eq!(seen(&sim.mfs).await.unwrap().len(), before.len() + 1);
     file(&sim.mfs, "new", b"").await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_whose_entry_alone_is_gone_is_begun_with_and_gets_another() {
+    let sim = Sim::new(quiet()).await;
+    file(&sim.mfs, "old", b"first").await.unwrap();
+    sim.mfs.checkpoint().await.unwrap();
+    file(&sim.mfs, "new", b"second").await.unwrap();
+    let made = sim.mfs.checkpoint().await.unwrap();
+    let before = seen(&sim.mfs).await.unwrap();
+    let segment = segments(&sim).pop().unwrap();
+    let len = sim.disk.open(&segment).unwrap().len().unwrap();
+    sim.disk.flip(&segment, len as usize - 1).unwrap();
+    let sim = sim.killed().await;
+    assert_eq!(sim.mfs.recovery().torn_entries, 0);
+    assert!(sim.mfs.recovery().torn_bytes > 0, "it was cut off");
+    assert_eq!(sim.mfs.recovery().checkpoint, Some(made.sequence));
+    assert!(seen(&sim.mfs).await.unwrap() == before);
+    let found = sim.mfs.inspect(&|_| {}).await.unwrap();
+    assert_eq!(found.problems, Vec::<String>::new());
+    file(&sim.mfs, "more", b"third").await.unwrap();
+    let sim = sim.reopened().await;
+    assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
+    assert_eq!(seen(&sim.mfs).await.unwrap().len(), before.len() + 1);
+}

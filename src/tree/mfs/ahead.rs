@@ -365,11 +365,14 @@ impl Mfs {
     /// Takes up what the last process had acknowledged and not journaled, and
     /// from then on takes chunks itself.
     pub(super) async fn take_up(&self, recovery: &mut Recovery) {
+        if self.journal.check().is_err() || self.check_frozen().is_err() {
+            return;
+        }
         let chunk = self.options.chunk_bytes();
         let path = self.journal_dir.join("ahead.ring");
         let ring = match self.disk.ring(&path, Slots::bytes(chunk)) {
-            Ok(Some(ring)) if self.journal.check().is_ok() && self.check_frozen().is_ok() => ring,
-            Ok(_) => return,
+            Ok(Some(ring)) => ring,
+            Ok(None) => return,
             Err(error) => {
                 tracing::debug!(%error, "chunks are hashed before they are acknowledged");
                 return;

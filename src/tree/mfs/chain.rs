@@ -38,24 +38,39 @@ pub(super) fn read_kept(
     }
 }
 
-/// Adds the checkpoints before the oldest, as far as they can be read: they end
-/// where one was let go.
+/// Adds the checkpoints before the oldest: they end where one was let go. One
+/// whose content is damaged is passed over.
 fn follow_parents(
     kept: &mut Vec<Checkpointed>,
     mut parent: Option<Cid>,
     snapshots_kept: usize,
     blocks: &Blocks,
 ) {
-    while kept.len() < snapshots_kept
+    let mut passed = 0;
+    while kept.len() + passed < snapshots_kept
         && let Some(cid) = parent
-        && let Ok((one, before)) = read_commit(&cid, blocks)
-        && kept
-            .last()
-            .is_some_and(|oldest| one.sequence < oldest.sequence)
+        && let Some(commit) = commit_object(&cid, blocks)
     {
-        kept.push(one);
-        parent = before;
+        match read_commit(&cid, blocks) {
+            Ok((one, _)) => {
+                let oldest = kept.last().map_or(u64::MAX, |oldest| oldest.sequence);
+                if one.sequence >= oldest {
+                    return;
+                }
+                kept.push(one);
+            }
+            Err(why) => {
+                tracing::error!(%cid, why, "a kept checkpoint is not usable");
+                passed += 1;
+            }
+        }
+        parent = commit.parent;
     }
+}
+
+fn commit_object(cid: &Cid, blocks: &Blocks) -> Option<Commit> {
+    let block = blocks.get_local(cid).ok()??;
+    Commit::decode(block.data()).ok()
 }
 
 /// The commit object before the oldest kept checkpoint, if it is here and damaged.
@@ -104,9 +119,7 @@ pub(super) fn named_by(frame: &Frame, blocks: &Blocks) -> Vec<Cid> {
     let Ok((cid, _)) = commit_of(frame) else {
         return Vec::new();
     };
-    let block = blocks.get_local(&cid).ok().flatten();
-    let commit = block.and_then(|block| Commit::decode(block.data()).ok());
-    let roots = commit.map(|commit| [Some(commit.root), commit.posix]);
+    let roots = commit_object(&cid, blocks).map(|commit| [Some(commit.root), commit.posix]);
     std::iter::once(cid)
         .chain(roots.into_iter().flatten().flatten())
         .collect()

@@ -86,16 +86,22 @@ impl Mfs {
 
     async fn make_checkpoint(&self, stays: bool) -> Result<Checkpointed, TreeError> {
         self.journal.check()?;
-        if let Some(last) = self.kept.lock().last()
-            && self.state.lock().is_as_checkpointed()
-        {
-            return Ok(*last);
+        let last = self.kept.lock().last().copied();
+        if let Some(last) = last {
+            let state = self.state.lock();
+            if state.is_as_checkpointed() {
+                // What was journaled since has changed nothing.
+                self.counted_off(self.counted());
+                self.none_due();
+                return Ok(last);
+            }
         }
         let _under_way = self.background.making();
         // No collection begins before what is made here is named.
         let _adding = self.blocks.own_sink();
         let stuck = self.seal_dirty_files().await?;
-        let snapshot = self.snapshot(&stuck).await?;
+        let mut snapshot = self.snapshot(&stuck).await?;
+        snapshot.stuck = stuck;
         let _making = Making(&self.state);
         let is_large = snapshot.nodes.len() >= GIVE_BACK_NODES_MIN;
         let made = self.put_in_force(snapshot, stays).await?;
@@ -154,6 +160,11 @@ impl Mfs {
         self.journal.sync(Seq(made.sequence))?;
         {
             let mut state = self.state.lock();
+            let before = self.counted();
+            // After the last entry that is in it, and only if it comes into force.
+            self.journal_again(&mut state, &snapshot.before, &snapshot.stuck)?;
+            let after = self.counted();
+            self.counted_off((after.0 - before.0, after.1 - before.1));
             self.log_checkpoint(&made)?;
             settle(&mut state, snapshot, built);
             self.trim(&mut state, None);
@@ -205,10 +216,7 @@ impl Mfs {
                 let mut state = self.state.lock();
                 if plan::unloaded_links(&state).is_empty() {
                     let before = self.before(&state, stuck)?;
-                    let mut snapshot = Snapshot::take(self, &mut state, &before);
-                    self.journal_again(&mut state, &before, stuck)?;
-                    // What is journaled again asks for no other checkpoint.
-                    snapshot.counted = self.counted();
+                    let snapshot = Snapshot::take(self, &mut state, before);
                     state.checkpointing = true;
                     return Ok(snapshot);
                 }

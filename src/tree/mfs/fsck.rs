@@ -263,14 +263,14 @@ async fn inspect(
     found.torn_entries = report.torn_frames;
     found.set_aside = journal.set_aside()?;
     inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
-    if let Some(newer) = head::newer_than(found.kept.first(), disk, dir, blocks) {
-        found.problem(head::lost_end(&newer));
-        found.loses(format!(
-            "changes after entry {}, if there were any",
-            newer.sequence
-        ));
-        found.newer = Some(newer);
-        found.kept.insert(0, newer);
+    if let Some(newer) = head::newer_than(found.kept.first(), journal, disk, dir, blocks) {
+        found.kept.insert(0, newer.one);
+        if newer.is_end_lost {
+            found.problem(head::lost_end(&newer.one));
+            let at = newer.one.sequence;
+            found.loses(format!("changes after entry {at}, if there were any"));
+            found.newer = Some(newer.one);
+        }
     }
     for damage in report.damage {
         inspect_damage(damage, &mut found);

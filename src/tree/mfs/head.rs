@@ -18,7 +18,7 @@ use crate::cache::Blocks;
 use crate::config::HEAD_BYTES_MAX;
 use crate::disk::{Disk, replace};
 use crate::journal::{
-    Class, Journal, JournalOptions, JournalPlace, Record, Seq, TxId, set_aside_all,
+    Class, Journal, JournalOptions, JournalPlace, Reader, Record, Seq, TxId, set_aside_all,
 };
 use crate::tree::error::TreeError;
 
@@ -45,17 +45,28 @@ pub(super) fn write(disk: &dyn Disk, journal_dir: &Path, commit: &Cid) -> io::Re
     replace(disk, &path(journal_dir), format!("{commit}\n").as_bytes())
 }
 
+/// A checkpoint that the journal does not name.
+#[derive(Clone, Copy)]
+pub(super) struct Newer {
+    pub(super) one: Checkpointed,
+    /// Whether the journal ends before it; else only its entry there is gone.
+    pub(super) is_end_lost: bool,
+}
+
 /// The checkpoint that it names, if that is newer than the newest of the journal.
 pub(super) fn newer_than(
     last: Option<&Checkpointed>,
+    journal: &Reader,
     disk: &dyn Disk,
     journal_dir: &Path,
     blocks: &Blocks,
-) -> Option<Checkpointed> {
+) -> Option<Newer> {
     let cid = named(disk, journal_dir)?;
     let is_last = last.is_some_and(|last| last.commit == cid);
     let (one, _) = (!is_last).then(|| read_commit(&cid, blocks).ok())??;
-    (one.sequence > last.map_or(0, |last| last.sequence)).then_some(one)
+    let is_end_lost = journal.last().map_or(true, |end| end.0 < one.sequence);
+    let newer = Newer { one, is_end_lost };
+    (one.sequence > last.map_or(0, |last| last.sequence)).then_some(newer)
 }
 
 /// Says that the journal ends before a checkpoint.

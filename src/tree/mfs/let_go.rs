@@ -5,6 +5,7 @@
 //! that stays too, and the last of them is put in force again.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
 use super::Mfs;
 use super::checkpoint::Checkpointed;
@@ -19,6 +20,8 @@ impl Mfs {
     /// stays. What only they had goes with the next collection.
     pub async fn let_go(&self, which: &BTreeSet<u64>) -> Result<Vec<Checkpointed>, TreeError> {
         let _only = self.checkpointing.lock().await;
+        // No collection begins before what is made here is in force.
+        let _adding = self.blocks.own_sink();
         self.journal.check()?;
         self.check_open()?;
         let before = self.kept.lock().clone();
@@ -42,14 +45,14 @@ impl Mfs {
             tracing::warn!(%error, "the checkpoint is in the journal, but not named beside it");
         }
         *self.kept.lock() = stay;
+        // Who chose what stays has chosen the newest too.
+        self.passing.store(false, Ordering::Relaxed);
         self.newest.send_replace(Some(last));
         Ok(gone)
     }
 
     /// Makes new commit objects of checkpoints, each with the one before it.
     fn named_anew(&self, stay: &[Checkpointed]) -> Result<Vec<Checkpointed>, TreeError> {
-        // No collection begins before they are in force.
-        let _adding = self.blocks.own_sink();
         let mut named = Vec::with_capacity(stay.len());
         let mut parent = None;
         for one in stay {

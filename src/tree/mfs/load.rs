@@ -16,7 +16,9 @@ use super::node::{
 use super::state::State;
 use super::types::{NodeAttr, NodeId, NodeKind, Time};
 use crate::block::{Cid, DAG_PB, RAW};
-use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_FETCHES_MAX, NODES_LOADED_MAX, RECORDS_PAGE};
+use crate::config::{
+    ABSENT_NAMES_MAX, FETCHES_PER_REQUEST_MAX, LISTING_FETCHES_MAX, NODES_LOADED_MAX, RECORDS_PAGE,
+};
 use crate::tree::error::TreeError;
 use crate::tree::posix::{key, record};
 use crate::unixfs::dir_build::DirTally;
@@ -514,6 +516,9 @@ impl Mfs {
     /// Drops clean nodes that nobody holds when there are too many. The names in
     /// `listed` stay: whoever lists it wants the next of them.
     pub(super) fn trim(&self, state: &mut State, listed: Option<NodeId>) {
+        if state.absent > ABSENT_NAMES_MAX {
+            forget_absent(state);
+        }
         let is_full = state.nodes.len() >= state.trim_at.max(NODES_LOADED_MAX);
         if !is_full && state.let_go <= NODES_LOADED_MAX {
             return;
@@ -597,6 +602,19 @@ fn trim_leaves(state: &mut State) -> usize {
     gone.len()
 }
 
+/// Forgets names that were looked for and are not there: they can be looked for again.
+fn forget_absent(state: &mut State) {
+    state.absent = 0;
+    for (_, inode) in state.nodes.iter_mut() {
+        if let Some(directory) = inode.directory_mut() {
+            let changed = &directory.changed;
+            directory
+                .entries
+                .retain(|key, dentry| dentry.to() != To::Absent || changed.contains_key(key));
+        }
+    }
+}
+
 /// Drops the listings of directories of which nothing is loaded.
 fn trim_listings(state: &mut State, listed: Option<NodeId>) {
     for (node, inode) in state.nodes.iter_mut() {
@@ -632,7 +650,10 @@ pub(super) fn install(state: &mut State, parent: NodeId, name: &Name, loaded: Op
         return;
     }
     let to = match loaded {
-        None => To::Absent,
+        None => {
+            state.absent += 1;
+            To::Absent
+        }
         Some(Loaded { number, inode }) => {
             let number = if inode.links().is_some() {
                 number
@@ -721,4 +742,37 @@ pub(super) fn take_record(inode: &mut Inode, known: record::Posix) {
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()));
     inode.set_xattrs(xattrs.collect());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_were_looked_for_in_vain_are_forgotten_and_removed_ones_are_not() {
+        let mut directory = Directory::default();
+        for (name, to) in [
+            (&b"never"[..], To::Absent),
+            (b"removed", To::Absent),
+            (b"there", To::Unloaded),
+        ] {
+            directory.entries.insert(Key::new(name), Dentry::new(to));
+        }
+        directory.changed.insert(Key::new(b"removed"), 7);
+        let body = Body::Directory(directory.into());
+        let mut state = State::default();
+        let root = Inode::plain(NodeKind::Directory, body);
+        state.nodes.insert(NodeId::ROOT, root);
+        state.absent = 1;
+        forget_absent(&mut state);
+        let directory = state.directory(NodeId::ROOT).unwrap();
+        let names: Vec<_> = directory
+            .entries
+            .keys()
+            .map(|key| key.name.to_vec())
+            .collect();
+        assert_eq!(names.len(), 2, "{names:?}");
+        assert!(!names.contains(&b"never".to_vec()));
+        assert_eq!(state.absent, 0);
+    }
 }

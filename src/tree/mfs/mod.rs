@@ -119,6 +119,8 @@ pub struct Mfs {
     held_back: Mutex<Vec<checkpoint::held::HeldBack>>,
     /// Files that could not be sealed, why, and until when they are let alone.
     unsealable: Mutex<HashMap<NodeId, (Instant, TreeError)>>,
+    /// One at a time makes room by sealing files.
+    relieving: tokio::sync::Mutex<()>,
     /// When it was opened: what was there then was not left unsynced by this run.
     opened_ns: u64,
     /// The last entry that needs no mark behind it.

@@ -113,6 +113,7 @@ impl Mfs {
             checkpoint_failed: Mutex::default(),
             held_back: Mutex::default(),
             unsealable: Mutex::default(),
+            relieving: tokio::sync::Mutex::default(),
             opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
             marked: AtomicU64::new(marked(&found).0),
             recovery: Recovery::default(),
@@ -517,11 +518,17 @@ async fn begun(
     }
     wait_for_blocks(&journal, blocks).await?;
     let (mut kept, mut newest) = kept_checkpoints(&journal, blocks, options, recovery)?;
-    let newer = head::newer_than(kept.last(), &**disk, dir, blocks);
+    let newer = head::newer_than(kept.last(), &journal, &**disk, dir, blocks);
     if let Some(newer) = newer {
-        note(recovery, head::lost_end(&newer));
-        kept.push(newer);
-        newest = Some(newer.sequence);
+        kept.push(newer.one);
+        // Where only its entry is gone it gets another.
+        newest = newer.is_end_lost.then_some(newer.one.sequence);
+    }
+    let newer = newer
+        .filter(|newer| newer.is_end_lost)
+        .map(|newer| newer.one);
+    if let Some(newer) = &newer {
+        note(recovery, head::lost_end(newer));
     }
     pass_over_damaged(&mut kept, (map, &parts.reader), recovery).await;
     let is_newest = newest == recovery.checkpoint;

@@ -13,7 +13,7 @@ use super::node::{Body, Content, Inode, Sealed, Whole};
 use super::types::{NodeId, Time};
 use crate::block::{Block, BlockSink, Cid};
 use crate::cache::CacheError;
-use crate::config::CHECKPOINT_RETRY;
+use crate::config::{CHECKPOINT_RETRY, RELIEF_FILES};
 use crate::tree::error::TreeError;
 use crate::unixfs::UpdateError;
 use crate::unixfs::file_update::{NewExtent, seal_file};
@@ -76,6 +76,14 @@ impl Unsynced {
             *synced = sealed;
         }
         Ok(())
+    }
+}
+
+/// Bytes of a file that are in no block yet.
+fn unsealed(inode: &Inode) -> u64 {
+    match &inode.body {
+        Body::File(content) => content.unsealed_bytes(),
+        Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
     }
 }
 
@@ -218,42 +226,62 @@ impl Mfs {
     /// One that cannot be sealed is passed over, and tried again after a while:
     /// it must not hold up the others.
     pub(super) async fn relieve(&self) -> Result<(), TreeError> {
-        while let Some(node) = self.fullest() {
-            let Err(error) = self.seal_node(node).await else {
-                continue;
-            };
-            if matches!(error, TreeError::NoSpace(_)) {
-                return Err(error);
+        // Who comes meanwhile waits for the same.
+        let _one = self.relieving.lock().await;
+        loop {
+            let fullest = self.fullest();
+            if fullest.is_empty() {
+                return Ok(());
             }
-            let path = self.state.lock().path(node, None);
-            let path = path.escape_ascii();
-            tracing::error!(%error, %path, "the file cannot be sealed: what is damaged must be written anew");
-            let until = Instant::now() + CHECKPOINT_RETRY;
-            self.unsealable.lock().insert(node, (until, error));
+            for node in fullest {
+                if !self.holds_too_much() {
+                    return Ok(());
+                }
+                self.seal_or_pass_over(node).await?;
+            }
         }
+    }
+
+    async fn seal_or_pass_over(&self, node: NodeId) -> Result<(), TreeError> {
+        let Err(error) = self.seal_node(node).await else {
+            return Ok(());
+        };
+        if matches!(error, TreeError::NoSpace(_)) {
+            return Err(error);
+        }
+        let path = self.state.lock().path(node, None);
+        let path = path.escape_ascii();
+        tracing::error!(%error, %path, "the file cannot be sealed: what is damaged must be written anew");
+        let until = Instant::now() + CHECKPOINT_RETRY;
+        self.unsealable.lock().insert(node, (until, error));
         Ok(())
     }
 
-    /// The file with the most unsealed bytes; `None` where there is room, or
-    /// none that can be sealed.
-    fn fullest(&self) -> Option<NodeId> {
+    /// Whether more waits to be sealed, and can be, than half of what may.
+    fn holds_too_much(&self) -> bool {
         let mut stuck = self.unsealable.lock();
         stuck.retain(|_, (until, _)| Instant::now() < *until);
         let state = self.state.lock();
-        let unsealed = |inode: &Inode| match &inode.body {
-            Body::File(content) => content.unsealed_bytes(),
-            Body::Directory(_) | Body::Symlink { .. } | Body::Special => 0,
-        };
         let inodes = stuck.keys().filter_map(|node| state.nodes.get(node));
         let held_up: u64 = inodes.map(unsealed).sum();
-        if state.unsealed_bytes - held_up <= self.unsealed_max() / 2 {
-            return None;
+        state.unsealed_bytes.saturating_sub(held_up) > self.unsealed_max() / 2
+    }
+
+    /// The files with the most unsealed bytes; none where there is room, or none
+    /// that can be sealed.
+    fn fullest(&self) -> Vec<NodeId> {
+        if !self.holds_too_much() {
+            return Vec::new();
         }
-        let others = state.nodes.iter().filter(|(n, _)| !stuck.contains_key(n));
-        let fullest = others.max_by_key(|(_, inode)| unsealed(inode));
-        fullest
-            .filter(|(_, inode)| unsealed(inode) > 0)
-            .map(|(node, _)| node)
+        let stuck = self.unsealable.lock();
+        let state = self.state.lock();
+        let others = state.dirty.iter().filter(|node| !stuck.contains_key(node));
+        let weighed = |node: &NodeId| Some((unsealed(state.nodes.get(node)?), *node));
+        let mut fullest: Vec<_> = others.filter_map(weighed).collect();
+        fullest.retain(|(bytes, _)| *bytes > 0);
+        fullest.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        fullest.truncate(RELIEF_FILES);
+        fullest.into_iter().map(|(_, node)| node).collect()
     }
 
     /// Refuses to hold more of a file that cannot be sealed while there is no

@@ -37,6 +37,8 @@ pub(super) struct State {
     /// How often a node was let go by the last that held it, since clean ones
     /// were dropped.
     pub(super) let_go: usize,
+    /// Names that were noted as absent since such were forgotten.
+    pub(super) absent: usize,
     /// Whether a checkpoint is being made: what is in it may be taken away
     /// before it is in force, and that must be known then.
     pub(super) checkpointing: bool,

@@ -17,7 +17,7 @@ use super::super::fault::Fault;
 use super::super::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
 use super::super::state::State;
 use super::super::types::NodeId;
-use super::held::Before;
+use super::held::{Before, Stuck};
 
 /// The changes since the last checkpoint, as of one moment.
 pub(super) struct Snapshot {
@@ -43,6 +43,9 @@ pub(super) struct Snapshot {
     pub(super) next: u64,
     /// Entries that had been set.
     pub(super) entries_changed: u64,
+    /// Files that cannot be sealed and are as they were before, and why.
+    pub(super) before: Before,
+    pub(super) stuck: Stuck,
     /// Bytes and changes that were journaled up to then.
     pub(super) counted: (u64, u64),
 }
@@ -83,7 +86,7 @@ pub(super) enum Child {
 
 impl Snapshot {
     /// Takes it; files that cannot be sealed are as they were `before`.
-    pub(super) fn take(mfs: &Mfs, state: &mut State, before: &Before) -> Self {
+    pub(super) fn take(mfs: &Mfs, state: &mut State, before: Before) -> Self {
         let stores = mfs.options.store_metadata;
         let touched = |inode: &Inode| inode.content_changed() > 0 || (stores && !inode.is_clean());
         let dirty: Vec<NodeId> = state.dirty.iter().copied().collect();
@@ -135,6 +138,8 @@ impl Snapshot {
             posix: state.posix,
             next: state.next,
             entries_changed: state.entries_changed,
+            before,
+            stuck: Stuck::new(),
             counted: mfs.counted(),
         }
     }
