@@ -77,7 +77,7 @@ impl Mfs {
             made = self.make_checkpoint(stays).await;
         }
         if stays && made.is_ok() {
-            // Also one that was there already is asked for now.
+            // It stays, even if it was made in passing: the caller wants it kept.
             self.passing.store(false, Ordering::Relaxed);
         }
         *self.checkpoint_failed.lock() = made.as_ref().err().map(ToString::to_string);
