@@ -423,10 +423,32 @@ async fn a_checkpoint_whose_entry_alone_is_gone_is_begun_with_and_gets_another()
     assert!(sim.mfs.recovery().torn_bytes > 0, "it was cut off");
     assert_eq!(sim.mfs.recovery().checkpoint, Some(made.sequence));
     assert!(seen(&sim.mfs).await.unwrap() == before);
+    assert_eq!(sim.mfs.checkpoints().len(), 2, "with those before it");
     let found = sim.mfs.inspect(&|_| {}).await.unwrap();
     assert_eq!(found.problems, Vec::<String>::new());
     file(&sim.mfs, "more", b"third").await.unwrap();
     let sim = sim.reopened().await;
     assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
     assert_eq!(seen(&sim.mfs).await.unwrap().len(), before.len() + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_older_checkpoint_does_not_take_those_before_it_along() {
+    let sim = Sim::new(quiet()).await;
+    let mut made = Vec::new();
+    for name in ["first", "second", "third"] {
+        file(&sim.mfs, name, name.as_bytes()).await.unwrap();
+        made.push(sim.mfs.checkpoint().await.unwrap());
+    }
+    let root = sim.blocks.get_local(&made[1].root).unwrap().unwrap();
+    let (pack, at) = find(&sim.disk, &sim.place, root.data());
+    sim.disk.flip(&pack, at).unwrap();
+    let sim = sim.killed().await;
+    let kept: Vec<_> = sim
+        .mfs
+        .checkpoints()
+        .iter()
+        .map(|one| one.sequence)
+        .collect();
+    assert_eq!(kept, [made[0].sequence, made[2].sequence]);
 }

@@ -546,3 +546,32 @@ async fn a_tall_tree_that_is_shared_behind_a_few_leaves_stays_there() {
     let to = node(&world, "to").await;
     assert!(world.read(to).await == [&[7; 65], &bytes[..]].concat());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn changes_that_come_while_a_checkpoint_is_made_wait_for_the_next() {
+    let world = World::new().await;
+    let mut came_between = 0;
+    for round in 0..150 {
+        let mfs = Arc::clone(&world.mfs);
+        let making = tokio::spawn(async move { mfs.checkpoint().await.unwrap() });
+        for part in 0..4 {
+            world
+                .make(ROOT, &format!("{round}-{part}"), New::File, 0o644)
+                .await;
+        }
+        let made = making.await.unwrap();
+        let waiting = world.mfs.figures().unwrap().changes;
+        let next = world.mfs.checkpoint().await.unwrap();
+        let is_new = next.sequence > made.sequence;
+        assert!(
+            waiting > 0 || !is_new,
+            "round {round}: nobody would ask for it"
+        );
+        came_between += u32::from(is_new);
+        assert_eq!(world.mfs.figures().unwrap().changes, 0);
+    }
+    assert!(
+        came_between > 0,
+        "no change came while a checkpoint was made"
+    );
+}

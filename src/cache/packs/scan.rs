@@ -325,11 +325,9 @@ mod tests {
             let scanned = scanned.unwrap();
             let touched = |place: &&Range<u64>| place.end <= bad.start || place.start >= bad.end;
             let sound = places.iter().filter(touched).map(|place| place.start);
-            let lost: Vec<_> = sound.filter(|at| !found.contains(at)).collect();
-            assert!(
-                lost.len() <= 3,
-                "near the sector heads may be missed: {lost:?}"
-            );
+            // Heads may be missed that begin right before it.
+            let lost = sound.filter(|at| !found.contains(at)).count();
+            assert!(lost <= 3, "{lost} sound sections are not found");
             assert_eq!(scanned.damage.len(), 1);
             assert!(!scanned.damage[0].torn);
         }

@@ -38,6 +38,18 @@ pub(super) fn read_kept(
     }
 }
 
+/// The same for a checkpoint that the journal does not name.
+pub(super) fn kept_from(
+    newest: &Checkpointed,
+    blocks: &Blocks,
+    snapshots_kept: usize,
+) -> Vec<Checkpointed> {
+    let parent = commit_object(&newest.commit, blocks).and_then(|commit| commit.parent);
+    let mut kept = vec![*newest];
+    follow_parents(&mut kept, parent, snapshots_kept, blocks);
+    kept
+}
+
 /// Adds the checkpoints before the oldest: they end where one was let go. One
 /// whose content is damaged is passed over.
 fn follow_parents(

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Mfs;
-use super::chain::{damaged_before, named_by, read_kept};
+use super::chain::{damaged_before, kept_from, named_by, read_kept};
 use super::checkpoint::Checkpointed;
 use super::head;
 use super::kept::KeptNode;
@@ -264,7 +264,7 @@ async fn inspect(
     found.set_aside = journal.set_aside()?;
     inspect_checkpoints(journal, blocks, snapshots_kept, &mut found)?;
     if let Some(newer) = head::newer_than(found.kept.first(), journal, disk, dir, blocks) {
-        found.kept.insert(0, newer.one);
+        found.kept = kept_from(&newer.one, blocks, snapshots_kept);
         if newer.is_end_lost {
             found.problem(head::lost_end(&newer.one));
             let at = newer.one.sequence;

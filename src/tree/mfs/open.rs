@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::apply::apply;
 use super::background::Background;
-use super::chain::read_kept;
+use super::chain::{kept_from, read_kept};
 use super::checkpoint::Checkpointed;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
 use super::fault::{Fault, Need, Step};
@@ -520,7 +520,8 @@ async fn begun(
     let (mut kept, mut newest) = kept_checkpoints(&journal, blocks, options, recovery)?;
     let newer = head::newer_than(kept.last(), &journal, &**disk, dir, blocks);
     if let Some(newer) = newer {
-        kept.push(newer.one);
+        kept = kept_from(&newer.one, blocks, options.snapshots_kept);
+        kept.reverse();
         // Where only its entry is gone it gets another.
         newest = newer.is_end_lost.then_some(newer.one.sequence);
     }
