@@ -150,10 +150,11 @@ impl MountTable {
                     entries.mounts.remove(&dir);
                 }
                 entries.detached.retain(|one| !Arc::ptr_eq(one, &mount));
+                // Told under the lock, as everywhere: the last one told is the newest.
+                count.send_replace(entries.count());
                 entries.count()
             };
             tracing::info!(dir = %dir.display(), left, "unmounted");
-            count.send_replace(left);
         });
     }
 }
@@ -289,6 +290,7 @@ mod tests {
         busy: bool,
         ended: watch::Sender<bool>,
         used: bool,
+        forgets_for: Duration,
         quiet: Arc<AtomicUsize>,
     }
 
@@ -307,7 +309,7 @@ mod tests {
             }
             self.ended.send_replace(!self.used);
             // The kernel forgets what the mount had.
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(self.forgets_for);
             Ok(())
         }
 
@@ -336,6 +338,8 @@ mod tests {
         slow: Option<Arc<tokio::sync::Notify>>,
         /// Detached mounts do not end.
         used: bool,
+        /// How long an unmount goes on after the mount has ended.
+        forgets_for: Duration,
         /// How many were told to be quiet.
         quiet: Arc<AtomicUsize>,
     }
@@ -352,6 +356,7 @@ mod tests {
                 busy: self.busy || request.dir == Path::new(self.busy_dir),
                 ended,
                 used: self.used,
+                forgets_for: self.forgets_for,
                 quiet: Arc::clone(&self.quiet),
             }))
         }
@@ -379,7 +384,10 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_daemon_does_not_end_before_who_unmounts_has_an_answer() {
-        let table = Arc::new(MountTable::new(Arc::new(Fakes::default())));
+        let table = Arc::new(MountTable::new(Arc::new(Fakes {
+            forgets_for: Duration::from_millis(100),
+            ..Fakes::default()
+        })));
         table.add(request("/a")).await.unwrap();
         let (ours, mut count) = (Arc::clone(&table), table.count());
         let removal = tokio::spawn(async move { ours.remove(Path::new("/a"), false).await });
@@ -393,6 +401,28 @@ mod tests {
         );
         removal.await.unwrap().unwrap();
         assert!(table.close_if_empty());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 8)]
+    async fn the_last_count_that_is_told_is_that_of_the_table() {
+        let table = MountTable::new(Arc::new(Fakes::default()));
+        for round in 0..2000 {
+            table.add(request("/a")).await.unwrap();
+            table.remove(Path::new("/a"), false).await.unwrap();
+            while !table.list().is_empty() {
+                tokio::task::yield_now().await;
+            }
+            // Whoever took it out may only now tell of it.
+            let mut count = table.count();
+            let told = tokio::time::timeout(Duration::from_secs(5), async {
+                for _ in 0..50 {
+                    count.wait_for(|count| *count == 0).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+            });
+            told.await
+                .unwrap_or_else(|_| panic!("round {round}: {}", *table.count().borrow()));
+        }
     }
 
     #[tokio::test]
