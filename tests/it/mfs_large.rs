@@ -4,16 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use cidfs::block::Cid;
-use cidfs::clock::SystemClock;
-use cidfs::disk::{Disk, RealDisk};
 use cidfs::testing::dag::Dag;
 use cidfs::testing::source::{Fault, FaultSource};
-use cidfs::tree::mfs::{Mfs, MfsOptions, New, NodeAttr, NodeId, Parts};
-use cidfs::unixfs::Reader;
+use cidfs::tree::mfs::{Mfs, MfsOptions, New, NodeAttr, NodeId};
 
 use crate::mfs_sim::quiet;
-use crate::mfs_support::{ME, World};
+use crate::mfs_support::{ME, World, open_waiting, two_halves};
 use crate::store_support::Place;
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -50,30 +46,15 @@ async fn changes_that_hold_much_memory_become_a_checkpoint_by_themselves() {
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_that_hold_too_much_wait_for_a_checkpoint_and_are_made_all_the_same() {
     let place = Place::new();
-    let mut dag = Dag::default();
-    let leaves: Vec<Cid> = (0..4_u8).map(|n| dag.leaf(vec![n; 100])).collect();
-    let near = dag.file(&[(leaves[0], 100), (leaves[1], 100)]);
-    let far = dag.file(&[(leaves[2], 100), (leaves[3], 100)]);
-    let root = dag.file(&[(near, 200), (far, 200)]);
-    for block in dag.blocks {
-        place.source.insert(block);
-    }
+    let (root, far) = two_halves(&place);
     let source = Arc::new(FaultSource::new(place.source.clone()));
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let blocks = place.open_on(disk.clone(), source.clone());
-    let parts = Parts {
-        journal_dir: place.path("journal"),
-        disk,
-        clock: Arc::new(SystemClock),
-        blocks: blocks.clone(),
-        reader: Reader::with_deadline(blocks.clone(), Duration::from_secs(60)),
-    };
     let options = MfsOptions {
         changed_bytes_max: 16 << 10,
         commit_interval: Duration::from_millis(20),
         ..quiet()
     };
-    let mfs = Mfs::open(parts, options).await.unwrap();
+    let deadline = Duration::from_secs(60);
+    let (_, mfs) = open_waiting(&place, &options, source.clone(), deadline).await;
     let mounted = mfs.mount(ME, ROOT, b"m", &root).await.unwrap();
     mfs.write(ME, mounted.node, 50, b"x", false).await.unwrap();
     source.for_cid(&far, Some(Fault::Hang));

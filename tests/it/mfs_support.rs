@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
+use cidfs::block::Cid;
 use cidfs::cache::Blocks;
 use cidfs::clock::SystemClock;
 use cidfs::disk::{Disk, RealDisk};
 use cidfs::source::BlockSource;
+use cidfs::testing::dag::Dag;
 use cidfs::tree::mfs::{Caller, Mfs, MfsOptions, New, NodeAttr, NodeId, NodeKind, Parts, Seek};
 use cidfs::unixfs::Reader;
 
@@ -109,8 +112,29 @@ pub(crate) async fn open_from(
     disk: Arc<dyn Disk>,
     source: Arc<dyn BlockSource>,
 ) -> (Arc<Blocks>, Arc<Mfs>) {
+    open_reading(place, options, disk, source, Reader::new).await
+}
+
+/// One on the real disk whose reads wait so long for a source.
+pub(crate) async fn open_waiting(
+    place: &Place,
+    options: &MfsOptions,
+    source: Arc<dyn BlockSource>,
+    deadline: Duration,
+) -> (Arc<Blocks>, Arc<Mfs>) {
+    let reader = |blocks| Reader::with_deadline(blocks, deadline);
+    open_reading(place, options, Arc::new(RealDisk), source, reader).await
+}
+
+async fn open_reading(
+    place: &Place,
+    options: &MfsOptions,
+    disk: Arc<dyn Disk>,
+    source: Arc<dyn BlockSource>,
+    reader: impl FnOnce(Arc<Blocks>) -> Arc<Reader>,
+) -> (Arc<Blocks>, Arc<Mfs>) {
     let blocks = place.open_on(disk.clone(), source);
-    let reader = Reader::new(blocks.clone());
+    let reader = reader(blocks.clone());
     let parts = Parts {
         journal_dir: place.path("journal"),
         disk,
@@ -120,6 +144,20 @@ pub(crate) async fn open_from(
     };
     let mfs = Mfs::open(parts, options.clone()).await.unwrap();
     (blocks, mfs)
+}
+
+/// A file of two halves that the source of a place has; gives it, and the second
+/// half, which a test can take away from it.
+pub(crate) fn two_halves(place: &Place) -> (Cid, Cid) {
+    let mut dag = Dag::default();
+    let leaves: Vec<Cid> = (0..4_u8).map(|n| dag.leaf(vec![n; 100])).collect();
+    let near = dag.file(&[(leaves[0], 100), (leaves[1], 100)]);
+    let far = dag.file(&[(leaves[2], 100), (leaves[3], 100)]);
+    let root = dag.file(&[(near, 200), (far, 200)]);
+    for block in dag.blocks {
+        place.source.insert(block);
+    }
+    (root, far)
 }
 
 pub(crate) async fn read(mfs: &Mfs, node: NodeId) -> Vec<u8> {

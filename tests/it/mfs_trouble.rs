@@ -18,7 +18,7 @@ use cidfs::unixfs::profile::Profile;
 use cidfs::unixfs::{Reader, hamt};
 
 use crate::mfs_sim::{Sim, open, quiet};
-use crate::mfs_support::{ME, World, dump, read};
+use crate::mfs_support::{ME, World, dump, open_waiting, read, two_halves};
 use crate::store_support::Place;
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -176,31 +176,16 @@ async fn a_mounted_file_whose_leaf_has_another_length_cannot_be_written_into() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_becomes_durable_while_a_checkpoint_waits_for_a_source() {
     let place = Place::new();
-    let mut dag = Dag::default();
-    let leaves: Vec<Cid> = (0..4_u8).map(|n| dag.leaf(vec![n; 100])).collect();
-    let near = dag.file(&[(leaves[0], 100), (leaves[1], 100)]);
-    let far = dag.file(&[(leaves[2], 100), (leaves[3], 100)]);
-    let root = dag.file(&[(near, 200), (far, 200)]);
-    for block in dag.blocks {
-        place.source.insert(block);
-    }
+    let (root, far) = two_halves(&place);
     let source = Arc::new(FaultSource::new(place.source.clone()));
     source.for_cid(&far, Some(Fault::Hang));
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let blocks = place.open_on(disk.clone(), source.clone());
-    let parts = Parts {
-        journal_dir: place.path("journal"),
-        disk,
-        clock: Arc::new(SystemClock),
-        blocks: blocks.clone(),
-        reader: Reader::with_deadline(blocks.clone(), Duration::from_secs(6)),
-    };
     let options = MfsOptions {
         commit_interval: Duration::from_millis(20),
         checkpoint_changes: 1,
         ..MfsOptions::default()
     };
-    let mfs = Mfs::open(parts, options).await.unwrap();
+    let deadline = Duration::from_secs(6);
+    let (_, mfs) = open_waiting(&place, &options, source.clone(), deadline).await;
     let asked = source.gets();
     let mounted = mfs.mount(ME, ROOT, b"m", &root).await.unwrap();
     mfs.write(ME, mounted.node, 50, b"x", false).await.unwrap();

@@ -6,18 +6,16 @@ use std::time::{Duration, Instant};
 
 use cidfs::block::Cid;
 use cidfs::cache::Blocks;
-use cidfs::clock::SystemClock;
-use cidfs::disk::{Disk, RealDisk};
+use cidfs::disk::Disk;
 use cidfs::testing::dag::{Dag, link};
 use cidfs::testing::source::{Fault, FaultSource};
 use cidfs::tree::TreeError;
 use cidfs::tree::mfs::path::TreePath;
-use cidfs::tree::mfs::{CopySource, Mfs, New, NodeId, Parts, RenameMode, Staged};
-use cidfs::unixfs::Reader;
+use cidfs::tree::mfs::{CopySource, Mfs, New, NodeId, RenameMode, Staged};
 use cidfs::unixfs::data::{Kind, UnixFs};
 
 use crate::mfs_sim::{Sim, quiet};
-use crate::mfs_support::ME;
+use crate::mfs_support::{ME, open_waiting};
 use crate::store_support::Place;
 
 const ROOT: NodeId = NodeId::ROOT;
@@ -123,17 +121,7 @@ struct Far {
 const DEADLINE: Duration = Duration::from_secs(2);
 
 async fn open(place: &Place, source: &Arc<FaultSource>) -> (Arc<Blocks>, Arc<Mfs>) {
-    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-    let blocks = place.open_on(disk.clone(), source.clone());
-    let parts = Parts {
-        journal_dir: place.path("journal"),
-        disk,
-        clock: Arc::new(SystemClock),
-        blocks: blocks.clone(),
-        reader: Reader::with_deadline(blocks.clone(), DEADLINE),
-    };
-    let mfs = Mfs::open(parts, quiet()).await.unwrap();
-    (blocks, mfs)
+    open_waiting(place, &quiet(), source.clone(), DEADLINE).await
 }
 
 async fn far(count: u32, fault: &Fault) -> Far {

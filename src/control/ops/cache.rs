@@ -9,7 +9,7 @@ use super::pins::run_blocking;
 use crate::block::Cid;
 use crate::cache::{GcProgress, PinMode, VerifyProgress};
 use crate::control::registry::Io;
-use crate::control::{Context, Operation, OperationError, Output};
+use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
 use crate::unixfs::links::links;
 
 pub(super) fn operations() -> Vec<Operation> {
@@ -40,6 +40,10 @@ fn as_output(value: &impl serde::Serialize) -> Result<Output, OperationError> {
 }
 
 async fn gc(context: Arc<Context>, _: Nothing, io: Io) -> Result<Output, OperationError> {
+    // What the tree needs is not known then.
+    if let Some(why) = context.mfs.stopped() {
+        return Err(OperationError::new(ErrorKind::Denied, why));
+    }
     // What it writes needs no older journal entries any more, nor what those name.
     if let Err(error) = context.mfs.checkpoint().await {
         tracing::warn!(%error, "garbage collection goes on without a checkpoint");

@@ -339,7 +339,7 @@ fn made(inode: &Inode, (parent, name, node): (NodeId, Name, NodeId), time: Time)
     }
 }
 
-fn times_of(inode: &Inode, node: NodeId, time: Time) -> Attr {
+pub(super) fn times_of(inode: &Inode, node: NodeId, time: Time) -> Attr {
     Attr {
         node,
         mode: None,

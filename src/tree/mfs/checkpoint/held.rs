@@ -13,7 +13,8 @@ use super::super::Mfs;
 use super::super::apply::apply;
 use super::super::content::framed;
 use super::super::node::{Body, Inode, Sealed};
-use super::super::op::{Attr, Logged, Op, Stamp};
+use super::super::op::{Logged, Op, Stamp};
+use super::super::restore::times_of;
 use super::super::state::State;
 use super::super::types::NodeId;
 use crate::config::HELD_BACK_BYTES_MAX;
@@ -122,16 +123,7 @@ fn all_of(state: &State, node: NodeId, inode: &Inode) -> Vec<Logged> {
     }
     let size = content.size();
     ops.push(Op::Resize { node, size, stamp });
-    ops.push(Op::Attr(Attr {
-        node,
-        mode: None,
-        uid: None,
-        gid: None,
-        atime: Some(inode.atime.into()),
-        mtime: Some(inode.mtime.into()),
-        ctime: inode.ctime.into(),
-        acl: None,
-    }));
+    ops.push(Op::Attr(times_of(inode, node, inode.ctime.into())));
     let path = state.way(node, None);
     let logged = |op| Logged {
         path: path.clone(),
