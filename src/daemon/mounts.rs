@@ -281,6 +281,7 @@ fn info(dir: &Path, entry: &Entry) -> MountInfo {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
@@ -290,7 +291,7 @@ mod tests {
         busy: bool,
         ended: watch::Sender<bool>,
         used: bool,
-        forgets_for: Duration,
+        forgets_at: Option<Arc<Barrier>>,
         quiet: Arc<AtomicUsize>,
     }
 
@@ -308,8 +309,9 @@ mod tests {
                 ));
             }
             self.ended.send_replace(!self.used);
-            // The kernel forgets what the mount had.
-            std::thread::sleep(self.forgets_for);
+            if let Some(forgets_at) = &self.forgets_at {
+                forgets_at.wait();
+            }
             Ok(())
         }
 
@@ -338,8 +340,8 @@ mod tests {
         slow: Option<Arc<tokio::sync::Notify>>,
         /// Detached mounts do not end.
         used: bool,
-        /// How long an unmount goes on after the mount has ended.
-        forgets_for: Duration,
+        /// Where an unmount waits after the mount has ended: the kernel forgets what it had.
+        forgets_at: Option<Arc<Barrier>>,
         /// How many were told to be quiet.
         quiet: Arc<AtomicUsize>,
     }
@@ -356,7 +358,7 @@ mod tests {
                 busy: self.busy || request.dir == Path::new(self.busy_dir),
                 ended,
                 used: self.used,
-                forgets_for: self.forgets_for,
+                forgets_at: self.forgets_at.clone(),
                 quiet: Arc::clone(&self.quiet),
             }))
         }
@@ -384,21 +386,20 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_daemon_does_not_end_before_who_unmounts_has_an_answer() {
+        let forgets_at = Arc::new(Barrier::new(2));
         let table = Arc::new(MountTable::new(Arc::new(Fakes {
-            forgets_for: Duration::from_millis(100),
+            forgets_at: Some(Arc::clone(&forgets_at)),
             ..Fakes::default()
         })));
         table.add(request("/a")).await.unwrap();
-        let (ours, mut count) = (Arc::clone(&table), table.count());
+        let ours = Arc::clone(&table);
         let removal = tokio::spawn(async move { ours.remove(Path::new("/a"), false).await });
-        count.wait_for(|count| *count == 2).await.unwrap();
         while !table.list().is_empty() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-        assert!(
-            !table.close_if_empty(),
-            "the mount has ended, the answer is not there"
-        );
+        let ends = table.close_if_empty();
+        forgets_at.wait();
+        assert!(!ends, "the mount has ended, the answer is not there");
         removal.await.unwrap().unwrap();
         assert!(table.close_if_empty());
     }
