@@ -699,9 +699,7 @@ impl Model {
     }
 
     pub(crate) fn unmount(&mut self, dir: Id, name: &[u8]) -> Result<(), Refused> {
-        if name.len() > NAME_BYTES_MAX {
-            return Err("NameTooLong");
-        }
+        check_name(name)?;
         let id = self.find(dir, name)?.ok_or("NotFound")?;
         if !self.node(id)?.xattrs.contains_key(MOUNTED) {
             return Err("Invalid");
