@@ -38,6 +38,12 @@ const TABLE: &[(&str, &[&str])] = &[
     ("testing", &["source", "cache", "unixfs"]),
 ];
 
+/// The lowest rooms of the writable tree, and what else of it each may import.
+const ROOMS: &[(&str, &[&str])] = &[
+    ("nodes", &["nodes", "types"]),
+    ("changes", &["changes", "nodes", "types"]),
+];
+
 /// The only files that may name the FUSE library.
 const KERNEL_SIDE: &[&str] = &["src/fs/fuse.rs", "src/fs/reply.rs", "src/fs/session.rs"];
 
@@ -130,6 +136,37 @@ fn imports_go_one_way() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+/// What a file of the writable tree imports against the rooms.
+fn against_the_rooms(allowed: &[&str], text: &str) -> Vec<String> {
+    let code = text.lines().filter(|l| !l.trim_start().starts_with("//"));
+    let named = code.flat_map(|l| l.split("crate::tree::mfs::").skip(1));
+    let first = named.map(|rest| {
+        rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+            .next()
+    });
+    first
+        .map(|name| name.unwrap().to_owned())
+        .filter(|name| !allowed.contains(&name.as_str()))
+        .collect()
+}
+
+#[test]
+fn the_rooms_of_the_tree_import_downwards() {
+    let mut broken = Vec::new();
+    for (room, allowed) in ROOMS {
+        let files = rust_files(&format!("src/tree/mfs/{room}"));
+        assert!(!files.is_empty(), "{room}");
+        // The test of the codec may know the limits of calls.
+        for (file, text) in files.iter().filter(|(file, _)| !file.ends_with("tests.rs")) {
+            let bad = against_the_rooms(allowed, text);
+            broken.extend(bad.iter().map(|import| format!("{file} imports {import}")));
+        }
+    }
+    assert!(broken.is_empty(), "{broken:#?}");
+    let upward = "use crate::tree::mfs::calls::content;";
+    assert_eq!(against_the_rooms(&["nodes"], upward), ["calls"]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::Mfs;
-use super::op::{Logged, Op};
+use super::changes::op::{Logged, Op};
 use crate::config::{CHANGED_WAIT_MAX, CHECKPOINT_RETRY, GIVE_BACK_NODES_MIN};
 use crate::journal::{Class, JournalError, Record, Seq, TxId};
 use crate::tree::error::TreeError;

@@ -6,6 +6,8 @@
 //! safe a frame names the commit object, and what has not changed since is
 //! clean. A crash before the frame leaves the checkpoint before it in force.
 
+pub(super) mod chain;
+pub(super) mod head;
 pub(super) mod held;
 pub(super) mod plan;
 pub(super) mod records;
@@ -13,6 +15,7 @@ pub(super) mod records;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
+use super::nodes::extents;
 use crate::block::Cid;
 use crate::cache::Referring;
 use crate::config::GIVE_BACK_NODES_MIN;
@@ -24,14 +27,13 @@ use crate::unixfs::dir_update::{DirChange, UpdatedDir, update_dir};
 use crate::unixfs::layout::Metadata;
 
 use super::Mfs;
-use super::ahead::Gate;
-use super::content::store_failed;
-use super::head;
-use super::node::{Base, Body, Directory, Sealed, To};
-use super::op::{Logged, Op};
-use super::seal::{OwnBlocks, put_sealed, sync_blocks};
-use super::small_cid::SmallCid;
-use super::state::State;
+use super::calls::content::store_failed;
+use super::changes::op::{Logged, Op};
+use super::chunks::ahead::Gate;
+use super::chunks::seal::{OwnBlocks, put_sealed, sync_blocks};
+use super::nodes::node::{Base, Body, Directory, Sealed, To};
+use super::nodes::small_cid::SmallCid;
+use super::nodes::state::State;
 use super::types::{NodeId, NodeKind, Time};
 use plan::{Child, Leaf, Snapshot};
 
@@ -562,7 +564,7 @@ impl State {
             match &inode.body {
                 Body::File(content) => {
                     for (_, extent) in content.ranges().iter() {
-                        if let super::extents::Data::Shared { cid, .. } = &extent.data {
+                        if let extents::Data::Shared { cid, .. } = &extent.data {
                             roots.push(cid.get());
                         }
                     }

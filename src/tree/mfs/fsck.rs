@@ -15,13 +15,14 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::Mfs;
-use super::chain::{damaged_before, kept_from, named_by, read_kept};
+use super::changes::op::{Logged, kind};
+use super::changes::way;
 use super::checkpoint::Checkpointed;
-use super::head;
-use super::kept::KeptNode;
-use super::op::{Logged, kind};
+use super::checkpoint::chain::{damaged_before, kept_from, named_by, read_kept};
+use super::checkpoint::head;
 use super::open::Parts;
 use super::path::TreePath;
+use super::snapshots::kept::KeptNode;
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
@@ -518,7 +519,7 @@ fn inspect_changes(
                         found.blocks += 1;
                         continue;
                     }
-                    let path = super::way::shown(logged.path.clone());
+                    let path = way::shown(logged.path.clone());
                     let path = path.escape_ascii();
                     found.problem(format!("entry {seq}: block {cid} is damaged or lost"));
                     found.loses(format!("what was written then to {path}"));

@@ -17,62 +17,36 @@
 //! protocol or a source, and never waits for the network to write, except for
 //! the part of a foreign chunk that is kept when the rest is overwritten.
 
-mod ahead;
-mod allocating;
-mod apply;
 mod background;
-mod bulk;
-mod chain;
+mod calls;
+mod changes;
 mod checkpoint;
-mod class;
-mod codec;
-mod content;
-mod elsewhere;
-mod entries;
-mod extent_map;
-mod extents;
-mod fault;
+mod chunks;
 mod figures;
 mod fsck;
-mod head;
 mod history;
-mod keep;
-mod kept;
-mod let_go;
-mod load;
+mod loading;
 pub mod log;
-mod meta;
-mod mounts;
-mod name;
-mod node;
-mod op;
+mod nodes;
 mod open;
 mod options;
 pub mod path;
-mod rename;
-mod restore;
-mod ring;
-mod seal;
-mod small_cid;
+mod perform;
 mod snapshots;
-mod state;
-mod table;
 mod transaction;
 mod types;
-mod unmounting;
-mod way;
-mod xattr;
+mod watch;
 
+pub use calls::mounts::Content;
 pub use checkpoint::Checkpointed;
 pub use figures::Figures;
 pub use fsck::{FsckProgress, Inspection, OnFsck};
-pub use kept::KeptNode;
-pub use mounts::Content;
-pub use name::Name;
+pub use nodes::name::Name;
 pub use open::{Parts, Recovery};
 pub use options::MfsOptions;
-pub use restore::{Restore, Restored};
-pub use snapshots::{Difference, Differences};
+pub use snapshots::differences::{Difference, Differences};
+pub use snapshots::kept::KeptNode;
+pub use snapshots::restore::{Restore, Restored};
 pub use transaction::{CONTROL, OpenTransaction, Refused, Staged, WriteAt};
 pub use types::*;
 
@@ -88,16 +62,13 @@ use super::error::TreeError;
 use super::posix::PosixMap;
 use crate::cache::Blocks;
 use crate::clock::Clock;
-use crate::config::{NODES_LOADED_MAX, PLAN_ROUNDS_MAX};
-use crate::journal::{Class, Journal, JournalError, Record, Seq, TxId};
+use crate::config::NODES_LOADED_MAX;
+use crate::journal::{Journal, JournalError};
 use crate::unixfs::Reader;
-use fault::{Fault, Step};
-use op::{Logged, Op};
-use state::State;
 
 /// The writable tree.
 pub struct Mfs {
-    state: ahead::Gate,
+    state: chunks::ahead::Gate,
     journal: Journal,
     blocks: Arc<Blocks>,
     reader: Arc<Reader>,
@@ -127,7 +98,7 @@ pub struct Mfs {
     marked: AtomicU64,
     recovery: Recovery,
     /// Blocks that were sealed and that no entry of the journal names.
-    sealed: seal::Unsynced,
+    sealed: chunks::seal::Unsynced,
     /// Transactions of clients that are under way.
     open: Arc<transaction::Open>,
     log: log::Log,
@@ -142,203 +113,17 @@ pub struct Mfs {
     journaled_bytes: AtomicU64,
     journaled_changes: AtomicU64,
     background: background::Background,
-    keeping: keep::Keeping,
-}
-
-/// A planned change, and what its caller wants to know of it.
-struct Plan<T> {
-    /// What is done: all of it or nothing, also by a recovery.
-    logged: Vec<Logged>,
-    told: T,
-}
-
-impl<T> Plan<T> {
-    fn of(path: Vec<u8>, op: Op, told: T) -> Self {
-        Self {
-            logged: vec![Logged {
-                path,
-                to: Vec::new(),
-                op,
-            }],
-            told,
-        }
-    }
-
-    fn nothing(told: T) -> Self {
-        Self {
-            logged: Vec::new(),
-            told,
-        }
-    }
+    keeping: calls::keep::Keeping,
 }
 
 impl Mfs {
-    /// Tries a step until everything that it needs is loaded.
-    async fn look<T>(&self, mut step: impl FnMut(&mut State) -> Step<T>) -> Result<T, TreeError> {
-        for _ in 0..PLAN_ROUNDS_MAX {
-            let need = match step(&mut self.state.lock()) {
-                Ok(value) => return Ok(value),
-                Err(Fault::Error(error)) => return Err(error),
-                Err(Fault::Need(need)) => need,
-            };
-            self.load(&need).await?;
-        }
-        Err(TreeError::Busy(
-            "the tree changes faster than it can be read",
-        ))
-    }
-
-    /// Plans a change, journals it, applies it; `done` sees the tree after it.
-    async fn change<T, R>(
-        &self,
-        origin: Origin,
-        mut plan: impl FnMut(&mut State, Time) -> Step<Plan<T>>,
-        done: impl FnOnce(&mut State, T) -> R,
-    ) -> Result<R, TreeError> {
-        let mut done = Some(done);
-        self.wait_for_checkpoint().await;
-        for _ in 0..PLAN_ROUNDS_MAX {
-            let need = {
-                let mut state = self.state.lock();
-                let planned = plan(&mut state, self.now()).and_then(|plan| {
-                    match self.unkept(&state, &plan.logged) {
-                        Some(need) => Err(Fault::Need(need)),
-                        None => Ok(plan),
-                    }
-                });
-                match planned {
-                    Ok(plan) => {
-                        let changes = self.perform(&mut state, &plan.logged)?;
-                        let done = done.take().ok_or(TreeError::Busy("planned twice"))?;
-                        let told = done(&mut state, plan.told);
-                        drop(state);
-                        self.tell(origin, &changes);
-                        return Ok(told);
-                    }
-                    Err(Fault::Error(error)) => return Err(error),
-                    Err(Fault::Need(need)) => need,
-                }
-            };
-            self.load(&need).await?;
-        }
-        Err(TreeError::Busy(
-            "the tree changes faster than it can be read",
-        ))
-    }
-
-    /// Journals changes, as one transaction where there are several, and applies them.
-    fn perform(&self, state: &mut State, logged: &[Logged]) -> Result<Vec<Change>, TreeError> {
-        let mut effect = class::Effect::default();
-        for one in logged {
-            effect.add(state, &one.op, self.options.chunk_bytes());
-        }
-        self.perform_as(state, effect.class(), logged)
-    }
-
-    /// The same, for who knows what room they may use.
-    fn perform_as(
-        &self,
-        state: &mut State,
-        class: Class,
-        logged: &[Logged],
-    ) -> Result<Vec<Change>, TreeError> {
-        let watched = !self.watchers.read().is_empty();
-        let mut changes = Vec::new();
-        let last = match logged {
-            [] => return Ok(changes),
-            [one] => self.log(class, TxId(0), &[one])?,
-            several => {
-                let commit = Logged {
-                    path: Vec::new(),
-                    to: Vec::new(),
-                    op: Op::Commit,
-                };
-                let all: Vec<&Logged> = several.iter().chain([&commit]).collect();
-                Seq(self.log(class, self.next_transaction(), &all)?.0 - 1)
-            }
-        };
-        let first = last.0 + 1 - logged.len() as u64;
-        for (seq, one) in (first..).zip(logged) {
-            if watched {
-                changes.extend(changes_of(state, &one.op));
-            }
-            apply::apply(state, &one.op, seq, self.options.chunk_bytes());
-        }
-        self.background.changed(state.changed_bytes());
-        Ok(changes)
-    }
-
-    /// The number of a transaction is that of its first entry, so it is never
-    /// given twice. Only right under the tree's lock: all appends are under it.
-    fn next_transaction(&self) -> TxId {
-        TxId(self.journal.last().next().0)
-    }
-
-    /// Journals changes: once this returns they survive a kill.
-    fn log(&self, class: Class, tx: TxId, logged: &[&Logged]) -> Result<Seq, TreeError> {
-        self.check_open()?;
-        logged.iter().try_for_each(|one| one.check_ways())?;
-        self.check_room(class)?;
-        let payloads: Vec<Vec<u8>> = logged.iter().map(|one| one.encode()).collect();
-        let records: Vec<Record<'_>> = logged
-            .iter()
-            .zip(&payloads)
-            .map(|(one, payload)| Record {
-                tx,
-                kind: one.kind(),
-                payload,
-            })
-            .collect();
-        let appended = self.in_place_of_history(|| Ok(self.journal.append(class, &records)?));
-        let exhausted = class == Class::Reserve && matches!(appended, Err(TreeError::NoSpace(_)));
-        let in_reserve = self.journal.in_reserve();
-        self.background.in_reserve(in_reserve, exhausted);
-        let seq = appended?;
-        let bytes: usize = payloads.iter().map(Vec::len).sum();
-        let before = self
-            .journaled_bytes
-            .fetch_add(bytes as u64 + 64, Ordering::Relaxed);
-        let changes = self
-            .journaled_changes
-            .fetch_add(logged.len() as u64, Ordering::Relaxed);
-        self.background.logged(before + bytes as u64, changes);
-        Ok(seq)
+    fn now(&self) -> Time {
+        time_of(self.clock.now())
     }
 
     /// Whether it was opened only to be read.
     pub fn is_only_read(&self) -> bool {
         self.options.only_read
-    }
-
-    /// Fails while what was acknowledged waits for the next start: no entry may
-    /// take its place.
-    fn check_open(&self) -> Result<(), TreeError> {
-        self.state.lane.check()?;
-        self.check_frozen()
-    }
-
-    /// Refuses what does not make room while only that may use the disk: the
-    /// next checkpoint must find room for what is acknowledged until then.
-    fn check_room(&self, class: Class) -> Result<(), TreeError> {
-        match class {
-            Class::Normal => {
-                let check = || self.blocks.check_room().map_err(content::store_failed);
-                self.in_place_of_history(check)
-            }
-            Class::Reserve | Class::Last => Ok(()),
-        }
-    }
-
-    fn tell(&self, origin: Origin, changes: &[Change]) {
-        if !changes.is_empty() {
-            for watcher in self.watchers.read().iter().filter_map(Weak::upgrade) {
-                watcher.changed(origin, changes);
-            }
-        }
-    }
-
-    fn now(&self) -> Time {
-        time_of(self.clock.now())
     }
 
     /// Tells what a node is.
@@ -358,6 +143,17 @@ impl Mfs {
             .home
             .as_ref()
             .map(|(parent, _)| *parent)
+    }
+
+    /// Checks the loaded tree; an error says what contradicts itself.
+    #[cfg(feature = "testing")]
+    pub fn check_sound(&self) -> Result<(), String> {
+        let is_idle = self.checkpointing.try_lock();
+        let state = self.state.lock();
+        if is_idle.is_ok() && state.checkpointing {
+            return Err("a checkpoint that has ended counts as being made".to_owned());
+        }
+        state.unsound().map_or(Ok(()), Err)
     }
 
     /// Holds a node once more; false where it is not loaded.
@@ -407,33 +203,6 @@ impl Mfs {
         Ok(synced?)
     }
 
-    /// Waits until those who watch have been told of all changes so far and have
-    /// passed it on, at most `within`. For who came through another door; never
-    /// for a thread that answers the kernel.
-    pub async fn told(&self, within: std::time::Duration) {
-        let watchers: Vec<_> = self
-            .watchers
-            .read()
-            .iter()
-            .filter_map(Weak::upgrade)
-            .collect();
-        if watchers.is_empty() {
-            return;
-        }
-        let deadline = std::time::Instant::now() + within;
-        let wait = move || watchers.iter().for_each(|one| one.wait_told(deadline));
-        if let Err(error) = tokio::task::spawn_blocking(wait).await {
-            tracing::error!(%error, "who watches the tree panicked");
-        }
-    }
-
-    /// Whoever wants to be told of changes, for as long as it is there.
-    pub fn watch(&self, watcher: Weak<dyn Watcher>) {
-        let mut watchers = self.watchers.write();
-        watchers.retain(|one| one.strong_count() > 0);
-        watchers.push(watcher);
-    }
-
     /// The journal, to be read.
     pub fn journal(&self) -> &Journal {
         &self.journal
@@ -472,10 +241,10 @@ impl Mfs {
     /// The target of a symbolic link.
     pub fn readlink(&self, node: NodeId) -> Result<Bytes, TreeError> {
         match &self.state.lock().node(node)?.body {
-            node::Body::Symlink(link) => Ok(link.target.clone()),
-            node::Body::File(_) | node::Body::Directory(_) | node::Body::Special => {
-                Err(TreeError::NotALink)
-            }
+            nodes::node::Body::Symlink(link) => Ok(link.target.clone()),
+            nodes::node::Body::File(_)
+            | nodes::node::Body::Directory(_)
+            | nodes::node::Body::Special => Err(TreeError::NotALink),
         }
     }
 }
@@ -510,67 +279,5 @@ fn time_of(time: std::time::SystemTime) -> Time {
                 nsec: (1_000_000_000 - before.subsec_nanos()) % 1_000_000_000,
             }
         }
-    }
-}
-
-/// What a change will look like to those who keep copies.
-fn changes_of(state: &State, op: &Op) -> Vec<Change> {
-    let entry = |(parent, name): (NodeId, &node::Name)| Change::Entry {
-        parent,
-        name: Bytes::copy_from_slice(name),
-    };
-    let meta = |node: NodeId| Change::Node {
-        node,
-        content: false,
-    };
-    let content = |node: NodeId| Change::Node {
-        node,
-        content: true,
-    };
-    let led_to = |at: (NodeId, &node::Name)| match state.find(at.0, at.1) {
-        Ok(Some(node)) => vec![meta(node)],
-        Ok(None) | Err(_) => Vec::new(),
-    };
-    match op {
-        Op::Make(one) => vec![entry((one.parent, &one.name)), content(one.parent)],
-        Op::Mount(one) => {
-            vec![
-                entry((one.parent, &one.name)),
-                content(one.parent),
-                content(one.node),
-            ]
-        }
-        Op::Link {
-            node, parent, name, ..
-        } => {
-            vec![entry((*parent, name)), content(*parent), meta(*node)]
-        }
-        Op::Unlink { parent, name, .. }
-        | Op::Rmdir { parent, name, .. }
-        | Op::Unmount { parent, name, .. } => {
-            let mut changes = led_to((*parent, name));
-            changes.extend([entry((*parent, name)), content(*parent)]);
-            changes
-        }
-        Op::Rename { from, to, .. } => {
-            let mut changes = led_to((from.0, &from.1));
-            changes.extend(led_to((to.0, &to.1)));
-            changes.extend([entry((from.0, &from.1)), entry((to.0, &to.1))]);
-            changes.extend([content(from.0), content(to.0)]);
-            changes
-        }
-        Op::Write { node, .. }
-        | Op::WriteBlocks { node, .. }
-        | Op::Resize { node, .. }
-        | Op::Allocate { node, .. }
-        | Op::Share { node, .. } => vec![content(*node)],
-        Op::Attr(attr) => vec![meta(attr.node)],
-        Op::SetXattr { node, .. } | Op::RemoveXattr { node, .. } => vec![meta(*node)],
-        Op::Checkpoint { .. }
-        | Op::Begin
-        | Op::Commit
-        | Op::Rollback
-        | Op::Failed { .. }
-        | Op::Synced => Vec::new(),
     }
 }

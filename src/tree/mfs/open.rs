@@ -8,19 +8,23 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
 
-use super::apply::apply;
 use super::background::Background;
-use super::chain::{kept_from, read_kept};
+use super::calls::keep::Keeping;
+use super::changes::apply::apply;
+use super::changes::op::{Attr, Logged, Op, kind};
+use super::changes::way;
 use super::checkpoint::Checkpointed;
+use super::checkpoint::chain::{kept_from, read_kept};
+use super::checkpoint::head;
 use super::checkpoint::records::{NEXT, ROOT_NAME};
-use super::fault::{Fault, Need, Step};
-use super::head;
-use super::keep::Keeping;
-use super::load::{cannot_be_had, is_far};
+use super::chunks::ahead;
+use super::chunks::seal;
+use super::loading::load;
+use super::loading::load::{cannot_be_had, is_far};
 use super::log::Log;
-use super::node::{Base, Body, Directory, Inode, Sealed};
-use super::op::{Attr, Logged, Op, kind};
-use super::state::State;
+use super::nodes::fault::{Fault, Need, Step};
+use super::nodes::node::{Base, Body, Directory, Inode, Sealed};
+use super::nodes::state::State;
 use super::transaction::Open;
 use super::types::{NodeId, NodeKind, Time};
 use super::{Mfs, MfsOptions, time_of};
@@ -97,7 +101,7 @@ impl Mfs {
         let opened = crate::clock::since_epoch(clock.now()).as_nanos();
         let log = Log::new(journal.reader(), Some(Arc::clone(&open)));
         let mut mfs = Self {
-            state: super::ahead::Gate::default(),
+            state: ahead::Gate::default(),
             journal,
             blocks,
             reader,
@@ -117,7 +121,7 @@ impl Mfs {
             opened_ns: u64::try_from(opened).unwrap_or(u64::MAX),
             marked: AtomicU64::new(marked(&found).0),
             recovery: Recovery::default(),
-            sealed: super::seal::Unsynced::default(),
+            sealed: seal::Unsynced::default(),
             open,
             log,
             disk,
@@ -189,7 +193,7 @@ impl Mfs {
                     });
                     directory.directories = dentry.directories;
                     if let record::DentryBody::Inline(known) = dentry.body {
-                        super::load::take_record(&mut root, known);
+                        load::take_record(&mut root, known);
                     }
                 }
                 if let Some(value) = self.map.get(posix, &key::state(NEXT)).await? {
@@ -365,7 +369,7 @@ impl Mfs {
     ) -> Result<(), TreeError> {
         match self.replay_loading(seq, logged, recovery).await {
             Err(error) if is_far(&error) => {
-                let path = super::way::shown(logged.path.clone());
+                let path = way::shown(logged.path.clone());
                 let path = path.escape_ascii();
                 let why = format!("entry {seq}: {path} cannot be had now: {error}");
                 self.freeze(format!("{why}; a start with its source makes it whole"));
@@ -438,7 +442,7 @@ impl Mfs {
             }
         }
         if !logged.path.is_empty() {
-            let path = super::way::shown(logged.path.clone());
+            let path = way::shown(logged.path.clone());
             let path = path.escape_ascii();
             note(recovery, format!("entry {seq}: {path} is not there"));
         }
@@ -447,7 +451,7 @@ impl Mfs {
 
     /// Loads the nodes on the way of an entry, as far as it goes; gives the last if it goes to its end.
     pub(super) async fn find_path(&self, path: &[u8]) -> Result<Option<NodeId>, TreeError> {
-        let Some((mut at, path)) = super::way::begin(path) else {
+        let Some((mut at, path)) = way::begin(path) else {
             return Ok(None);
         };
         if !self.find_place(at).await? {

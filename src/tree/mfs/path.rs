@@ -5,9 +5,10 @@
 use std::sync::Arc;
 
 use super::Mfs;
-use super::fault::Step;
-use super::node::Name;
-use super::state::State;
+use super::calls::entries;
+use super::nodes::fault::Step;
+use super::nodes::node::Name;
+use super::nodes::state::State;
 use super::types::{NodeAttr, NodeId};
 use crate::tree::error::TreeError;
 
@@ -26,7 +27,7 @@ impl TreePath {
             match name {
                 b"" | b"." => {}
                 name => {
-                    super::entries::check_name(name)?;
+                    entries::check_name(name)?;
                     names.push(Name::from(name));
                 }
             }

@@ -9,17 +9,17 @@
 
 use std::collections::HashMap;
 
-use super::super::Mfs;
-use super::super::apply::apply;
-use super::super::content::framed;
-use super::super::node::{Body, Inode, Sealed};
-use super::super::op::{Logged, Op, Stamp};
-use super::super::restore::times_of;
-use super::super::state::State;
-use super::super::types::NodeId;
 use crate::config::HELD_BACK_BYTES_MAX;
 use crate::journal::Class;
 use crate::tree::error::TreeError;
+use crate::tree::mfs::Mfs;
+use crate::tree::mfs::calls::content::framed;
+use crate::tree::mfs::changes::apply::apply;
+use crate::tree::mfs::changes::op::{Logged, Op, Stamp};
+use crate::tree::mfs::nodes::node::{Body, Inode, Sealed};
+use crate::tree::mfs::nodes::state::State;
+use crate::tree::mfs::snapshots::restore::times_of;
+use crate::tree::mfs::types::NodeId;
 
 /// Files that are not sealed in a checkpoint, and why.
 pub(super) type Stuck = HashMap<NodeId, TreeError>;

@@ -11,13 +11,13 @@ use crate::tree::posix::record::{Dentry, DentryBody, Holes, Place};
 use crate::unixfs::dir_build::DirTally;
 use crate::unixfs::layout::Metadata;
 
-use super::super::Mfs;
-use super::super::apply::lose_link;
-use super::super::fault::Fault;
-use super::super::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
-use super::super::state::State;
-use super::super::types::NodeId;
 use super::held::{Before, Stuck};
+use crate::tree::mfs::Mfs;
+use crate::tree::mfs::changes::apply::lose_link;
+use crate::tree::mfs::nodes::fault::Fault;
+use crate::tree::mfs::nodes::node::{Base, Body, Content, Directory, Inode, Name, Sealed, To};
+use crate::tree::mfs::nodes::state::State;
+use crate::tree::mfs::types::NodeId;
 
 /// The changes since the last checkpoint, as of one moment.
 pub(super) struct Snapshot {

@@ -11,12 +11,12 @@ use crate::tree::posix::record::{
 };
 use crate::tree::posix::{self, MapError};
 
-use super::super::Mfs;
-use super::super::node::{Inode, Name};
-use super::super::seal::OwnBlocks;
-use super::super::types::{NodeId, NodeKind};
 use super::Built;
 use super::plan::{Recorded, Snapshot};
+use crate::tree::mfs::Mfs;
+use crate::tree::mfs::chunks::seal::OwnBlocks;
+use crate::tree::mfs::nodes::node::{Inode, Name};
+use crate::tree::mfs::types::{NodeId, NodeKind};
 
 /// Name of the record of the root, which no directory has.
 pub(in crate::tree::mfs) const ROOT_NAME: &[u8] = b"/";

@@ -1,9 +1,9 @@
 //! Where a block of the tree is, and whether it must be here.
 
-use super::super::elsewhere::is_recorded_elsewhere;
-use super::super::types::NodeId;
 use crate::block::Cid;
 use crate::tree::error::TreeError;
+use crate::tree::mfs::calls::elsewhere::is_recorded_elsewhere;
+use crate::tree::mfs::types::NodeId;
 use crate::tree::posix::record::{Dentry, DentryBody, Inode};
 use crate::tree::posix::{PosixMap, key};
 

@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::super::extents::{Data, Extent};
-use super::super::op::{Attr, Make, Op};
-use super::super::types::{Allocate, New, NodeKind, RenameMode, Time};
 use super::time;
 use crate::block::Cid;
 use crate::config::LOG_PARTS_LISTED_MAX;
+use crate::tree::mfs::changes::op::{Attr, Make, Op};
+use crate::tree::mfs::nodes::extents::{Data, Extent};
+use crate::tree::mfs::types::{Allocate, New, NodeKind, RenameMode, Time};
 
 /// The data of an entry.
 pub(super) fn of(op: &Op) -> Value {

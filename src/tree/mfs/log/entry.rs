@@ -3,11 +3,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::super::op::{Logged, Op};
-use super::super::types::New;
-use super::super::way::shown;
 use super::{data, time};
 use crate::journal::Frame;
+use crate::tree::mfs::changes::op::{Logged, Op};
+use crate::tree::mfs::changes::way::shown;
+use crate::tree::mfs::types::New;
 
 /// Every type of operation that an entry can have.
 pub const OPERATIONS: &[&str] = &[

@@ -18,7 +18,7 @@ pub use query::{Entries, Order, Query};
 use std::path::Path;
 use std::sync::Arc;
 
-use super::op::kind;
+use super::changes::op::kind;
 use super::transaction::Open;
 use crate::disk::Disk;
 use crate::journal::{JournalError, Reader, Seq};

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::super::op::kind;
-use super::super::transaction::Open;
 use super::entry::Status;
 use crate::config::LOG_OUTCOMES_KEPT;
 use crate::journal::{Frame, JournalError, Reader, Seq};
 use crate::tree::error::TreeError;
+use crate::tree::mfs::changes::op::kind;
+use crate::tree::mfs::transaction::Open;
 
 /// Finds what became of transactions, and remembers it.
 pub(super) struct Outcomes {

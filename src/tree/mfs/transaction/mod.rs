@@ -22,13 +22,15 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::fault::{Fault, Need, Step};
-use super::node::Name;
-use super::op::{Logged, Op};
-use super::state::State;
+use super::Mfs;
+use super::calls::unmounting::loses_nothing;
+use super::changes::op::{Logged, Op};
+use super::changes::{apply, class};
+use super::nodes::fault::{Fault, Need, Step};
+use super::nodes::node::Name;
+use super::nodes::state::State;
 use super::types::{Caller, Change, NodeId, Origin, Time};
-use super::unmounting::loses_nothing;
-use super::{Mfs, apply, changes_of, class};
+use super::watch::changes_of;
 use crate::block::Cid;
 use crate::config::{
     PLAN_ROUNDS_MAX, TRANSACTION_BYTES_MAX, TRANSACTION_CHANGES_MAX, TRANSACTION_DEADLINE_MAX,

@@ -1,12 +1,12 @@
 //! A transaction of the tree's own: journaled in parts, ended by who began it.
 
-use super::super::Mfs;
-use super::super::op::Op;
-use super::super::types::Caller;
 use super::{Refused, mark};
 use crate::config::TRANSACTION_DEADLINE_MAX;
 use crate::journal::{Class, TxId};
 use crate::tree::error::TreeError;
+use crate::tree::mfs::Mfs;
+use crate::tree::mfs::changes::op::Op;
+use crate::tree::mfs::types::Caller;
 
 /// One that is under way; rolled back where it is dropped without an end. Not
 /// to be dropped with the tree's lock held.

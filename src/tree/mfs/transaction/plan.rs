@@ -2,29 +2,31 @@
 
 use std::collections::HashSet;
 
-use super::super::apply::MOUNTED;
-use super::super::checkpoint::plan::loaded_directories;
-use super::super::content::{content, stamp};
-use super::super::elsewhere::note_elsewhere;
-use super::super::entries::{free_name, make_op};
-use super::super::extents::{Data, Extent};
-use super::super::fault::{Fault, Need, Step};
-use super::super::load::cannot_be_had;
-use super::super::meta::attr_op;
-use super::super::mounts::Content;
-use super::super::node::{Body, Inode, Name, To};
-use super::super::op::{Logged, Op};
-use super::super::path::TreePath;
-use super::super::rename::may_move;
-use super::super::state::State;
-use super::super::types::{Caller, New, NodeId, NodeKind, RenameMode, Time};
-use super::super::{Mfs, entries};
 use super::Known;
 use super::staged::{Staged, WriteAt};
 use crate::block::Cid;
 use crate::config::{LIST_BATCH, TRANSACTION_CHANGES_MAX};
 use crate::journal::Class;
 use crate::tree::error::TreeError;
+use crate::tree::mfs::Mfs;
+use crate::tree::mfs::calls::content::{content, stamp};
+use crate::tree::mfs::calls::elsewhere::note_elsewhere;
+use crate::tree::mfs::calls::entries;
+use crate::tree::mfs::calls::entries::{free_name, make_op};
+use crate::tree::mfs::calls::meta::attr_op;
+use crate::tree::mfs::calls::mounts::Content;
+use crate::tree::mfs::calls::rename::may_move;
+use crate::tree::mfs::changes::apply::MOUNTED;
+use crate::tree::mfs::changes::op;
+use crate::tree::mfs::changes::op::{Logged, Op};
+use crate::tree::mfs::checkpoint::plan::loaded_directories;
+use crate::tree::mfs::loading::load::cannot_be_had;
+use crate::tree::mfs::nodes::extents::{Data, Extent};
+use crate::tree::mfs::nodes::fault::{Fault, Need, Step};
+use crate::tree::mfs::nodes::node::{Body, Inode, Name, To};
+use crate::tree::mfs::nodes::state::State;
+use crate::tree::mfs::path::TreePath;
+use crate::tree::mfs::types::{Caller, New, NodeId, NodeKind, RenameMode, Time};
 
 /// Permission bits that group and others do not get where nothing is said.
 const UMASK: u32 = 0o022;
@@ -439,7 +441,7 @@ fn write(
             let at = (parent, &name[..]);
             let made = make_op(state, caller, at, (node, &New::File), (mode, UMASK), time)?;
             all.push(logged(path, Op::Make(made)));
-            (node, super::super::op::Stamp { time, mode: None }, 0)
+            (node, op::Stamp { time, mode: None }, 0)
         }
     };
     let offset = match at {
@@ -457,12 +459,7 @@ fn write(
 }
 
 /// Puts content into a file.
-fn share(
-    node: NodeId,
-    offset: u64,
-    (cid, size): (Cid, u64),
-    stamp: super::super::op::Stamp,
-) -> Option<Op> {
+fn share(node: NodeId, offset: u64, (cid, size): (Cid, u64), stamp: op::Stamp) -> Option<Op> {
     let data = Data::Shared {
         cid: (&cid).into(),
         offset: 0,

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use super::super::mounts::Content;
-use super::super::path::TreePath;
-use super::super::types::{RenameMode, SetAttr};
 use crate::block::Cid;
+use crate::tree::mfs::calls::mounts::Content;
+use crate::tree::mfs::path::TreePath;
+use crate::tree::mfs::types::{RenameMode, SetAttr};
 
 /// Where content goes in a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

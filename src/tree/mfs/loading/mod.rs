@@ -1,0 +1,4 @@
+//! What is not loaded is read from the last checkpoint, beside the lock.
+
+pub(super) mod bulk;
+pub(super) mod load;
