@@ -67,12 +67,14 @@ impl Tree {
 
     /// Finds what a path leads to, as `resolve` does, and keeps it loaded.
     pub async fn locate(&self, path: &str) -> Result<Located, TreeError> {
+        let _stay = self.mfs().map(|mfs| mfs.stay());
         let node = self.resolve(path).await?;
         self.keep(node)
     }
 
     /// Finds a name in a directory, and keeps what it leads to loaded.
     pub async fn locate_in(&self, parent: &Node, name: &[u8]) -> Result<Located, TreeError> {
+        let _stay = self.mfs().map(|mfs| mfs.stay());
         let node = self.lookup(parent, name).await?.node;
         self.keep(node)
     }

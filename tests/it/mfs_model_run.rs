@@ -1,6 +1,6 @@
 //! Runs operations on the model and on the writable tree, and compares.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,9 +15,9 @@ use cidfs::tree::mfs::{
     XattrMode,
 };
 use cidfs::unixfs::Reader;
+use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
-use rand::{Rng, SeedableRng};
 use tokio::task::JoinHandle;
 
 use crate::mfs_model::{Body, Far, Id, MOUNTED, Model, ROOT, Refused};
@@ -36,9 +36,11 @@ const NODES_MAX: usize = 70;
 pub(crate) struct Run {
     sim: Option<Sim>,
     pub(crate) model: Model,
-    rng: StdRng,
+    pub(crate) rng: StdRng,
     far: Vec<(Cid, Far)>,
-    cookies: HashMap<Vec<u8>, u64>,
+    pub(crate) cookies: HashMap<Vec<u8>, u64>,
+    /// What the operation under way refers to, as a kernel would.
+    held: Vec<NodeId>,
     /// A checkpoint that is being made.
     beside: Option<JoinHandle<Result<Checkpointed, TreeError>>>,
 }
@@ -66,7 +68,11 @@ fn alike<A, B>(
     }
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, want: &T, got: &T) -> Result<(), String> {
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    want: &T,
+    got: &T,
+) -> Result<(), String> {
     if want == got {
         return Ok(());
     }
@@ -153,6 +159,7 @@ impl Run {
             rng,
             far,
             cookies,
+            held: Vec::new(),
             beside: None,
         }
     }
@@ -173,14 +180,29 @@ impl Run {
     pub(crate) async fn step(&mut self, op: &Op) -> Result<(), String> {
         self.sim().clock.tick();
         self.model.now = self.sim().clock.time();
-        self.one(op).await
+        let done = self.one(op).await;
+        self.let_go();
+        done
+    }
+
+    /// Refers to a node until the operation has ended.
+    pub(crate) async fn hold(&mut self, dir: NodeId, name: &[u8]) -> Result<NodeId, String> {
+        let found = self.mfs().lookup(dir, name, true).await;
+        let found = found.map_err(|e| format!("lookup of {}: {e:?}", name.escape_ascii()))?;
+        self.held.push(found.node);
+        Ok(found.node)
+    }
+
+    fn let_go(&mut self) {
+        let holds: Vec<(NodeId, u64)> = self.held.drain(..).map(|node| (node, 1)).collect();
+        self.mfs().release_all(&holds);
     }
 
     pub(crate) fn sim(&self) -> &Sim {
         self.sim.as_ref().unwrap()
     }
 
-    fn mfs(&self) -> Arc<Mfs> {
+    pub(crate) fn mfs(&self) -> Arc<Mfs> {
         Arc::clone(&self.sim().mfs)
     }
 
@@ -213,14 +235,13 @@ impl Run {
                 return Ok(self.model.nodes[&id].number.unwrap());
             };
             let parent = self.reach(dir).await?;
-            let found = self.mfs().lookup(parent, &name, false).await;
-            let found = found.map_err(|e| format!("lookup of {}: {e:?}", name.escape_ascii()))?;
-            self.number(id, found.node)
+            let found = self.hold(parent, &name).await?;
+            self.number(id, found)
         })
     }
 
     /// Numbers stay.
-    fn number(&mut self, id: Id, number: NodeId) -> Result<NodeId, String> {
+    pub(crate) fn number(&mut self, id: Id, number: NodeId) -> Result<NodeId, String> {
         let known = *self
             .model
             .nodes
@@ -240,7 +261,9 @@ impl Run {
                 .map_err(|why| format!("operation {count}, {op:?}: {why}"))?;
         }
         self.end_beside().await?;
-        self.compare().await
+        let alike = self.compare().await;
+        self.let_go();
+        alike
     }
 
     async fn end_beside(&mut self) -> Result<(), String> {
@@ -276,6 +299,7 @@ impl Run {
                     Op::Kill => drop(self.beside.take()),
                     _ => self.end_beside().await?,
                 }
+                self.held.clear();
                 let sim = self.sim.take().unwrap();
                 let sim = match op {
                     Op::Kill => sim.killed().await,
@@ -342,7 +366,7 @@ impl Run {
     }
 
     /// What was shown of a node that was just made or changed.
-    fn shown(&mut self, id: Id, got: NodeAttr) -> Result<(), String> {
+    pub(crate) fn shown(&mut self, id: Id, got: NodeAttr) -> Result<(), String> {
         let number = self.number(id, got.node)?;
         same(
             "attributes",
@@ -633,131 +657,6 @@ impl Run {
             }
             other => panic!("{other:?}"),
         }
-    }
-
-    /// Everything that can be seen of both.
-    pub(crate) async fn compare(&mut self) -> Result<(), String> {
-        let mut seen = HashSet::new();
-        let mut open = vec![(ROOT, NodeId::ROOT, "/".to_owned())];
-        self.same_node(ROOT, NodeId::ROOT).await?;
-        while let Some((dir, node, path)) = open.pop() {
-            for (name, child, number) in self
-                .entries(dir, node)
-                .await
-                .map_err(|e| format!("{path}: {e}"))?
-            {
-                let path = format!("{path}{}/", name.escape_ascii());
-                if seen.insert(child) {
-                    self.same_node(child, number)
-                        .await
-                        .map_err(|e| format!("{path}: {e}"))?;
-                }
-                if self.model.nodes[&child].kind == NodeKind::Directory {
-                    same("the parent", &Some(node), &self.mfs().parent(number))?;
-                    open.push((child, number, path));
-                }
-            }
-        }
-        let orphans = self
-            .model
-            .nodes
-            .iter()
-            .filter(|(_, inode)| inode.nlink == 0);
-        let orphans: Vec<(Id, NodeId)> = orphans
-            .map(|(id, inode)| (*id, inode.number.unwrap()))
-            .collect();
-        for (id, number) in orphans {
-            self.same_node(id, number)
-                .await
-                .map_err(|e| format!("unlinked {id}: {e}"))?;
-        }
-        self.mfs().check_sound()
-    }
-
-    /// Lists a directory page by page.
-    async fn entries(
-        &mut self,
-        dir: Id,
-        node: NodeId,
-    ) -> Result<Vec<(Vec<u8>, Id, NodeId)>, String> {
-        let want = self.model.dir(dir).unwrap().clone();
-        let mut found = Vec::new();
-        let mut cookie = 0;
-        loop {
-            let limit = self.rng.random_range(1..9);
-            let page = self
-                .mfs()
-                .readdir(node, cookie, limit)
-                .await
-                .map_err(|e| e.to_string())?;
-            let Some(last) = page.last() else { break };
-            if page.len() > limit || last.cookie <= cookie {
-                return Err(format!(
-                    "a page of {} from {cookie} to {}",
-                    page.len(),
-                    last.cookie
-                ));
-            }
-            cookie = last.cookie;
-            for entry in page {
-                let name = entry.name.to_vec();
-                let known = *self.cookies.entry(name.clone()).or_insert(entry.cookie);
-                same("the cookie of a name", &known, &entry.cookie)?;
-                let Some(id) = want.get(&name) else {
-                    return Err(format!("{} should not be there", name.escape_ascii()));
-                };
-                let number = self.number(*id, entry.attr.node)?;
-                let attr = self.model.nodes[id].attr(number);
-                same(
-                    "attributes in a listing",
-                    &attr,
-                    &self.model.plain(*id, entry.attr),
-                )?;
-                found.push((name, *id, number));
-            }
-        }
-        let names: HashSet<&Vec<u8>> = found.iter().map(|(name, ..)| name).collect();
-        same("how many names there are", &want.len(), &names.len())?;
-        same("how often they are listed", &want.len(), &found.len())?;
-        Ok(found)
-    }
-
-    async fn same_node(&mut self, id: Id, number: NodeId) -> Result<(), String> {
-        let mfs = self.mfs();
-        let attr = mfs.attr(number).map_err(|error| error.to_string())?;
-        self.shown(id, attr)?;
-        let inode = &self.model.nodes[&id];
-        match &inode.body {
-            Body::File(bytes) => {
-                let mut out = vec![0xaa; bytes.len() + 3];
-                let read = mfs
-                    .read(number, 0, &mut out)
-                    .await
-                    .map_err(|error| error.to_string())?;
-                same("the length read", &bytes.len(), &read)?;
-                same("the bytes", &&bytes[..], &&out[..read])?;
-            }
-            Body::Link(to) => {
-                let got = mfs.readlink(number).map_err(|error| error.to_string())?;
-                same("the target", &&to[..], &&got[..])?;
-            }
-            Body::Dir(_) | Body::Special => {}
-        }
-        let listed = mfs.list_xattr(number).map_err(|error| error.to_string())?;
-        let listed: Vec<Vec<u8>> = listed.iter().map(|name| name.to_vec()).collect();
-        let want = inode
-            .xattrs
-            .keys()
-            .filter(|name| !name.starts_with(b"cidfs."));
-        same("the names of attributes", &want.cloned().collect(), &listed)?;
-        for (name, value) in &inode.xattrs {
-            let got = mfs
-                .get_xattr(number, name)
-                .await
-                .map_err(|error| error.to_string())?;
-            same("an attribute", &&value[..], &&got[..])?;
-        }
-        Ok(())
     }
 }
 

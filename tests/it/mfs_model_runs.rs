@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cidfs::block::{Block, BlockSink, Cid};
+use cidfs::config::NODES_LOADED_MAX;
 use cidfs::tree::mfs::MfsOptions;
 use cidfs::unixfs::builder::{AddOptions, Adder};
 use cidfs::unixfs::dir_build::{DirRules, SizeEstimate};
@@ -70,6 +71,8 @@ impl Plan {
             dir_rules: Some(rules),
             file_bytes_max: FILE_MAX,
             unsealed_bytes_max: [100, 2000, 1 << 20][rng.random_range(0..3)],
+            // Trees of a test are small: nothing would ever be dropped and loaded anew.
+            nodes_loaded_max: [30, 50, NODES_LOADED_MAX][rng.random_range(0..3)],
             ..quiet()
         };
         let add = AddOptions {

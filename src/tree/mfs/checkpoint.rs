@@ -213,6 +213,7 @@ impl Mfs {
 
     /// Writes down what changed, as of one moment.
     async fn snapshot(&self, stuck: &held::Stuck) -> Result<Snapshot, TreeError> {
+        let _stay = self.stay();
         for _ in 0..crate::config::PLAN_ROUNDS_MAX {
             {
                 let mut state = self.state.lock();

@@ -51,7 +51,7 @@ pub use transaction::{CONTROL, OpenTransaction, Refused, Staged, WriteAt};
 pub use types::*;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -62,7 +62,6 @@ use super::error::TreeError;
 use super::posix::PosixMap;
 use crate::cache::Blocks;
 use crate::clock::Clock;
-use crate::config::NODES_LOADED_MAX;
 use crate::journal::{Journal, JournalError};
 use crate::unixfs::Reader;
 
@@ -113,6 +112,9 @@ pub struct Mfs {
     journaled_bytes: AtomicU64,
     journaled_changes: AtomicU64,
     background: background::Background,
+    /// Who goes by numbers of nodes, and whether nodes should have been dropped meanwhile.
+    staying: AtomicUsize,
+    trim_due: AtomicBool,
     keeping: calls::keep::Keeping,
 }
 
@@ -186,7 +188,7 @@ impl Mfs {
             }
             state.let_go += usize::from(is_let_go);
         }
-        if state.let_go > NODES_LOADED_MAX {
+        if state.let_go > self.options.nodes_loaded_max {
             self.trim(&mut state, None);
         }
     }

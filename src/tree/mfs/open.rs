@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 
 use parking_lot::{Mutex, RwLock};
 use serde::Serialize;
@@ -130,6 +130,8 @@ impl Mfs {
             journaled_bytes: AtomicU64::new(0),
             journaled_changes: AtomicU64::new(0),
             background: Background::default(),
+            staying: AtomicUsize::new(0),
+            trim_due: AtomicBool::new(false),
             keeping: Keeping::default(),
         };
         if let Some(newer) = newer {
@@ -367,6 +369,7 @@ impl Mfs {
         logged: &Logged,
         recovery: &mut Recovery,
     ) -> Result<(), TreeError> {
+        let _stay = self.stay();
         match self.replay_loading(seq, logged, recovery).await {
             Err(error) if is_far(&error) => {
                 let path = way::shown(logged.path.clone());

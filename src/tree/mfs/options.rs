@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::config::{
     CHANGED_BYTES_MAX, CHECKPOINT_BYTES, CHECKPOINT_CHANGES, CHECKPOINT_INTERVAL, COMMIT_INTERVAL,
-    FILE_BYTES_MAX, SNAPSHOTS_KEPT, UNSEALED_BYTES_MAX,
+    FILE_BYTES_MAX, NODES_LOADED_MAX, SNAPSHOTS_KEPT, UNSEALED_BYTES_MAX,
 };
 use crate::unixfs::dir_build::DirRules;
 use crate::unixfs::file_update::FileForm;
@@ -41,6 +41,8 @@ pub struct MfsOptions {
     pub checkpoint_changes: u64,
     /// Memory that changes hold, about, beyond which a checkpoint is made.
     pub changed_bytes_max: u64,
+    /// Clean nodes in memory beyond which those that nobody holds are dropped.
+    pub nodes_loaded_max: usize,
     /// Checkpoints kept as snapshots.
     pub snapshots_kept: usize,
     /// Whether it is opened only to be read: nothing is mended or written then.
@@ -64,6 +66,7 @@ impl Default for MfsOptions {
             checkpoint_bytes: CHECKPOINT_BYTES,
             checkpoint_changes: CHECKPOINT_CHANGES,
             changed_bytes_max: CHANGED_BYTES_MAX,
+            nodes_loaded_max: NODES_LOADED_MAX,
             snapshots_kept: SNAPSHOTS_KEPT,
             only_read: false,
         }

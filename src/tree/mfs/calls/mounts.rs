@@ -16,7 +16,7 @@ use crate::tree::mfs::nodes::node::{Body, Name};
 use crate::tree::mfs::nodes::state::State;
 use crate::tree::mfs::path;
 use crate::tree::mfs::perform::Plan;
-use crate::tree::mfs::types::{Caller, NodeAttr, NodeId, NodeKind, Time};
+use crate::tree::mfs::types::{Caller, NodeId, NodeKind, Time};
 use crate::tree::mfs::{CONTROL, Mfs};
 use crate::unixfs::MetaKind;
 
@@ -180,7 +180,7 @@ impl Mfs {
         parent: NodeId,
         name: &[u8],
         cid: &Cid,
-    ) -> Result<NodeAttr, TreeError> {
+    ) -> Result<crate::tree::mfs::NodeAttr, TreeError> {
         let path = self.path_of(parent, name)?;
         let content = self.content(cid).await?;
         let plain = false;

@@ -400,6 +400,7 @@ impl Mfs {
     }
 
     async fn write_again(&self, slot: &Slot, data: &[u8]) -> Result<(), TreeError> {
+        let _stay = self.stay();
         // This loads it.
         if self.find_path(&slot.path).await? != Some(slot.node) {
             return Err(TreeError::NotFound);

@@ -1,14 +1,12 @@
 //! Loads what a step needs from the last checkpoint, without the lock.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::block::{Cid, DAG_PB, RAW};
-use crate::config::{
-    ABSENT_NAMES_MAX, FETCHES_PER_REQUEST_MAX, LISTING_FETCHES_MAX, NODES_LOADED_MAX, RECORDS_PAGE,
-};
+use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_FETCHES_MAX, RECORDS_PAGE};
 use crate::tree::error::TreeError;
 use crate::tree::mfs::Mfs;
 use crate::tree::mfs::changes::apply::MOUNTED;
@@ -521,25 +519,6 @@ impl Mfs {
             ..Inode::plain(kind, body)
         }
     }
-
-    /// Drops clean nodes that nobody holds when there are too many. The names in
-    /// `listed` stay: whoever lists it wants the next of them.
-    pub(in crate::tree::mfs) fn trim(&self, state: &mut State, listed: Option<NodeId>) {
-        if state.absent > ABSENT_NAMES_MAX {
-            forget_absent(state);
-        }
-        let is_full = state.nodes.len() >= state.trim_at.max(NODES_LOADED_MAX);
-        if !is_full && state.let_go <= NODES_LOADED_MAX {
-            return;
-        }
-        state.let_go = 0;
-        let before = state.nodes.len();
-        while trim_leaves(state) > 0 {}
-        self.background.moved(before - state.nodes.len());
-        trim_listings(state, listed);
-        state.nodes.shrink();
-        state.trim_at = state.nodes.len() + state.nodes.len() / 2;
-    }
 }
 
 /// Whether it says that content cannot be had now, or is none.
@@ -566,82 +545,6 @@ fn plain_meta(kind: MetaKind, size: u64) -> Meta {
         size,
         mode: None,
         mtime: None,
-    }
-}
-
-/// Drops clean, unheld nodes that have no loaded node below; tells how many.
-fn trim_leaves(state: &mut State) -> usize {
-    let idle = |node: &NodeId, inode: &Inode| {
-        let is_node = |dentry: &Dentry| matches!(dentry.to(), To::Node(_));
-        let bare = inode.directory().is_none_or(|directory| {
-            directory.changed.is_empty() && !directory.entries.values().any(is_node)
-        });
-        *node != NodeId::ROOT
-            && inode.held() == 0
-            && inode.is_clean()
-            && inode.links().is_none()
-            && bare
-    };
-    let gone: Vec<NodeId> = state
-        .nodes
-        .iter()
-        .filter(|(node, inode)| idle(node, inode))
-        .map(|(node, _)| node)
-        .collect();
-    for node in &gone {
-        let Some(inode) = state.nodes.remove(node) else {
-            continue;
-        };
-        let Some((parent, name)) = inode.home else {
-            continue;
-        };
-        let Some(parent) = state.nodes.get_mut(&parent) else {
-            continue;
-        };
-        if let Some(directory) = parent.directory_mut() {
-            let key = Key::of(name);
-            if directory.complete {
-                let unloaded = Dentry::new(To::Unloaded);
-                directory.entries.insert(key, unloaded);
-            } else {
-                directory.entries.remove(&key);
-            }
-        }
-    }
-    gone.len()
-}
-
-/// Forgets names that were looked for and are not there: they can be looked for again.
-fn forget_absent(state: &mut State) {
-    state.absent = 0;
-    for (_, inode) in state.nodes.iter_mut() {
-        if let Some(directory) = inode.directory_mut() {
-            let changed = &directory.changed;
-            directory
-                .entries
-                .retain(|key, dentry| dentry.to() != To::Absent || changed.contains_key(key));
-        }
-    }
-}
-
-/// Drops the listings of directories of which nothing is loaded.
-fn trim_listings(state: &mut State, listed: Option<NodeId>) {
-    for (node, inode) in state.nodes.iter_mut() {
-        if Some(node) == listed {
-            continue;
-        }
-        let is_clean = inode.is_clean();
-        let Some(directory) = inode.directory_mut() else {
-            continue;
-        };
-        let is_idle = |d: &Dentry| matches!(d.to(), To::Unloaded | To::Absent);
-        if !directory.changed.is_empty() {
-            continue;
-        }
-        if is_clean && directory.base.is_some() && directory.entries.values().all(is_idle) {
-            directory.entries = BTreeMap::new();
-            directory.complete = false;
-        }
     }
 }
 
@@ -756,37 +659,4 @@ pub(in crate::tree::mfs) fn take_record(inode: &mut Inode, known: record::Posix)
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()));
     inode.set_xattrs(xattrs.collect());
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_that_were_looked_for_in_vain_are_forgotten_and_removed_ones_are_not() {
-        let mut directory = Directory::default();
-        for (name, to) in [
-            (&b"never"[..], To::Absent),
-            (b"removed", To::Absent),
-            (b"there", To::Unloaded),
-        ] {
-            directory.entries.insert(Key::new(name), Dentry::new(to));
-        }
-        directory.changed.insert(Key::new(b"removed"), 7);
-        let body = Body::Directory(directory.into());
-        let mut state = State::default();
-        let root = Inode::plain(NodeKind::Directory, body);
-        state.nodes.insert(NodeId::ROOT, root);
-        state.absent = 1;
-        forget_absent(&mut state);
-        let directory = state.directory(NodeId::ROOT).unwrap();
-        let names: Vec<_> = directory
-            .entries
-            .keys()
-            .map(|key| key.name.to_vec())
-            .collect();
-        assert_eq!(names.len(), 2, "{names:?}");
-        assert!(!names.contains(&b"never".to_vec()));
-        assert_eq!(state.absent, 0);
-    }
 }

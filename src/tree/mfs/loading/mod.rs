@@ -2,3 +2,4 @@
 
 pub(super) mod bulk;
 pub(super) mod load;
+pub(super) mod trim;

@@ -264,6 +264,7 @@ impl Mfs {
             self.sealed.note();
             self.sealed.sync(&self.blocks)?;
         }
+        let _stay = self.stay();
         let mut known = Known::default();
         for (index, one) in staged.iter().enumerate() {
             self.prepare(one, &mut known)

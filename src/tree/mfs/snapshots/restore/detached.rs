@@ -16,6 +16,7 @@ use crate::tree::error::TreeError;
 use crate::tree::mfs::Mfs;
 use crate::tree::mfs::changes::apply;
 use crate::tree::mfs::changes::op::{Logged, Op};
+use crate::tree::mfs::loading::trim::Stay;
 use crate::tree::mfs::nodes::fault::{Fault, Step};
 use crate::tree::mfs::nodes::node::Name;
 use crate::tree::mfs::nodes::state::State;
@@ -39,6 +40,8 @@ pub(super) struct Detached<'m> {
     attach: Vec<(u64, Op)>,
     numbers: Range<u64>,
     made: u64,
+    /// The place stays known by its numbers.
+    _stay: Stay<'m>,
 }
 
 /// Where it goes.
@@ -60,6 +63,7 @@ impl<'m> Detached<'m> {
         to: &TreePath,
         replace: bool,
     ) -> Result<Self, TreeError> {
+        let stay = mfs.stay();
         let place = mfs.look(|state| Place::find(state, to)).await?;
         if !place.taken.is_empty() && !replace {
             return Err(match place.name {
@@ -83,6 +87,7 @@ impl<'m> Detached<'m> {
             numbers: 0..0,
             made: 0,
             place,
+            _stay: stay,
         };
         let gone: Vec<Name> = detached.place.taken.keys().cloned().collect();
         for name in gone {
