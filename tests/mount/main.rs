@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod beside_calls;
+mod beside_choose;
 mod beside_native;
 mod beside_ops;
 mod beside_side;
