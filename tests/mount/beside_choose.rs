@@ -4,6 +4,11 @@
 //! directory, `f…` a file and `l…` a link, so that many operations find something, also after
 //! others were left out.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "only some operations are filled in"
+)]
+
 use rand::Rng;
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;

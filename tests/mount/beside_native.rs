@@ -4,6 +4,11 @@
 //! `CIDFS_BESIDE_OPS` sets how many steps are taken, `CIDFS_BESIDE_SEED` where it begins. A
 //! failure prints its seed and the fewest steps that fail.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "few operations change bytes"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -3,6 +3,11 @@
 //! The thread has the tree as its root directory, so that a path, also one through links, means
 //! the same on both sides and leaves neither. Files that are held open are in numbered slots.
 
+#![allow(
+    clippy::wildcard_enum_match_arm,
+    reason = "each family of operations hands the rest on to the next"
+)]
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Sender, channel};
