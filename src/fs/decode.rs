@@ -79,9 +79,10 @@ pub(super) fn may_store(name: &[u8]) -> Result<(), TreeError> {
             "what it tells follows from the content",
         ));
     }
-    let named = SPACES
-        .iter()
-        .any(|space| name.starts_with(space) && name.len() > space.len());
+    if SPACES.contains(&name) {
+        return Err(TreeError::Invalid("the attribute has no name"));
+    }
+    let named = SPACES.iter().any(|space| name.starts_with(space));
     if named || ACLS.contains(&name) {
         Ok(())
     } else {
@@ -174,13 +175,11 @@ mod tests {
         ] {
             assert!(may_store(good.as_bytes()).is_ok(), "{good}");
         }
-        for bad in [
-            "user.",
-            "a",
-            "",
-            "system.nfs4_acl",
-            "system.posix_acl_accessory",
-        ] {
+        for bad in ["user.", "trusted.", "security."] {
+            let refused = may_store(bad.as_bytes());
+            assert!(matches!(refused, Err(TreeError::Invalid(_))), "{bad}");
+        }
+        for bad in ["a", "", "system.nfs4_acl", "system.posix_acl_accessory"] {
             let refused = may_store(bad.as_bytes());
             assert!(matches!(refused, Err(TreeError::Unsupported(_))), "{bad}");
         }

@@ -182,7 +182,8 @@ impl Filesystem for Adapter {
             mtime: mtime.map(set_time),
             kill_privileges: false,
         };
-        let work = self.files().setattr(self.caller(req), ino.0, set);
+        let caller = (self.caller(req), req.pid());
+        let work = self.files().setattr(caller, ino.0, set);
         let reply = reply::attr(reply);
         serve(&self.runtime, self.terms("setattr", req), work, reply);
     }
@@ -359,6 +360,7 @@ impl Filesystem for Adapter {
             // What was stored through a mapping has its place.
             append: flags.0 & libc::O_APPEND != 0
                 && !write_flags.contains(WriteFlags::FUSE_WRITE_CACHE),
+            pid: req.pid(),
         };
         let reply = reply::written(reply);
         // The bytes are lent by the library: they are copied only to wait.
@@ -389,7 +391,8 @@ impl Filesystem for Adapter {
             Err(error) => return reply.error(report("fallocate", &error).into()),
         };
         let range = (offset, length);
-        let work = self.files().allocate(self.caller(req), ino.0, what, range);
+        let caller = (self.caller(req), req.pid());
+        let work = self.files().allocate(caller, ino.0, what, range);
         let reply = reply::done(reply);
         serve(&self.runtime, self.terms("fallocate", req), work, reply);
     }
@@ -433,7 +436,8 @@ impl Filesystem for Adapter {
         reply: ReplyWrite,
     ) {
         let (from, to) = ((ino_in.0, offset_in), (ino_out.0, offset_out));
-        let work = self.files().copy_range(self.caller(req), from, to, len);
+        let caller = (self.caller(req), req.pid());
+        let work = self.files().copy_range(caller, from, to, len);
         let reply = reply::written(reply);
         serve(&self.runtime, self.terms("copy", req), work, reply);
     }

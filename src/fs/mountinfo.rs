@@ -43,9 +43,12 @@ pub(super) fn mounts_below(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.map(|mount| mount.dir).collect())
 }
 
-/// Whether `dir` is a mount whose daemon is gone: its `stat` says ENOTCONN.
+/// Whether `dir` is a mount whose daemon is gone: ENOTCONN.
+///
+/// The kernel answers `stat` with what it knows, also of a daemon that is gone; `statfs` it always
+/// asks.
 pub fn is_stale(dir: &Path) -> bool {
-    std::fs::metadata(dir).is_err_and(|e| e.raw_os_error() == Some(libc::ENOTCONN))
+    rustix::fs::statfs(dir).is_err_and(|error| error == rustix::io::Errno::NOTCONN)
 }
 
 fn all() -> io::Result<Vec<MountEntry>> {

@@ -1,8 +1,9 @@
 //! WRITE, FALLOCATE, LSEEK, COPY_FILE_RANGE and FSYNC: the bytes of files.
 
 use super::super::files::{Files, Shared};
+use super::attr::{PRIVILEGES, setgid_is_no_ones};
 use crate::config::COPY_BYTES_MAX;
-use crate::tree::mfs::{Allocate, Caller, CopySource, Seek};
+use crate::tree::mfs::{Allocate, Caller, CopySource, Seek, SetAttr};
 use crate::tree::{Kind, Node, TreeError};
 
 /// How a write is to be done.
@@ -12,10 +13,9 @@ pub(in crate::fs) struct How {
     pub(in crate::fs) kill_privileges: bool,
     /// At the file's end: the kernel's idea of that may be an old one.
     pub(in crate::fs) append: bool,
+    /// Whose groups count, where that is asked.
+    pub(in crate::fs) pid: u32,
 }
-
-/// setuid and setgid.
-const PRIVILEGES: u32 = 0o6000;
 
 impl Files {
     /// Writes all of `data`; gives its length.
@@ -29,6 +29,9 @@ impl Files {
         let (mfs, node) = self.shared.writable(ino)?;
         let kill = how.kill_privileges;
         let killed = kill && mfs.attr(node)?.mode & PRIVILEGES != 0;
+        if kill {
+            self.shared.take_setgid((caller, how.pid), ino).await?;
+        }
         let at = if how.append {
             mfs.append(caller, node, offset, data, kill).await?
         } else {
@@ -46,12 +49,13 @@ impl Files {
     /// Reserves, zeroes or frees a range.
     pub async fn allocate(
         self,
-        caller: Caller,
+        (caller, pid): (Caller, u32),
         ino: u64,
         what: Allocate,
         (offset, len): (u64, u64),
     ) -> Result<(), TreeError> {
         let (mfs, node) = self.shared.writable(ino)?;
+        self.shared.take_setgid((caller, pid), ino).await?;
         mfs.allocate(caller, node, what, offset, len).await
     }
 
@@ -74,7 +78,7 @@ impl Files {
     /// Shares blocks of one file with another; gives how many bytes.
     pub async fn copy_range(
         self,
-        caller: Caller,
+        (caller, pid): (Caller, u32),
         (from, from_offset): (u64, u64),
         (to, to_offset): (u64, u64),
         len: u64,
@@ -82,6 +86,7 @@ impl Files {
         let shared = self.shared;
         let (mfs, target) = shared.writable(to)?;
         let source = shared.copy_source(from).await?;
+        shared.take_setgid((caller, pid), to).await?;
         let len = len.min(COPY_BYTES_MAX);
         mfs.copy_range(caller, source, from_offset, target, to_offset, len)
             .await
@@ -98,6 +103,23 @@ impl Files {
 }
 
 impl Shared {
+    /// Takes setgid from a file that is about to be changed, where the tree would leave it. Before
+    /// the change, as the kernel does where it clears it itself.
+    async fn take_setgid(&self, (caller, pid): (Caller, u32), ino: u64) -> Result<(), TreeError> {
+        let (mfs, node) = self.writable(ino)?;
+        let attr = mfs.attr(node)?;
+        if !setgid_is_no_ones(&attr, caller, pid) {
+            return Ok(());
+        }
+        let set = SetAttr {
+            mode: Some(attr.mode & !PRIVILEGES),
+            ..SetAttr::default()
+        };
+        mfs.set_attr(caller, node, set).await?;
+        self.notices.node(ino, false);
+        Ok(())
+    }
+
     async fn copy_source(&self, ino: u64) -> Result<CopySource, TreeError> {
         let node = self.node(ino)?;
         match node {

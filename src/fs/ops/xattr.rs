@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::super::decode::{MOUNT, is_told_only, may_store, names};
 use super::super::files::Files;
+use crate::tree::acl::{ACCESS, DEFAULT};
 use crate::tree::mfs::{Caller, Mfs, NodeId, XattrMode};
 use crate::tree::{Node, TreeError};
 
@@ -20,6 +21,9 @@ impl Files {
         let shared = self.shared;
         let node = shared.node(ino)?;
         if let Node::Mfs(id) = node {
+            if !is_told_only(&name) {
+                may_store(&name)?;
+            }
             return written_attribute(Arc::clone(shared.nodes()?.mfs()), id, name).await;
         }
         if !matches!(&name[..], b"ipfs.cid" | b"ipfs.path") {
@@ -64,7 +68,7 @@ impl Files {
         if name == MOUNT {
             may_mount(caller)?;
         }
-        let asks = caller.uid != 0 && name == crate::tree::acl::ACCESS;
+        let asks = caller.uid != 0 && name == ACCESS;
         let groups = if asks { groups_of(pid) } else { Vec::new() };
         mfs.set_xattr_among(caller, &groups, node, (&name, &value), mode)
             .await
@@ -84,8 +88,15 @@ impl Files {
             return Err(TreeError::NotPermitted(
                 "what it tells follows from the content",
             ));
+        } else {
+            may_store(&name)?;
         }
-        mfs.remove_xattr(caller, node, &name).await
+        let removed = mfs.remove_xattr(caller, node, &name).await;
+        match removed {
+            // To have no ACL beside the mode is what was asked for: local file systems say so too.
+            Err(TreeError::NoAttribute) if [ACCESS, DEFAULT].contains(&&name[..]) => Ok(()),
+            other => other,
+        }
     }
 }
 
@@ -115,7 +126,7 @@ async fn written_attribute(mfs: Arc<Mfs>, node: NodeId, name: Vec<u8>) -> Result
 }
 
 /// The supplementary groups of a process; none where that cannot be told.
-fn groups_of(pid: u32) -> Vec<u32> {
+pub(super) fn groups_of(pid: u32) -> Vec<u32> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
     status.map(|text| groups(&text)).unwrap_or_default()
 }
