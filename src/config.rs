@@ -84,6 +84,13 @@ pub const REPLY_BUFFERS_KEPT_MAX: usize = 8;
 /// Threads that take a mount's requests: as many as cores, within these. With
 /// two, both may wait for the disk while a core has nothing to do.
 pub const MOUNT_THREADS: std::ops::RangeInclusive<usize> = 4..=8;
+/// How long a thread that has answered looks for the next request before it sleeps:
+/// about as long as a program takes from an answer to its next call.
+pub const LINGER: Duration = Duration::from_micros(50);
+/// After so many times in a row in which nothing came it is not done each time,
+pub const LINGERS_IN_VAIN_MAX: u32 = 8;
+/// but once in so many.
+pub const LINGER_TRIED_EVERY: u32 = 32;
 /// How often a waiting request looks for its caller's signals.
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.
@@ -411,6 +418,9 @@ pub const GIVE_BACK_NODES_MIN: usize = 10_000;
 /// Longest wait of one change for a checkpoint, while changes hold too much. Then
 /// it is made all the same: who makes many is slowed down, nobody is refused.
 pub const CHANGED_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Niceness of the thread that makes checkpoints: who waits for an answer goes first,
+/// and what it holds a lock for is still not held up for long.
+pub const CHECKPOINT_NICE: i32 = 10;
 /// Pause after a checkpoint that failed.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 /// Checkpoints that are kept as snapshots, by default.

@@ -4,6 +4,8 @@
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -19,6 +21,7 @@ use tokio::runtime::Handle;
 use super::errno::report;
 use super::files::Files;
 use super::forgets::Forgets;
+use super::linger::Linger;
 use super::ops::{How, statfs};
 use super::wait::{self, Terms, serve};
 use super::{decode, reply, time};
@@ -30,15 +33,20 @@ pub(super) struct Adapter {
     files: Files,
     runtime: Handle,
     forgets: Forgets,
+    next: Arc<Linger>,
+    /// How many threads that take requests wait for the disk.
+    syncing: AtomicUsize,
 }
 
 impl Adapter {
-    pub(super) fn new(files: Files, runtime: Handle) -> Self {
+    pub(super) fn new(files: Files, runtime: Handle, next: Arc<Linger>) -> Self {
         let forgets = Forgets::default();
         Self {
             files,
             runtime,
             forgets,
+            next,
+            syncing: AtomicUsize::new(0),
         }
     }
 
@@ -48,6 +56,7 @@ impl Adapter {
             pid: req.pid(),
             deadline: self.files.options().deadline,
             closing: &self.files.shared.closing,
+            next: &self.next,
         }
     }
 
@@ -63,14 +72,25 @@ impl Adapter {
         }
     }
 
-    /// Makes safe what was acknowledged, on a thread that may block: one that
-    /// answers requests would hold up what has nothing to do with the disk.
+    /// Makes safe what was acknowledged. Half of the threads that take requests stay
+    /// for what has nothing to do with the disk; beyond that others wait for it.
     fn sync(&self, ino: INodeNo, reply: ReplyEmpty) {
         let files = self.files();
-        self.runtime.spawn_blocking(move || {
+        let sync = move || {
             let outcome = files.sync(ino.0).map_err(|error| report("fsync", &error));
             reply::done(reply)(outcome);
-        });
+        };
+        let others = self.syncing.fetch_add(1, Ordering::Relaxed);
+        let here = others < self.files.options().threads / 2;
+        if here {
+            sync();
+        } else {
+            self.runtime.spawn_blocking(sync);
+        }
+        self.syncing.fetch_sub(1, Ordering::Relaxed);
+        if here {
+            self.next.linger();
+        }
     }
 
     fn capabilities(&self) -> Vec<InitFlags> {
@@ -147,6 +167,7 @@ impl Filesystem for Adapter {
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
         let one = (ino.0, nlookup);
         self.forgets.forget(&self.runtime, &self.files, one);
+        self.next.linger();
     }
 
     fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
@@ -366,7 +387,8 @@ impl Filesystem for Adapter {
         // The bytes are lent by the library: they are copied only to wait.
         let tried = self.files.write(caller, at, data, how);
         if let Some(outcome) = wait::at_once(&self.runtime, "write", tried) {
-            return reply(outcome.map(|written| written as u64));
+            reply(outcome.map(|written| written as u64));
+            return self.next.linger();
         }
         let (files, data) = (self.files(), data.to_vec());
         let work = async move {

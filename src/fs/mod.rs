@@ -17,6 +17,7 @@ mod forgets;
 mod fuse;
 mod guesses;
 mod inodes;
+mod linger;
 mod mountinfo;
 mod nodes;
 mod notices;

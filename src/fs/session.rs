@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::files::Files;
 use super::fuse::Adapter;
+use super::linger::Linger;
 use super::mountinfo::{self, is_stale};
 use super::notices::{Kernel, Notices};
 use super::options::{Access, KernelFlag, MountOptions};
@@ -102,9 +103,11 @@ pub fn mount(
     let closing = Arc::clone(&files.shared.closing);
     let writable = files.shows_writable() && options.access != Some(Access::ReadOnly);
     let (tells, known) = (files.shows_writable(), files.known());
-    let adapter = Adapter::new(files, runtime);
+    let next = Arc::new(Linger::default());
+    let adapter = Adapter::new(files, runtime, Arc::clone(&next));
     let session = Session::new(adapter, &dir, &config(options, writable)).map_err(refused)?;
     let device = session.as_fd().try_clone_to_owned().map_err(refused)?;
+    next.begin(device.try_clone().map_err(refused)?);
     let background = session.spawn().map_err(refused)?;
     if tells {
         let kernel = Connection {

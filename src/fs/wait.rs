@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::errno::{Errno, report};
+use super::linger::Linger;
 use crate::config::{REQUEST_GRACE, SIGNAL_POLL_INTERVAL};
 use crate::patience;
 use crate::tree::TreeError;
@@ -30,6 +31,8 @@ pub(super) struct Terms<'a> {
     pub(super) deadline: Duration,
     /// Turns true when nothing is waited for any more.
     pub(super) closing: &'a watch::Sender<bool>,
+    /// Looks for the next request, once this one is answered here.
+    pub(super) next: &'a Linger,
 }
 
 /// Tries `work` on this thread; `None` if it must wait, and then nothing is
@@ -55,6 +58,7 @@ pub(super) fn serve<T, W, R>(
         pid,
         deadline,
         closing,
+        next,
     }: Terms<'_>,
     work: W,
     reply: R,
@@ -68,7 +72,8 @@ pub(super) fn serve<T, W, R>(
     let mut context = Context::from_waker(Waker::noop());
     if let Poll::Ready(outcome) = work.as_mut().poll(&mut context) {
         drop(guard);
-        return reply(outcome.map_err(|error| report(doing, &error)));
+        reply(outcome.map_err(|error| report(doing, &error)));
+        return next.linger();
     }
     drop(guard);
     let until = Instant::now() + deadline + REQUEST_GRACE;
