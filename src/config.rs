@@ -142,6 +142,8 @@ pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
 pub const OWN_RESERVE_BYTES: u64 = 64 << 20;
 /// Least that is set aside. Where that does not fit, the disk counts as full.
 pub const OWN_RESERVE_BYTES_MIN: u64 = 1 << 20;
+/// How much less is tried where what is free cannot be set aside, doubled each time.
+pub const OWN_RESERVE_STEP_BYTES: u64 = 64 << 10;
 /// After an error that is not a full disk, the reserve is set aside this much later.
 pub const OWN_RESERVE_RETRY: Duration = Duration::from_secs(1);
 /// Length at which a cache pack is full and the next one begins.
@@ -300,6 +302,9 @@ pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
 pub const JOURNAL_LAST_BYTES: u64 = 64 << 10;
 /// Disk space that is set aside at a time, 16 MiB.
 pub const JOURNAL_ROOM_BYTES: u64 = 16 << 20;
+/// What is made free beyond what is needed where history is given up for it: a
+/// disk needs a little for keeping book.
+pub const HISTORY_SLACK_BYTES: u64 = 64 << 10;
 /// Age at which a segment before the checkpoint is dropped, by default.
 pub const JOURNAL_RETAIN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes of journal beyond which segments before the checkpoint are dropped, by default.

@@ -60,6 +60,7 @@ fn fill(disk: &SimDisk, data: &[u8]) -> usize {
         dir: DIR.into(),
         disk: Arc::new(disk.clone()),
         clock: Arc::new(SystemClock),
+        room: Arc::default(),
         before_sync: Arc::new(|| Ok(())),
     };
     let options = JournalOptions {

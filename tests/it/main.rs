@@ -39,6 +39,7 @@ mod mfs_full;
 mod mfs_holes;
 mod mfs_kept;
 mod mfs_large;
+mod mfs_lost_sync;
 mod mfs_model;
 mod mfs_model_ops;
 mod mfs_model_run;

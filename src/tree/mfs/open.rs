@@ -555,6 +555,7 @@ fn open_journal(
         dir: parts.journal_dir.clone(),
         disk: Arc::clone(&parts.disk),
         clock: Arc::clone(&parts.clock),
+        room: parts.blocks.room(),
         // What entries refer to was flushed before them.
         before_sync: Arc::new(move || blocks.sync_flushed().map_err(std::io::Error::other)),
     };
