@@ -29,6 +29,7 @@ mod journal_support;
 mod mfs_ahead;
 mod mfs_bounds;
 mod mfs_bulk;
+mod mfs_contradictions;
 mod mfs_crash;
 mod mfs_far;
 mod mfs_faults;
