@@ -424,6 +424,9 @@ pub const GIVE_BACK_NODES_MIN: usize = 10_000;
 /// Longest wait of one change for a checkpoint, while changes hold too much. Then
 /// it is made all the same: who makes many is slowed down, nobody is refused.
 pub const CHANGED_WAIT_MAX: Duration = Duration::from_secs(1);
+/// How often a removal that finds no room on a full disk waits so long for the
+/// checkpoint that makes some, before it is ENOSPC.
+pub const ROOM_WAITS_MAX: u32 = 2;
 /// Pause after a checkpoint that failed.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 /// Checkpoints that are kept as snapshots, by default.

@@ -1,7 +1,7 @@
 //! Entries under right checksums that contradict each other: they are damage.
 
 use std::io::IoSlice;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::Arc;
 
 use cidfs::disk::Disk;
@@ -19,7 +19,7 @@ use crate::mfs_support::ME;
 const ROOT: NodeId = NodeId::ROOT;
 
 /// The entries of a tree with changes of each kind.
-fn entries(dir: &PathBuf) -> Vec<Frame> {
+fn entries(dir: &Path) -> Vec<Frame> {
     let fixture = concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/journal/v1/tree/00000000000000000001.seg"

@@ -121,7 +121,7 @@ async fn removals_without_a_collection_go_on_far_beyond_what_is_kept_back() {
         let cut = set_size(&sim.mfs, node, size - count).await;
         assert!(cut.is_ok(), "{count}: {cut:?}");
     }
-    let journaled = (sim.mfs.journal().last().0 - before.last.0) * 3 << 10;
+    let journaled = (sim.mfs.journal().last().0 - before.last.0) * (3 << 10);
     assert!(journaled > kept_back, "{journaled} {kept_back}");
     assert!(sim.mfs.figures().unwrap().given_up.0 > 0);
     sim.mfs.unlink(ME, ROOT, b"f1").await.unwrap();

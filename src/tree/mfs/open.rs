@@ -311,12 +311,7 @@ impl Mfs {
             }
             recovery.entries_seen += 1;
             self.replay_frame(frame, &mut staged, recovery).await?;
-            if let Some((from, why)) = &recovery.contradicts {
-                let why = format!("entry {from} contradicts those before it: {why}");
-                self.freeze(format!(
-                    "{why}; `cidfs fsck --repair` sets it aside, and what follows it"
-                ));
-                note(recovery, why);
+            if self.is_disbelieved(recovery) {
                 break;
             }
         }
@@ -328,6 +323,19 @@ impl Mfs {
         self.journaled_changes
             .store(applied, std::sync::atomic::Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether an entry could not be believed: then nothing is built on what there is.
+    fn is_disbelieved(&self, recovery: &mut Recovery) -> bool {
+        let Some((from, why)) = &recovery.contradicts else {
+            return false;
+        };
+        let why = format!("entry {from} contradicts those before it: {why}");
+        self.freeze(format!(
+            "{why}; `cidfs fsck --repair` sets it aside, and what follows it"
+        ));
+        note(recovery, why);
+        true
     }
 
     async fn replay_frame(

@@ -12,7 +12,7 @@ use super::nodes::fault::{Fault, Step};
 use super::nodes::state::State;
 use super::types::{Change, Origin, Time};
 use super::watch::changes_of;
-use crate::config::PLAN_ROUNDS_MAX;
+use crate::config::{PLAN_ROUNDS_MAX, ROOM_WAITS_MAX};
 use crate::journal::{Class, FRAME_HEAD_BYTES, Record, Seq, TxId};
 use crate::tree::error::TreeError;
 
@@ -71,12 +71,13 @@ impl Mfs {
     ) -> Result<R, TreeError> {
         let mut done = Some(done);
         self.wait_for_checkpoint().await;
-        let mut no_room = None;
+        let (mut no_room, mut waits) = (None, 0);
         for _ in 0..PLAN_ROUNDS_MAX {
-            if let Some(error) = no_room.take()
-                && !self.wait_for_room().await
-            {
-                return Err(error);
+            if let Some(error) = no_room.take() {
+                waits += 1;
+                if waits > ROOM_WAITS_MAX || !self.wait_for_room().await {
+                    return Err(error);
+                }
             }
             let need = {
                 let mut state = self.state.lock();
