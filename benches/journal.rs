@@ -26,6 +26,7 @@ fn main() {
         dir: dir.path().join("journal"),
         disk: Arc::new(RealDisk),
         clock: Arc::new(SystemClock),
+        room: Arc::default(),
         before_sync: Arc::new(|| Ok(())),
     };
     let open = || Journal::open(&place, JournalOptions::default(), Seq(1), &mut |_, _| {}).unwrap();

@@ -103,10 +103,18 @@ pub const FORGETS_AT_ONCE: usize = 256;
 /// How long what the kernel forgot may wait for more of it.
 pub const FORGET_AFTER: Duration = Duration::from_millis(20);
 /// How long a thread that was told that something is a file, though that cannot
-/// be known, finds it as one: as long as it may take to remove what it listed.
+/// be known, finds it as one, from when it was last told so of anything in that
+/// directory: as long as it may take to remove what it listed.
 pub const GUESS_KEPT_FOR: Duration = Duration::from_secs(60);
-/// Such entries that are remembered; the least recently used is forgotten.
-pub const GUESSES_KEPT_MAX: usize = 4096;
+/// Such entries that are remembered, more than `rm` reads at a time; the least
+/// recently used is forgotten.
+pub const GUESSES_KEPT_MAX: usize = 16_384;
+/// How long what was only guessed is looked for before the guess is answered: what
+/// is here is found, and removing thousands of names waits for nobody.
+pub const GUESS_PATIENCE: Duration = Duration::from_millis(5);
+/// How long a batch of a listing waits for content where the batch before had to be
+/// guessed in part, by the same thread.
+pub const LISTING_PATIENCE_AGAIN: Duration = Duration::from_secs(1);
 /// Readahead of a mount where this process may set it, 4 MiB.
 pub const READAHEAD_BYTES: u64 = 4 << 20;
 /// What a request may take beyond the deadline of the fetch that it waits for.
@@ -141,6 +149,8 @@ pub const OWN_PACK_BYTES_MAX: u64 = 1 << 30;
 pub const OWN_RESERVE_BYTES: u64 = 64 << 20;
 /// Least that is set aside. Where that does not fit, the disk counts as full.
 pub const OWN_RESERVE_BYTES_MIN: u64 = 1 << 20;
+/// How much less is tried where what is free cannot be set aside, doubled each time.
+pub const OWN_RESERVE_STEP_BYTES: u64 = 64 << 10;
 /// After an error that is not a full disk, the reserve is set aside this much later.
 pub const OWN_RESERVE_RETRY: Duration = Duration::from_secs(1);
 /// Length at which a cache pack is full and the next one begins.
@@ -299,6 +309,9 @@ pub const JOURNAL_RESERVE_BYTES: u64 = 4 << 20;
 pub const JOURNAL_LAST_BYTES: u64 = 64 << 10;
 /// Disk space that is set aside at a time, 16 MiB.
 pub const JOURNAL_ROOM_BYTES: u64 = 16 << 20;
+/// What is made free beyond what is needed where history is given up for it: a
+/// disk needs a little for keeping book.
+pub const HISTORY_SLACK_BYTES: u64 = 64 << 10;
 /// Age at which a segment before the checkpoint is dropped, by default.
 pub const JOURNAL_RETAIN_AGE: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Bytes of journal beyond which segments before the checkpoint are dropped, by default.
@@ -421,6 +434,9 @@ pub const CHANGED_WAIT_MAX: Duration = Duration::from_secs(1);
 /// Niceness of the thread that makes checkpoints: who waits for an answer goes first,
 /// and what it holds a lock for is still not held up for long.
 pub const CHECKPOINT_NICE: i32 = 10;
+/// How often a removal that finds no room on a full disk waits so long for the
+/// checkpoint that makes some, before it is ENOSPC.
+pub const ROOM_WAITS_MAX: u32 = 2;
 /// Pause after a checkpoint that failed.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 /// Checkpoints that are kept as snapshots, by default.

@@ -1,7 +1,8 @@
 //! The disk as the repository sees it: the seam where tests inject faults.
 //!
 //! Files are appended to and read at offsets; nothing is ever overwritten,
-//! except in a [`Ring`], which is never synced.
+//! except in a [`Ring`], which is never synced, and by [`Disk::write_again`],
+//! which changes nothing.
 //! What was appended survives a power loss once [`DiskFile::sync`] returned,
 //! a new or renamed name once [`Disk::sync_dir`] did.
 
@@ -52,6 +53,11 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Makes the names in a directory survive a power loss.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Writes bytes again that a file has at a place, so that the next sync takes
+    /// them to the disk: after a sync that failed the system takes them for written
+    /// (Linux marks the pages clean), and no later sync would. The file stays as it is.
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()>;
 
     /// Bytes that this user may still write to the disk of `dir`.
     fn free_bytes(&self, dir: &Path) -> io::Result<u64>;
@@ -248,6 +254,14 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
+    }
+
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        // Not to append: Linux would append whatever the offset is.
+        OpenOptions::new()
+            .write(true)
+            .open(path)?
+            .write_all_at(bytes, offset)
     }
 
     #[expect(unsafe_code, reason = "statvfs has no safe face in std")]

@@ -11,6 +11,7 @@ pub mod disk;
 pub mod memory;
 pub mod patience;
 pub mod repo;
+pub mod room;
 pub mod sync;
 
 pub mod source;

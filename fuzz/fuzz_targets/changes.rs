@@ -1,7 +1,7 @@
 //! A journal whose frames are whole and whose changes are of any bytes: it is
-//! read as a log, and a tree comes of it, the same each time, that can be looked
-//! at and checkpointed. Whether it is sound is not asked: changes that no tree has
-//! made, under right checksums, may contradict each other.
+//! read as a log, and a sound tree comes of it, the same each time, that can be
+//! looked at and checkpointed. Changes that contradict those before them are not
+//! believed, nor what follows.
 //!
 //! The input is a segment, of which the frames' kinds, transactions and payloads
 //! are taken; checksums and numbers are made.
@@ -60,6 +60,7 @@ fn fill(disk: &SimDisk, data: &[u8]) -> usize {
         dir: DIR.into(),
         disk: Arc::new(disk.clone()),
         clock: Arc::new(SystemClock),
+        room: Arc::default(),
         before_sync: Arc::new(|| Ok(())),
     };
     let options = JournalOptions {
@@ -100,7 +101,9 @@ async fn tree(disk: &SimDisk, checkpoint: bool) -> Option<Vec<String>> {
         ..MfsOptions::default()
     };
     let mfs = Mfs::open(parts, options).await.ok()?;
+    assert_eq!(mfs.check_sound(), Ok(()));
     let found = look(&mfs).await;
+    assert_eq!(mfs.check_sound(), Ok(()));
     if checkpoint {
         drop(mfs.checkpoint().await);
     }

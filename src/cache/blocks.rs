@@ -20,6 +20,7 @@ use super::store::{Near, Store};
 use crate::block::{Block, BlockError, Cid};
 use crate::config::{BLOCK_BYTES_MAX, FETCH_DEADLINE, INDEX_WAIT};
 use crate::disk::Disk;
+use crate::room::Room;
 use crate::source::{BlockSource, Selector, SourceError};
 use crate::sync::BufferPool;
 
@@ -214,6 +215,17 @@ impl Blocks {
         self.put_spending(block, Tier::Own, Spend::Reserve)
     }
 
+    /// Takes an own block that may use all of the reserve: for what lets go of content.
+    pub fn put_last(&self, block: Block) -> Result<(), CacheError> {
+        self.put_spending(block, Tier::Own, Spend::Last)
+    }
+
+    /// The room of the disk that the packs and the journal take.
+    pub fn room(&self) -> Arc<Room> {
+        let store = self.inner.store.as_ref();
+        store.map_or_else(Arc::default, |store| Arc::clone(store.packs.reserve.room()))
+    }
+
     /// Says that the disk is full (ENOSPC) where the reserve is in use, and all
     /// but what makes room again is refused.
     pub fn check_room(&self) -> Result<(), CacheError> {
@@ -266,6 +278,14 @@ impl Blocks {
     pub fn sync_reserved(&self) -> Result<(), CacheError> {
         match &self.inner.store {
             Some(store) => Ok(store.sync(Spend::Reserve)?),
+            None => Ok(()),
+        }
+    }
+
+    /// The same; what waits may use all of the reserve.
+    pub fn sync_last(&self) -> Result<(), CacheError> {
+        match &self.inner.store {
+            Some(store) => Ok(store.sync(Spend::Last)?),
             None => Ok(()),
         }
     }

@@ -72,7 +72,8 @@ impl<N> Decoded<N> {
         if let Some(error) = self.failures.recall(cid, &patience) {
             return Err(error);
         }
-        let error = match tokio::time::timeout(patience.left(), self.blocks.get(cid)).await {
+        let left = patience.left();
+        let error = match tokio::time::timeout(left, self.blocks.get(cid)).await {
             Ok(Ok(block)) => return Ok(block),
             Ok(Err(error)) => {
                 self.failures.note(*cid, error.clone());
@@ -80,7 +81,8 @@ impl<N> Decoded<N> {
             }
             Err(_) => {
                 let error = CacheError::Timeout { cid: *cid };
-                self.failures.note_late(*cid, error.clone(), &patience);
+                self.failures
+                    .note_late(*cid, error.clone(), left, &patience);
                 error
             }
         };

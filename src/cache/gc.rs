@@ -111,7 +111,7 @@ impl Blocks {
         *store.referred.lock() = Some(Vec::new());
         let _noting = Noting(store);
         // A second copy is dropped: the one that stays must survive a power loss.
-        store.sync(Spend::Reserve)?;
+        store.sync(Spend::Last)?;
         let old = store.seal_own();
         // What is put from here on is noted, and what was put before is named.
         let roots = roots()?;
@@ -421,7 +421,7 @@ impl Sweep<'_> {
         rescued += self.forget_slice(file, &slice)?;
         if rescued > 0 {
             // These were durable in the pack that goes.
-            self.store.sync(Spend::Reserve)?;
+            self.store.sync(Spend::Last)?;
         }
         Ok(rescued)
     }
@@ -452,7 +452,7 @@ impl Sweep<'_> {
             let mut data = Vec::new();
             let cid = read_section(file, head, &mut data).map_err(io::Error::other)?;
             self.store
-                .put_own(&Block::proved(cid, data.into()), key, true, Spend::Reserve)?;
+                .put_own(&Block::proved(cid, data.into()), key, true, Spend::Last)?;
         }
         Ok(again.len() as u64)
     }

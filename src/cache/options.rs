@@ -71,8 +71,11 @@ pub enum VerifyPolicy {
 pub enum Spend {
     /// No: on a full disk it is refused.
     Nothing,
-    /// Yes: it is part of what makes room again, or seals what was acknowledged.
+    /// Yes, but for its last quarter: it seals what was acknowledged, and what was
+    /// removed cannot be collected before.
     Reserve,
+    /// All of it: a collection, and what lets checkpoints go.
+    Last,
 }
 
 /// Which packs hold a block.

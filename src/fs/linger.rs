@@ -71,7 +71,10 @@ fn has_come(device: &OwnedFd) -> bool {
 impl Luck {
     fn is_worth_it(&self) -> bool {
         self.in_vain.load(Ordering::Relaxed) < LINGERS_IN_VAIN_MAX
-            || self.passed.fetch_add(1, Ordering::Relaxed) % LINGER_TRIED_EVERY == 0
+            || self
+                .passed
+                .fetch_add(1, Ordering::Relaxed)
+                .is_multiple_of(LINGER_TRIED_EVERY)
     }
 
     fn note(&self, came: bool) {

@@ -68,7 +68,7 @@ pub(super) fn serve<T, W, R>(
     R: FnOnce(Result<T, Errno>) + Send + 'static,
 {
     let guard = runtime.enter();
-    let mut work = Box::pin(patience::within(deadline, work));
+    let mut work = Box::pin(patience::within_for(pid, deadline, work));
     let mut context = Context::from_waker(Waker::noop());
     if let Poll::Ready(outcome) = work.as_mut().poll(&mut context) {
         drop(guard);

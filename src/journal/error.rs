@@ -126,6 +126,9 @@ pub enum Fault {
     /// The segment that should follow is not there; this one is.
     #[error("segment {0} follows")]
     Missing(Seq),
+    /// It is whole, and its reader does not believe what it says.
+    #[error("it contradicts what is before it: {0}")]
+    Contradiction(String),
     /// The disk does not give the bytes.
     #[error("the disk cannot read it ({0})")]
     Unreadable(io::ErrorKind),

@@ -18,10 +18,13 @@
 //! - [`Journal::open`] cuts off what a crash has left at the end, keeps it
 //!   aside and says so. Damage to what was known to survive changes nothing:
 //!   the journal is then read-only. No frame is ever changed.
+//! - It writes again, over themselves, all frames that are not known to be on
+//!   the disk: a sync of an earlier run that failed is made good, or fails again.
 //! - A [`Reader`] never changes anything.
 //!
 //! `docs/JOURNAL.md` has the bytes.
 
+mod again;
 mod aside;
 mod error;
 mod frame;
@@ -98,7 +101,9 @@ impl Journal {
     /// before `from` is reported and stops nothing.
     ///
     /// What an earlier run has appended and not synced is no more durable than
-    /// it was; the next [`sync`](Self::sync) covers it too.
+    /// it was; it is written again, so that the next [`sync`](Self::sync) covers it
+    /// too, also where a sync of that run failed. Where that cannot be done the
+    /// journal has stopped.
     ///
     /// Opened only to be read it changes nothing: what would be cut off is told.
     pub fn open(
@@ -128,6 +133,13 @@ impl Journal {
         } else if options.only_read {
             stop.get_or_init(|| Stop::OnlyRead);
         }
+        if stop.get().is_none()
+            && recovered.durable < recovered.last
+            && let Err(cause) = again::make_sure(&folder, recovered.durable)?
+        {
+            tracing::error!(error = %cause, "what was appended last cannot be written again: the journal is read-only");
+            stop.get_or_init(|| Stop::Failed(Step::Sync, cause));
+        }
         let next = match stop.get() {
             None => room::adopt(&folder)?,
             Some(_) => None,
@@ -137,6 +149,8 @@ impl Journal {
             options: options.checked(),
             clock: Arc::clone(&place.clock),
             before_sync: Arc::clone(&place.before_sync),
+            room: Arc::clone(&place.room),
+            spare: AtomicBool::new(false),
             last: Arc::new(AtomicU64::new(state.next_seq.previous().0)),
             writer: Mutex::new(Writer::new(state)),
             next: Mutex::new(next),
@@ -147,6 +161,10 @@ impl Journal {
             stop,
         });
         let ahead = options.prepare_ahead && !options.only_read;
+        if ahead && let next @ Some(_) = &mut *shared.next.lock() {
+            // It has its room from an earlier run, also on a full disk.
+            drop(room::prepare_spare(&shared, next));
+        }
         let thread = ahead.then(|| spawn(&shared)).transpose();
         let thread = thread.map_err(JournalError::io("thread"))?;
         Ok((Self { shared, thread }, recovered))
@@ -185,6 +203,30 @@ impl Journal {
         self.shared.in_reserve.load(Ordering::Relaxed)
     }
 
+    /// How many bytes an append of so many lacks of what is set aside; 0 if none.
+    pub fn lacks(&self, bytes: u64) -> u64 {
+        self.shared.lacks(bytes)
+    }
+
+    /// Whether appends use the reserve and there is no room for a segment after
+    /// this one: only a checkpoint, and [`replenish`](Self::replenish) after it, make any.
+    pub fn is_short(&self) -> bool {
+        self.in_reserve() && !self.shared.spare.load(Ordering::Acquire)
+    }
+
+    /// The first frame of the segment that is appended to.
+    pub fn current_segment(&self) -> Seq {
+        let writer = self.shared.writer.lock();
+        let current = writer.current.as_ref();
+        current.map_or(writer.next_seq, |current| current.first)
+    }
+
+    /// Sets the next segment aside on a full disk, with the reserve that belongs to
+    /// it: in the place of old ones that end before the checkpoint, if need be.
+    pub fn replenish(&self, checkpoint: Seq) -> Result<Retired, JournalError> {
+        self.shared.replenish(checkpoint)
+    }
+
     /// Takes back all frames after one and keeps them aside: for recovery of
     /// the caller, who finds that the data which they refer to is gone. Frames
     /// that were known to survive a power loss are not taken back.
@@ -211,6 +253,12 @@ impl Journal {
     /// that is full.
     pub fn retire_beyond(&self, checkpoint: Seq, keep: Retention) -> Result<Retired, JournalError> {
         self.shared.retire(checkpoint, keep)
+    }
+
+    /// Bytes of the segments that a [`retire_beyond`](Self::retire_beyond) which keeps
+    /// nothing would drop.
+    pub fn bytes_before(&self, checkpoint: Seq) -> u64 {
+        self.shared.bytes_before(checkpoint)
     }
 
     /// A reader that sees each frame as soon as it was appended.

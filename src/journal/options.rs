@@ -12,6 +12,7 @@ use crate::config::{
     JOURNAL_RETAIN_BYTES, JOURNAL_ROOM_BYTES, JOURNAL_SEGMENT_BYTES,
 };
 use crate::disk::Disk;
+use crate::room::Room;
 
 /// Makes survive a power loss what the frames refer to.
 pub type BeforeSync = Arc<dyn Fn() -> io::Result<()> + Send + Sync>;
@@ -25,6 +26,8 @@ pub struct JournalPlace {
     pub disk: Arc<dyn Disk>,
     /// Tells when a frame was appended.
     pub clock: Arc<dyn Clock>,
+    /// The room of that disk, which others take too.
+    pub room: Arc<Room>,
     /// Called before each sync of the journal. An error stops the journal.
     pub before_sync: BeforeSync,
 }

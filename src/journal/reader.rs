@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use lru::LruCache;
 use parking_lot::Mutex;
 
-use super::error::{Damage, JournalError};
+use super::error::{Damage, Fault, JournalError};
 use super::frame::{Frame, FrameHead, Place, Seq};
 use super::index::SparseIndex;
 use super::segment::{Folder, SegmentFile};
@@ -99,6 +99,29 @@ impl Reader {
             Some(Ok(frame)) => Ok((frame.head.seq == seq).then_some(frame)),
             Some(Err(error)) => Err(error),
         }
+    }
+
+    /// Describes a whole frame that is not believed as damage; `None` if it is not there.
+    pub fn disbelieved(&self, seq: Seq, why: &str) -> Result<Option<Damage>, JournalError> {
+        let segments = self.segments()?;
+        let some = segments.iter().skip(segment_of(&segments, seq)).copied();
+        let mut walk = Walk::new(self.folder.clone(), some, None)?;
+        while let Some(event) = walk.step()? {
+            match event {
+                Event::Frame(head) if head.seq == seq => {
+                    return Ok(Some(Damage {
+                        segment: walk.place.segment,
+                        offset: walk.place.offset,
+                        expected: seq,
+                        fault: Fault::Contradiction(why.to_owned()),
+                        resumes: None,
+                        tail: false,
+                    }));
+                }
+                Event::Frame(_) | Event::Damage(_) => {}
+            }
+        }
+        Ok(None)
     }
 
     /// The last frame's number. Without a writer the end is looked for.

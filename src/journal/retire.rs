@@ -56,24 +56,51 @@ impl Shared {
             writer.segments.iter().take(count).copied().collect()
         };
         for segment in gone {
-            let path = self.folder.path(&name_of(segment.first));
-            // One by one: a power loss must not bring back a segment without
-            // those that follow it.
-            let removed = match self.folder.remove(&name_of(segment.first)) {
-                // Removed before, and that could not be synced.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-                other => other,
-            };
-            removed
-                .and_then(|()| self.folder.sync())
-                .map_err(JournalError::io(path))?;
-            // Only now: what could not be removed goes first the next time.
-            let mut writer = self.writer.lock();
-            writer.segments.retain(|known| known.first != segment.first);
+            self.remove_segment(&segment)?;
+            self.forget_segment(&segment);
             retired.segments += 1;
             retired.bytes += segment.bytes;
         }
         Ok(retired)
+    }
+
+    /// Removes a segment for good. One by one: a power loss must not bring back a
+    /// segment without those that follow it.
+    pub(super) fn remove_segment(&self, segment: &Known) -> Result<(), JournalError> {
+        let name = name_of(segment.first);
+        let removed = match self.folder.remove(&name) {
+            // Removed before, and that could not be synced.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other,
+        };
+        removed
+            .and_then(|()| self.folder.sync())
+            .map_err(JournalError::io(self.folder.path(&name)))
+    }
+
+    /// Only after it was removed: what could not be goes first the next time.
+    pub(super) fn forget_segment(&self, segment: &Known) {
+        let mut writer = self.writer.lock();
+        writer.segments.retain(|known| known.first != segment.first);
+    }
+
+    /// The oldest segment, if it is wholly before a checkpoint that is durable.
+    pub(super) fn oldest_before(&self, checkpoint: Seq) -> Option<Known> {
+        let checkpoint = checkpoint.min(self.group.durable());
+        let writer = self.writer.lock();
+        let [oldest, next] = writer.segments.first_chunk::<2>()?;
+        (next.first <= checkpoint).then_some(*oldest)
+    }
+
+    /// Bytes of all segments that are wholly before a checkpoint that is durable.
+    pub(super) fn bytes_before(&self, checkpoint: Seq) -> u64 {
+        let checkpoint = checkpoint.min(self.group.durable());
+        let writer = self.writer.lock();
+        let pairs = writer.segments.windows(2);
+        let gone = pairs.filter(|pair| pair.last().is_some_and(|next| next.first <= checkpoint));
+        gone.filter_map(|pair| pair.first())
+            .map(|known| known.bytes)
+            .sum()
     }
 }
 

@@ -14,11 +14,12 @@ use super::error::{Damage, JournalError, Step};
 use super::frame::{FRAME_HEAD_BYTES, FrameHead, PAYLOAD_BYTES_MAX, Place, Record, Seq, encode};
 use super::group::Group;
 use super::options::{BeforeSync, JournalOptions};
-use super::room::{Next, Wish, grow, prepare, take};
+use super::room::{Next, Wanted, Wish, grow, prepare, take};
 use super::segment::{Folder, SEGMENT_HEAD_BYTES, SegmentHead, encode_head, name_of};
 use crate::clock::{Clock, since_epoch};
 use crate::config::JOURNAL_COPY_BYTES_MAX;
 use crate::disk::{DiskFile, append_all, is_full};
+use crate::room::Room;
 
 /// What an append may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +58,10 @@ pub(super) struct Shared {
     pub(super) options: JournalOptions,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) before_sync: BeforeSync,
+    /// Taken under `writer` or `next`, never the other way round.
+    pub(super) room: Arc<Room>,
+    /// Whether the next segment has room for the reserve.
+    pub(super) spare: AtomicBool,
     /// Locked before `next`.
     pub(super) writer: Mutex<Writer>,
     pub(super) next: Mutex<Option<Next>>,
@@ -169,13 +174,38 @@ impl Shared {
     }
 }
 
+impl Shared {
+    /// How many bytes an append of so many lacks of what is set aside.
+    pub(super) fn lacks(&self, bytes: u64) -> u64 {
+        let writer = self.writer.lock();
+        let options = &self.options;
+        let next = || {
+            let has = self.next.lock().as_ref().map_or(0, |next| next.capacity);
+            (SEGMENT_HEAD_BYTES as u64 + bytes + options.reserve_bytes).saturating_sub(has)
+        };
+        let Some(current) = &writer.current else {
+            return next();
+        };
+        match current.len + bytes + options.reserve_bytes {
+            least if least <= options.segment_bytes => {
+                least.saturating_sub(current.capacity.max(current.len))
+            }
+            _ => next(),
+        }
+    }
+}
+
 impl Writer {
     /// Sees to it that `bytes` and behind them the reserve fit, or else begins
     /// the next segment.
     fn make_room(&mut self, shared: &Shared, class: Class, bytes: u64) -> Result<(), JournalError> {
         let options = &shared.options;
         let Some(current) = &mut self.current else {
-            return self.rotate(shared, bytes);
+            self.rotate(shared, bytes, options.reserve_bytes)?;
+            if options.prepare_ahead {
+                shared.wish.for_room();
+            }
+            return Ok(());
         };
         let head = if current.len == 0 {
             SEGMENT_HEAD_BYTES
@@ -184,10 +214,10 @@ impl Writer {
         };
         let end = current.len + head as u64 + bytes;
         let least = end + options.reserve_bytes;
-        if least + options.room_bytes / 2 > current.capacity
-            && !current.wished
-            && options.prepare_ahead
-        {
+        let lacks_spare =
+            !shared.spare.load(Ordering::Relaxed) && !shared.in_reserve.load(Ordering::Relaxed);
+        let wishes = lacks_spare || current.is_near(least, options);
+        if wishes && !current.wished && options.prepare_ahead {
             current.wished = true;
             shared.wish.for_room();
         }
@@ -198,37 +228,67 @@ impl Writer {
         let made = if least <= options.segment_bytes {
             let wanted = (current.capacity.max(current.len) + options.room_bytes).max(least);
             let wanted = wanted.min(options.segment_bytes);
-            let grown = grow(&*current.file, &mut current.capacity, wanted, least);
+            let wanted = Wanted {
+                most: wanted,
+                least,
+                earlier: current.capacity == 0,
+            };
+            let grown = grow(shared, &*current.file, &mut current.capacity, wanted);
             current.wished = false;
             let name = name_of(current.first);
             grown.map_err(|error| no_room(&shared.folder, &name, error))
         } else {
-            self.rotate(shared, bytes)
+            self.rotate(shared, bytes, options.reserve_bytes)
         };
-        let least = end + class.leaves(options);
-        match (made, &mut self.current) {
-            (Err(_), Some(current)) if class != Class::Normal && least <= options.segment_bytes => {
-                shared.in_reserve.store(true, Ordering::Relaxed);
-                let grown = grow(&*current.file, &mut current.capacity, least, least);
-                grown.map_err(|error| no_room(&shared.folder, &name_of(current.first), error))
+        if made.is_ok() || class == Class::Normal {
+            if made.is_ok() {
+                shared.in_reserve.store(false, Ordering::Relaxed);
             }
-            (made, _) => {
-                if made.is_ok() {
-                    shared.in_reserve.store(false, Ordering::Relaxed);
-                }
-                made
-            }
+            return made;
         }
+        shared.in_reserve.store(true, Ordering::Relaxed);
+        self.make_room_in_reserve(shared, class, (bytes, end))
     }
 
-    /// Begins the next segment. Its name survives a power loss from the next sync on.
-    fn rotate(&mut self, shared: &Shared, bytes: u64) -> Result<(), JournalError> {
+    /// Sees to it that `bytes`, which end at `end`, fit into what is kept back: here,
+    /// or else in the next segment, which has room of its own for that.
+    fn make_room_in_reserve(
+        &mut self,
+        shared: &Shared,
+        class: Class,
+        (bytes, end): (u64, u64),
+    ) -> Result<(), JournalError> {
+        let leaves = class.leaves(&shared.options);
+        let least = end + leaves;
+        if let Some(current) = &mut self.current
+            && least <= shared.options.segment_bytes
+        {
+            let wanted = Wanted {
+                most: least,
+                least,
+                earlier: current.capacity == 0,
+            };
+            let grown = grow(shared, &*current.file, &mut current.capacity, wanted);
+            match grown {
+                Err(error) if is_full(&error) => {}
+                other => {
+                    return other.map_err(|e| no_room(&shared.folder, &name_of(current.first), e));
+                }
+            }
+        }
+        self.rotate(shared, bytes, leaves)
+    }
+
+    /// Begins the next segment, with room for `bytes` and `behind` them. Its name
+    /// survives a power loss from the next sync on.
+    fn rotate(&mut self, shared: &Shared, bytes: u64, behind: u64) -> Result<(), JournalError> {
         let first = self.next_seq;
-        let least = SEGMENT_HEAD_BYTES as u64 + bytes + shared.options.reserve_bytes;
+        let least = SEGMENT_HEAD_BYTES as u64 + bytes + behind;
         let mut next = shared.next.lock();
         let made =
             prepare(shared, &mut next, least).and_then(|()| take(&shared.folder, &mut next, first));
         let made = made.map_err(|error| no_room(&shared.folder, &name_of(first), error))?;
+        shared.spare.store(false, Ordering::Release);
         let Some(next) = made else {
             return Err(JournalError::Full);
         };

@@ -205,6 +205,11 @@ impl Disk for FaultDisk {
         RealDisk.sync_dir(dir)
     }
 
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.meet(Op::Append, path)?;
+        RealDisk.write_again(path, bytes, offset)
+    }
+
     fn ring(&self, path: &Path, len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
         self.meet(Op::Open, path)?;
         RealDisk.ring(path, len)

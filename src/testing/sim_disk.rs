@@ -4,11 +4,14 @@
 //! part may: of a file's bytes each sector by itself, behind a length that may
 //! be any length that the file has had since; of names each creation, renaming
 //! and removal by itself. Directories are there once they were made. After a
-//! [`kill`](SimDisk::kill) all of it is there. Rings, which are had on demand, are
+//! [`kill`](SimDisk::kill) all of it is there. A sync that is made to
+//! [fail](SimDisk::fail_syncs) leaves as Linux does what it should have saved: it reads as before,
+//! no later sync saves it, and a power loss takes it, unless it is written again. Rings, which are had on demand, are
 //! there after both, and after a power loss say that it is another boot.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -60,6 +63,8 @@ struct State {
     boot: u64,
     /// Whether appends wait.
     held: bool,
+    /// Syncs of files whose path contains this fail.
+    failing: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +79,8 @@ struct SimFileState {
     len_max: usize,
     /// Space that was set aside beyond the bytes.
     reserved: u64,
+    /// Bytes that a failed sync has lost: they read as if they were there.
+    lost: Vec<Range<usize>>,
 }
 
 impl SimFileState {
@@ -82,9 +89,40 @@ impl SimFileState {
     }
 
     fn settle(&mut self) {
-        self.synced = self.bytes.clone();
-        self.len_min = self.bytes.len();
-        self.len_max = self.bytes.len();
+        let before = std::mem::replace(&mut self.synced, self.bytes.clone());
+        for range in &self.lost {
+            for at in range.clone() {
+                if let Some(byte) = self.synced.get_mut(at) {
+                    *byte = before.get(at).copied().unwrap_or_default();
+                }
+            }
+            if range.end >= self.bytes.len() {
+                self.synced.truncate(range.start.max(before.len()));
+            }
+        }
+        self.len_min = self.synced.len();
+        self.len_max = self.synced.len();
+    }
+
+    /// A sync that fails: what it should have saved counts as saved.
+    fn lose(&mut self) {
+        let kept = self.synced.len().min(self.len_min);
+        self.lost.push(kept..self.bytes.len());
+    }
+
+    /// Saved again by the next sync.
+    fn find(&mut self, found: &Range<usize>) {
+        let rest = self.lost.iter().flat_map(|lost| {
+            [
+                lost.start..lost.end.min(found.start),
+                lost.start.max(found.end)..lost.end,
+            ]
+        });
+        self.lost = rest.filter(|range| range.start < range.end).collect();
+    }
+
+    fn is_lost(&self, at: usize) -> bool {
+        self.lost.iter().any(|range| range.contains(&at))
     }
 }
 
@@ -134,6 +172,13 @@ impl State {
         file.ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn is_failing(&self, id: FileId) -> bool {
+        self.failing.as_ref().is_some_and(|part| {
+            let mut names = self.names.iter();
+            names.any(|(path, named)| *named == id && path.to_string_lossy().contains(part))
+        })
+    }
+
     fn free(&self) -> u64 {
         let Some(bytes_max) = self.bytes_max else {
             return u64::MAX;
@@ -177,6 +222,11 @@ impl SimDisk {
         self.state.lock().stop_at = changes;
     }
 
+    /// Makes syncs of files fail whose path contains `path`; of no file with none.
+    pub fn fail_syncs(&self, path: Option<&str>) {
+        self.state.lock().failing = path.map(str::to_owned);
+    }
+
     /// Sets how many bytes the disk holds, with space that is set aside.
     pub fn set_bytes_max(&self, bytes_max: Option<u64>) {
         self.state.lock().bytes_max = bytes_max;
@@ -218,6 +268,14 @@ impl SimDisk {
         }
     }
 
+    /// A copy of the disk as it is. This one goes on.
+    pub fn fork(&self) -> Self {
+        let stop_at = self.state.lock().stop_at;
+        let copy = self.kill();
+        self.stop_at(stop_at);
+        copy
+    }
+
     /// The disk as it may be after a power loss, one of many. This disk stops.
     pub fn crash(&self, seed: u64) -> Self {
         let mut rng = StdRng::seed_from_u64(seed);
@@ -236,6 +294,7 @@ impl SimDisk {
         for file in &mut files {
             file.bytes = after_power_loss(file, &mut rng);
             file.reserved = 0;
+            file.lost.clear();
             file.settle();
         }
         let next = State {
@@ -284,7 +343,7 @@ fn after_power_loss(file: &SimFileState, rng: &mut StdRng) -> Vec<u8> {
         // A sector that was being written may be so in part.
         let torn = rng.random_bool(0.1).then(|| rng.random_range(start..=end));
         for at in start..end {
-            let new = written && torn.is_none_or(|torn| at < torn);
+            let new = written && torn.is_none_or(|torn| at < torn) && !file.is_lost(at);
             let byte = if at < kept || !new {
                 file.synced.get(at).filter(|_| at < kept || !new)
             } else {
@@ -414,6 +473,18 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.change()?;
+        let id = state.id(path)?;
+        let place = offset as usize..offset as usize + bytes.len();
+        let file = state.file(id)?;
+        let same = file.bytes.get(place.clone()) == Some(bytes);
+        assert!(same, "what is written again is what is there");
+        file.find(&place);
+        Ok(())
+    }
+
     fn free_bytes(&self, _dir: &Path) -> io::Result<u64> {
         Ok(self.state.lock().free())
     }
@@ -518,6 +589,7 @@ impl DiskFile for SimFile {
         state.change()?;
         let file = state.file(self.id)?;
         file.bytes.resize(len as usize, 0);
+        file.find(&(len as usize..usize::MAX));
         file.reserved = 0;
         file.len_min = file.len_min.min(len as usize);
         Ok(())
@@ -539,6 +611,10 @@ impl DiskFile for SimFile {
         let mut state = self.disk.state.lock();
         state.change()?;
         state.counts.syncs += 1;
+        if state.is_failing(self.id) {
+            state.file(self.id)?.lose();
+            return Err(io::Error::from_raw_os_error(libc::EIO));
+        }
         state.file(self.id)?.settle();
         Ok(())
     }
@@ -647,6 +723,30 @@ mod tests {
         assert!(disk.remove(Path::new("/d/a")).is_err());
         assert!(disk.sync_dir(Path::new("/d")).is_err());
         assert_eq!(disk.read(Path::new("/d/a"), 9).unwrap(), b"one");
+    }
+
+    #[test]
+    fn what_a_failed_sync_has_lost_is_read_until_power_is_lost_unless_it_is_written_again() {
+        let disk = disk();
+        let file = disk.create(Path::new("/d/a")).unwrap();
+        append(&*file, &[1; 600]);
+        file.sync().unwrap();
+        disk.sync_dir(Path::new("/d")).unwrap();
+        append(&*file, &[2; 600]);
+        disk.fail_syncs(Some("/d/a"));
+        assert!(file.sync().is_err());
+        disk.fail_syncs(None);
+        append(&*file, &[3; 600]);
+        file.sync().expect("the system takes it for written");
+        let read = disk.read(Path::new("/d/a"), 1 << 20).unwrap();
+        let whole = [[1; 600], [2; 600], [3; 600]].concat();
+        assert_eq!(read, whole);
+        let holed = [[1; 600], [0; 600], [3; 600]].concat();
+        assert_eq!(outcomes(&disk, "/d/a"), BTreeSet::from([Some(holed)]));
+        let next = disk.kill();
+        next.write_again(Path::new("/d/a"), &[2; 600], 600).unwrap();
+        next.open(Path::new("/d/a")).unwrap().sync().unwrap();
+        assert_eq!(outcomes(&next, "/d/a"), BTreeSet::from([Some(whole)]));
     }
 
     #[test]

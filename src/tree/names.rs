@@ -100,11 +100,11 @@ impl Names {
         if let Some(error) = self.late.recall(&name.to_owned(), &patience) {
             return Err(error);
         }
-        let resolving = self.resolver.resolve(name);
-        let Ok(answer) = tokio::time::timeout(patience.left(), resolving).await else {
+        let (left, resolving) = (patience.left(), self.resolver.resolve(name));
+        let Ok(answer) = tokio::time::timeout(left, resolving).await else {
             let error = NameError::Timeout(name.to_owned());
             self.late
-                .note_late(name.to_owned(), error.clone(), &patience);
+                .note_late(name.to_owned(), error.clone(), left, &patience);
             return Err(error);
         };
         if let Err(error @ NameError::Timeout(_)) = &answer {

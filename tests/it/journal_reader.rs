@@ -282,6 +282,10 @@ impl Disk for Racing {
         self.inner.sync_dir(dir)
     }
 
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        self.inner.write_again(path, bytes, offset)
+    }
+
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         self.inner.free_bytes(dir)
     }

@@ -51,6 +51,7 @@ pub(crate) fn place_in(disk: Arc<dyn Disk>, dir: &Path) -> JournalPlace {
         dir: dir.to_owned(),
         disk,
         clock: Arc::new(SetClock::default()),
+        room: Arc::default(),
         before_sync: Arc::new(|| Ok(())),
     }
 }

@@ -63,6 +63,9 @@ impl Disk for Counting {
     fn ring(&self, path: &Path, len: u64) -> io::Result<Option<Arc<dyn Ring>>> {
         RealDisk.ring(path, len)
     }
+    fn write_again(&self, path: &Path, bytes: &[u8], offset: u64) -> io::Result<()> {
+        RealDisk.write_again(path, bytes, offset)
+    }
     fn free_bytes(&self, dir: &Path) -> io::Result<u64> {
         RealDisk.free_bytes(dir)
     }

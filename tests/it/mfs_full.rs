@@ -194,3 +194,65 @@ async fn old_entries_are_given_up_before_a_write_is_refused_and_what_is_needed_s
     assert!([9, 10, 2].contains(&byte[0]), "{byte:?}");
     sim.mfs.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn history_is_given_up_only_where_that_makes_the_room_and_no_more_of_it_than_that() {
+    let sim = Sim::new(quiet()).await;
+    let made = sim.mfs.make(ME, ROOT, b"f", New::File, 0o644, 0, false);
+    let node = made.await.unwrap().node;
+    for salt in 0..3 {
+        for _ in 0..270 {
+            let bytes = vec![salt; 500 << 10];
+            sim.mfs.write(ME, node, 0, &bytes, false).await.unwrap();
+        }
+        sim.mfs.checkpoint().await.unwrap();
+    }
+    leave(&sim.disk, 0);
+    let before = sim.mfs.figures().unwrap().journal.segments;
+    assert!(before > 5, "{before}");
+    let bytes: Vec<u8> = (0..400 * MIB).map(|at| (at / MIB) as u8).collect();
+    let refused = sim.mfs.write(ME, node, 0, &bytes, false).await;
+    assert!(matches!(refused, Err(TreeError::NoSpace(_))), "{refused:?}");
+    assert_eq!(sim.mfs.figures().unwrap().given_up, (0, 0), "for nothing");
+    let few = &bytes[..2 * MIB];
+    sim.mfs.write(ME, node, 0, few, false).await.unwrap();
+    assert_eq!(sim.mfs.figures().unwrap().given_up.0, 1);
+    sim.mfs.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_on_a_full_disk_takes_up_what_the_ring_has_and_lets_go_of_it_too() {
+    let sim = Sim::with_rings(options()).await;
+    let made = sim.mfs.make(ME, ROOT, b"f", New::File, 0o644, 0, false);
+    let node = made.await.unwrap().node;
+    let put = async |number: u8| {
+        let bytes = vec![number; MIB];
+        let at = u64::from(number) * MIB as u64;
+        sim.mfs.write(ME, node, at, &bytes, false).await.unwrap();
+    };
+    for number in 0..2 {
+        put(number).await;
+    }
+    sim.mfs.sync().unwrap();
+    sim.disk.hold(true);
+    let appends = sim.disk.counts().appends;
+    for number in 2..5 {
+        put(number).await;
+    }
+    assert_eq!(
+        sim.disk.counts().appends,
+        appends,
+        "they are in the ring alone"
+    );
+    let next = sim.disk.kill();
+    leave(&next, 0);
+    let sim = sim.next(next).await;
+    assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
+    let found = sim.mfs.lookup(ROOT, b"f", false).await.unwrap();
+    assert_eq!(found.size, 5 * MIB as u64);
+    sim.mfs.sync().unwrap();
+    sim.mfs.unlink(ME, ROOT, b"f").await.unwrap();
+    sim.mfs.checkpoint().await.unwrap();
+    assert!(collect(&sim.blocks, &sim.mfs).freed_bytes > 4 * MIB as u64);
+    sim.mfs.close().await;
+}

@@ -85,6 +85,100 @@ async fn touch_reserve(mfs: &Mfs) {
     mfs.checkpoint().await.unwrap();
 }
 
+/// A file of a mebibyte of nothing far below the root: an entry about it is long.
+async fn far_below(mfs: &Mfs) -> NodeId {
+    let mut dir = ROOT;
+    for letter in b'a'..b'm' {
+        let name = vec![letter; 250];
+        let made = mfs.make(ME, dir, &name, New::Directory, 0o755, 0, false);
+        dir = made.await.unwrap().node;
+    }
+    let made = mfs.make(ME, dir, b"f", New::File, 0o644, 0, false).await;
+    let node = made.unwrap().node;
+    set_size(mfs, node, 1 << 20).await.unwrap();
+    node
+}
+
+async fn set_size(mfs: &Mfs, node: NodeId, size: u64) -> Result<(), TreeError> {
+    let set = SetAttr {
+        size: Some(size),
+        ..SetAttr::default()
+    };
+    mfs.set_attr(ME, node, set).await.map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn removals_without_a_collection_go_on_far_beyond_what_is_kept_back() {
+    let sim = Sim::new(options()).await;
+    let node = far_below(&sim.mfs).await;
+    fill(&sim).await;
+    fill_journal(&sim.mfs, b"f0").await;
+    let before = sim.mfs.journal().figures();
+    let kept_back = (8 << 20) + sim.blocks.reserve_bytes();
+    let size = 1_u64 << 20;
+    // Entries of more than three kibibytes.
+    for count in 1..=26_000 {
+        let cut = set_size(&sim.mfs, node, size - count).await;
+        assert!(cut.is_ok(), "{count}: {cut:?}");
+    }
+    let journaled = (sim.mfs.journal().last().0 - before.last.0) * (3 << 10);
+    assert!(journaled > kept_back, "{journaled} {kept_back}");
+    assert!(sim.mfs.figures().unwrap().given_up.0 > 0);
+    sim.mfs.unlink(ME, ROOT, b"f1").await.unwrap();
+    sim.mfs.checkpoint().await.expect("its room is its own");
+    // What gives room again has room too, and after it everything has.
+    sim.mfs.unlink(ME, ROOT, b"f2").await.unwrap();
+    sim.mfs.checkpoint().await.unwrap();
+    let seen_before = crate::mfs_crash::seen(&sim.mfs).await.unwrap();
+    let sim = sim.crashed(11).await;
+    assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
+    assert_eq!(crate::mfs_crash::seen(&sim.mfs).await.unwrap(), seen_before);
+    assert!(crate::mfs_full::collect(&sim.blocks, &sim.mfs).freed_bytes > 0);
+    sim.mfs.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_checkpoint_on_a_full_disk_does_not_need_is_the_reserve_again() {
+    let sim = Sim::new(options()).await;
+    fill(&sim).await;
+    let whole = sim.blocks.reserve_bytes();
+    for name in ["f1", "f2", "f3", "f4"] {
+        sim.mfs.unlink(ME, ROOT, name.as_bytes()).await.unwrap();
+        sim.mfs.checkpoint().await.unwrap();
+    }
+    assert!(sim.blocks.figures().reserve.spent >= 4);
+    let rest = sim.blocks.reserve_bytes();
+    assert!(rest > whole - whole / 16, "{rest} of {whole}");
+    sim.mfs.close().await;
+}
+
+#[test]
+fn a_collection_has_room_that_checkpoints_leave_alone() {
+    let place = Place::new();
+    let disk = cidfs::testing::sim_disk::SimDisk::new();
+    let blocks = place.open_on(Arc::new(disk.clone()), place.source.clone());
+    blocks.put(block(1, 100), Tier::Own).unwrap();
+    blocks.sync().unwrap();
+    leave(&disk, 0);
+    let whole = blocks.reserve_bytes();
+    let mut count = 2;
+    let full = loop {
+        let put = blocks.put_reserved(block(count, 1 << 20));
+        match put.and_then(|()| blocks.sync_reserved()) {
+            Ok(()) => count += 1,
+            Err(error) => break error,
+        }
+        assert!(count < 200);
+    };
+    assert!(full.to_string().contains("space"), "{full}");
+    let left = blocks.reserve_bytes();
+    assert!((whole / 4..whole / 2).contains(&left), "{left} of {whole}");
+    // What waited goes with it.
+    blocks.put_last(block(255, 100)).unwrap();
+    blocks.sync_last().unwrap();
+    blocks.close();
+}
+
 #[test]
 fn the_rest_of_the_reserve_is_kept_though_others_take_room_meanwhile() {
     let (disk, place) = (FaultDisk::new(), Place::new());

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 /// What every module may import.
 const BASE: &[&str] = &[
-    "block", "car", "clock", "config", "disk", "memory", "patience", "sync",
+    "block", "car", "clock", "config", "disk", "memory", "patience", "room", "sync",
 ];
 
 /// Module, and what it may import beside the base and itself.

@@ -16,8 +16,9 @@ pub(in crate::cache) struct Appender {
     tier: Tier,
     pack_bytes_max: u64,
     current: Option<Current>,
-    /// Files that were appended to and not synced since.
-    unsynced: Vec<Arc<dyn DiskFile>>,
+    /// Files that were appended to and not synced since, and the lengths up to
+    /// which they were.
+    unsynced: Vec<(PackId, Arc<dyn DiskFile>, u64)>,
     /// Whether a pack was begun since the names were synced.
     names_unsynced: bool,
     /// A sync that failed: what it should have saved may be lost, for good.
@@ -28,10 +29,12 @@ struct Current {
     pack: Arc<Pack>,
     file: Arc<dyn DiskFile>,
     dirty: bool,
-    /// Whether it is written into the reserve.
-    reserved: bool,
+    /// Up to where it may be written, if it is in the reserve.
+    reserved: Option<u64>,
     /// Up to where the disk was told to begin.
     started: u64,
+    /// Up to where it survives a power loss.
+    synced: u64,
 }
 
 impl Current {
@@ -77,7 +80,8 @@ impl Appender {
                 file,
                 dirty: false,
                 started: len,
-                reserved: false,
+                synced: len,
+                reserved: None,
             });
         }
         Ok(())
@@ -95,7 +99,8 @@ impl Appender {
             && current.dirty
             && self.tier == Tier::Own
         {
-            self.unsynced.push(current.file);
+            self.unsynced
+                .push((current.pack.id, current.file, current.synced));
         }
     }
 
@@ -116,9 +121,13 @@ impl Appender {
         if self.tier == Tier::Own && spend == Spend::Nothing {
             packs.reserve.check()?;
         }
+        if spend == Spend::Reserve && self.is_beyond(blocks.clone()) {
+            self.give_rest_back(packs);
+        }
         match self.try_append(packs, blocks.clone()) {
-            Err(error) if spend == Spend::Reserve && is_full(&error) => {
-                if self.tier == Tier::Cache || !self.go_on_in_reserve(packs)? {
+            Err(error) if spend != Spend::Nothing && is_full(&error) => {
+                let bytes = blocks.clone().map(section_bytes).sum();
+                if self.tier == Tier::Cache || !self.go_on_in_reserve(packs, bytes, spend)? {
                     return Err(error);
                 }
                 self.try_append(packs, blocks)
@@ -127,8 +136,20 @@ impl Appender {
         }
     }
 
-    fn go_on_in_reserve(&mut self, packs: &Packs) -> io::Result<bool> {
-        let Some((pack, file)) = packs.begin_in_reserve()? else {
+    /// Whether blocks do not fit into what may be used of the reserve, where that
+    /// is what is appended to.
+    fn is_beyond<'a>(&self, blocks: impl Iterator<Item = &'a Block>) -> bool {
+        let Some(current) = &self.current else {
+            return false;
+        };
+        current.reserved.is_some_and(|limit| {
+            let end = current.pack.len.load(Ordering::Acquire);
+            end + blocks.map(section_bytes).sum::<u64>() > limit
+        })
+    }
+
+    fn go_on_in_reserve(&mut self, packs: &Packs, bytes: u64, spend: Spend) -> io::Result<bool> {
+        let Some(((pack, file), limit)) = packs.begin_in_reserve(bytes, spend)? else {
             return Ok(false);
         };
         self.roll();
@@ -138,7 +159,8 @@ impl Appender {
             file,
             dirty: true,
             started: 0,
-            reserved: true,
+            synced: 0,
+            reserved: Some(limit),
         });
         Ok(true)
     }
@@ -169,7 +191,8 @@ impl Appender {
                     file,
                     dirty: true,
                     started: 0,
-                    reserved: false,
+                    synced: 0,
+                    reserved: None,
                 })
             }
         };
@@ -209,17 +232,38 @@ impl Appender {
         let result = self.sync_files(packs);
         match &result {
             Ok(()) => self.give_rest_back(packs),
-            Err(error) => self.fail(error),
+            Err(error) => {
+                self.note_unsure(packs);
+                self.fail(error);
+            }
         }
         result
     }
 
+    /// Leaves a note for the next start: what could not be synced reads as if it
+    /// were safe.
+    fn note_unsure(&self, packs: &Packs) {
+        let current = self.current.as_ref().filter(|current| current.dirty);
+        let current = current.map(|current| (current.pack.id, current.synced));
+        let rolled = self.unsynced.iter().map(|(id, _, synced)| (*id, *synced));
+        let all: Vec<_> = rolled.chain(current).collect();
+        if let Err(error) = packs.note_unsure(&all) {
+            tracing::error!(
+                "packs/unsure cannot be written ({error}): restart the machine, or what the disk did not take will be believed"
+            );
+        }
+    }
+
     /// What a pack in the reserve did not need becomes the next, smaller reserve.
     fn give_rest_back(&mut self, packs: &Packs) {
-        if let Some(current) = self.current.take_if(|current| current.reserved)
-            && let Err(error) = packs.reserve.give_back(&*current.file)
-        {
-            tracing::warn!("the rest of the reserve cannot be kept: {error}");
+        if let Some(current) = self.current.take_if(|current| current.reserved.is_some()) {
+            if let Err(error) = packs.reserve.give_back(&*current.file) {
+                tracing::warn!("the rest of the reserve cannot be kept: {error}");
+            }
+            if current.dirty {
+                self.unsynced
+                    .push((current.pack.id, current.file, current.synced));
+            }
         }
     }
 
@@ -233,15 +277,18 @@ impl Appender {
     }
 
     fn sync_files(&mut self, packs: &Packs) -> io::Result<()> {
-        for file in self.unsynced.drain(..) {
+        // Forgotten only together: one that fails must be known to be unsure.
+        for (_, file, _) in &self.unsynced {
             file.sync()?;
         }
+        self.unsynced.clear();
         if let Some(current) = &mut self.current
             && current.dirty
         {
             current.file.sync()?;
             current.dirty = false;
             current.started = current.pack.len.load(Ordering::Acquire);
+            current.synced = current.started;
         }
         if self.names_unsynced {
             packs.sync_names(self.tier)?;
@@ -249,6 +296,11 @@ impl Appender {
         }
         Ok(())
     }
+}
+
+fn section_bytes(block: &Block) -> u64 {
+    let data = block.data().len();
+    (encode_section_head(block.cid(), data).len() + data) as u64
 }
 
 /// Writes sections in as few calls as they fit in: where each landed, and the end.

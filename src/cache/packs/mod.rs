@@ -12,6 +12,7 @@ mod append;
 mod reserve;
 mod rewrite;
 mod scan;
+mod unsure;
 
 pub(super) use append::Appender;
 use reserve::Reserve;
@@ -29,7 +30,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
 
-use super::options::Tier;
+use super::options::{Spend, Tier};
 use crate::block::{Cid, IDENTITY, RAW};
 use crate::car::encode_header;
 use crate::config::PACKS_OPEN_MAX;
@@ -260,17 +261,20 @@ impl Packs {
         Ok((pack, file))
     }
 
-    /// Begins a new own pack in the reserve; `None` where there is none.
-    fn begin_in_reserve(&self) -> io::Result<Option<Begun>> {
+    /// Begins a new own pack in the reserve for so many bytes, and gives up to where
+    /// it may be written; `None` where they do not fit.
+    fn begin_in_reserve(&self, bytes: u64, spend: Spend) -> io::Result<Option<(Begun, u64)>> {
         let id = self.reserve(Tier::Own);
         let header = pack_header();
         let begin = |file: &dyn DiskFile| append_all(file, &mut [IoSlice::new(&header)]);
-        let Some(file) = self.reserve.take(&self.path(id), 0, begin)? else {
+        let wanted = (header.len() as u64 + bytes, spend == Spend::Last);
+        let taken = self.reserve.take(&self.path(id), wanted, begin)?;
+        let Some((file, usable)) = taken else {
             return Ok(None);
         };
         let pack = Arc::new(Pack::new(id, header.len() as u64, 0, self.tick()));
         self.register(&pack, &file);
-        Ok(Some((pack, file)))
+        Ok(Some(((pack, file), usable)))
     }
 
     fn register(&self, pack: &Arc<Pack>, file: &Arc<dyn DiskFile>) {

@@ -15,8 +15,9 @@ use std::time::Instant;
 use parking_lot::Mutex;
 
 use crate::cache::figures::ReserveFigures;
-use crate::config::{OWN_RESERVE_BYTES_MIN, OWN_RESERVE_RETRY};
+use crate::config::{OWN_RESERVE_BYTES_MIN, OWN_RESERVE_RETRY, OWN_RESERVE_STEP_BYTES};
 use crate::disk::{Disk, DiskFile, is_full};
+use crate::room::{Room, Taking};
 
 /// Its name beside the tiers.
 const NAME: &str = "reserve";
@@ -26,6 +27,8 @@ pub(in crate::cache) struct Reserve {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     bytes_max: u64,
+    /// Shared with the journal, which takes room of the same disk.
+    room: Arc<Room>,
     held: Mutex<Held>,
     /// Whether it is set aside: all that most appends look at.
     whole: AtomicBool,
@@ -53,10 +56,16 @@ impl Reserve {
             disk,
             dir,
             bytes_max,
+            room: Arc::default(),
             held: Mutex::default(),
             whole: AtomicBool::new(false),
             spent: AtomicU64::new(0),
         }
+    }
+
+    /// The room that it and others take.
+    pub(in crate::cache) fn room(&self) -> &Arc<Room> {
+        &self.room
     }
 
     fn path(&self) -> PathBuf {
@@ -92,6 +101,7 @@ impl Reserve {
         };
         match done {
             Err(error) if !is_full(&error) => {
+                self.room.taking().lack(0);
                 if held.rests.is_none() {
                     tracing::warn!("no space can be set aside for a full disk: {error}");
                 }
@@ -105,6 +115,7 @@ impl Reserve {
 
     /// Sets aside what fits, and decides by that how much it is in this run.
     fn begin(&self, held: &mut Held) -> io::Result<()> {
+        let mut room = self.room.taking();
         let path = self.path();
         let earlier = self.earlier(&path)?;
         let most = match &earlier {
@@ -113,6 +124,7 @@ impl Reserve {
         };
         let least = OWN_RESERVE_BYTES_MIN.min(self.bytes_max);
         if most < least {
+            room.lack(4 * least);
             return Err(full());
         }
         let file = match earlier {
@@ -126,6 +138,7 @@ impl Reserve {
                     (held.bytes, held.wanted) = (bytes, bytes);
                     held.file = Some(file);
                     self.whole.store(true, Ordering::Release);
+                    room.lack(0);
                     return Ok(());
                 }
                 Some(Err(error)) if !is_full(&error) => return Err(error),
@@ -133,11 +146,13 @@ impl Reserve {
             }
         }
         drop(self.disk.remove(&path));
+        room.lack(4 * least);
         Err(full())
     }
 
     /// Makes it as large again as it was.
     fn restore(&self, held: &mut Held) -> io::Result<()> {
+        let mut room = self.room.taking();
         let free = self.disk.free_bytes(&self.dir)?;
         if free < held.wanted - held.bytes {
             return Err(full());
@@ -146,6 +161,7 @@ impl Reserve {
         file.reserve(held.wanted)?;
         held.bytes = held.wanted;
         self.whole.store(true, Ordering::Release);
+        room.lack(0);
         tracing::info!("the reserve of {} bytes is set aside again", held.bytes);
         Ok(())
     }
@@ -164,23 +180,32 @@ impl Reserve {
 
     /// Sets aside what a pack that was begun in the reserve has not used of it.
     pub(super) fn give_back(&self, pack: &dyn DiskFile) -> io::Result<()> {
-        pack.cut(pack.len()?)?;
         let mut held = self.held.lock();
-        let mut most = held.wanted;
-        while held.bytes == 0 {
-            let free = self.disk.free_bytes(&self.dir)?;
-            // A disk needs a little for keeping book.
-            let rest = most.min(free - free / 16);
-            if rest < OWN_RESERVE_BYTES_MIN {
-                break;
-            }
-            match self.opened(&mut held)?.reserve(rest) {
-                Ok(()) => held.bytes = rest,
-                // Others take room in between, and a quota is not seen beforehand.
-                Err(error) if is_full(&error) => most = rest / 2,
+        // From here on until it is set aside again nobody else takes it.
+        let mut room = self.room.taking();
+        pack.cut(pack.len()?)?;
+        self.gather(&mut held, &mut room)
+    }
+
+    /// Sets aside what is free, where it has nothing.
+    fn gather(&self, held: &mut Held, room: &mut Taking<'_>) -> io::Result<()> {
+        let mut most = held.wanted.min(self.disk.free_bytes(&self.dir)?);
+        let mut step = OWN_RESERVE_STEP_BYTES;
+        while held.bytes == 0 && most >= OWN_RESERVE_BYTES_MIN.min(self.bytes_max) {
+            match self.opened(held)?.reserve(most) {
+                Ok(()) => held.bytes = most,
+                // A disk needs a little for keeping book, other programs take room
+                // in between, and a quota is not seen beforehand.
+                Err(error) if is_full(&error) => {
+                    most = most.saturating_sub(step);
+                    step *= 2;
+                }
                 Err(error) => return Err(error),
             }
         }
+        self.whole
+            .store(held.bytes == held.wanted, Ordering::Release);
+        room.lack(held.wanted - held.bytes);
         Ok(())
     }
 
@@ -195,14 +220,20 @@ impl Reserve {
         }
     }
 
-    /// Gives the file away as `to`, after `begin` was written to it; `None`
-    /// where nothing is set aside, or less than `least`.
+    /// What of it only a collection may use, and what lets checkpoints go.
+    fn last_bytes(held: &Held) -> u64 {
+        held.wanted / 4
+    }
+
+    /// Gives the file away as `to`, after `begin` was written to it, and says how
+    /// much of it may be used; `None` where less than `least` may. Where not `all`
+    /// may be used its last part is left.
     pub(super) fn take(
         &self,
         to: &Path,
-        least: u64,
+        (least, all): (u64, bool),
         begin: impl FnOnce(&dyn DiskFile) -> io::Result<()>,
-    ) -> io::Result<Option<Arc<dyn DiskFile>>> {
+    ) -> io::Result<Option<(Arc<dyn DiskFile>, u64)>> {
         if self.bytes_max == 0 {
             return Ok(None);
         }
@@ -214,7 +245,13 @@ impl Reserve {
                 other => other?,
             }
         }
-        if held.bytes < least.max(1) {
+        let mut room = self.room.taking();
+        if held.bytes == 0 && held.wanted > 0 {
+            self.gather(&mut held, &mut room)?;
+        }
+        let leaves = if all { 0 } else { Self::last_bytes(&held) };
+        let usable = held.bytes.saturating_sub(leaves);
+        if usable < least.max(1) {
             return Ok(None);
         }
         let Some(file) = held.file.take() else {
@@ -222,11 +259,12 @@ impl Reserve {
         };
         let bytes = std::mem::take(&mut held.bytes);
         self.whole.store(false, Ordering::Release);
+        room.lack(held.wanted);
         begin(&*file)?;
         self.disk.rename(&self.path(), to)?;
         self.spent.fetch_add(1, Ordering::Relaxed);
         tracing::warn!("the disk is full; the reserve of {bytes} bytes is used");
-        Ok(Some(file))
+        Ok(Some((file, usable)))
     }
 
     /// Figures since start.

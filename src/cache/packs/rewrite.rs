@@ -58,8 +58,8 @@ impl<'a> Rewrite<'a> {
     /// Makes the pack durable and gives it its name.
     pub(in crate::cache) fn finish(mut self) -> io::Result<Arc<Pack>> {
         if self.reserved {
-            // What it did not need is free again.
-            self.file.cut(self.len)?;
+            // What it did not need is set aside again.
+            self.packs.reserve.give_back(&*self.file)?;
         }
         self.file.sync()?;
         self.packs
@@ -83,8 +83,8 @@ fn room(packs: &Packs, path: &Path, least: u64) -> io::Result<(Arc<dyn DiskFile>
     if !is_full(&error) {
         return Err(error);
     }
-    match packs.reserve.take(path, least, |_| Ok(()))? {
-        Some(file) => Ok((file, true)),
+    match packs.reserve.take(path, (least, true), |_| Ok(()))? {
+        Some((file, _)) => Ok((file, true)),
         None => Err(error),
     }
 }

@@ -86,7 +86,14 @@ impl Store {
     /// has appended are found here, and not appended again.
     fn sync_earlier(&self) {
         let packs = self.packs.of(Tier::Own);
-        let sync = |pack: &Arc<Pack>| self.packs.file(pack.id)?.sync();
+        let sync = |pack: &Arc<Pack>| {
+            let synced = self.packs.file(pack.id)?.sync();
+            if synced.is_err() {
+                // Nobody knows how much of it: the next start writes all of it again.
+                self.packs.note_unsure(&[(pack.id, 0)])?;
+            }
+            synced
+        };
         let synced = packs.iter().try_for_each(sync);
         let synced = synced.and_then(|()| match packs.is_empty() {
             true => Ok(()),
@@ -108,6 +115,12 @@ impl Store {
             },
         };
         if !self.spoilt.load(Ordering::Acquire) {
+            // Held meanwhile, so that no sync says before that all is safe.
+            let mut appender = self.own.appender.lock();
+            if let Err(error) = self.packs.make_sure() {
+                appender.fail(&error);
+            }
+            drop(appender);
             if !clean {
                 self.sync_earlier();
             }

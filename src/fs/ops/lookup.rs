@@ -46,7 +46,8 @@ impl Shared {
         thread: u32,
     ) -> Result<Told, TreeError> {
         let nodes = self.nodes()?;
-        let attr = match nodes.mfs().lookup(dir, name, true).await {
+        let looked = nodes.mfs().lookup(dir, name, true);
+        let attr = match self.guesses.look((thread, dir, name), looked).await {
             Err(
                 error @ (TreeError::Timeout(_)
                 | TreeError::Unavailable(_)

@@ -38,6 +38,11 @@ struct Shared {
     tight: AtomicBool,
     /// Whether the last change went into the journal's reserve.
     in_reserve: AtomicBool,
+    /// Whether the journal has room for removals only until checkpoints let it give
+    /// up what is before them.
+    pressed: AtomicBool,
+    /// Whether the last change that may use what is kept back found no room.
+    exhausted: AtomicBool,
     /// Bytes that changes hold, about, and how many make a checkpoint due.
     changed_bytes: AtomicU64,
     changed_max: AtomicU64,
@@ -70,10 +75,12 @@ impl Background {
 
     /// Notes whether a change went into the journal's reserve. The first that does,
     /// and one that has no room even there, asks for a checkpoint: it is what frees
-    /// what was deleted.
-    pub(super) fn in_reserve(&self, in_reserve: bool, exhausted: bool) {
+    /// what was deleted. So does each while the journal is `pressed`.
+    pub(super) fn in_reserve(&self, in_reserve: bool, exhausted: bool, pressed: bool) {
         let before = self.shared.in_reserve.swap(in_reserve, Ordering::Relaxed);
-        if exhausted || (in_reserve && !before) {
+        self.shared.pressed.store(pressed, Ordering::Relaxed);
+        self.shared.exhausted.store(exhausted, Ordering::Relaxed);
+        if exhausted || pressed || (in_reserve && !before) {
             self.shared.ask();
         }
     }
@@ -200,7 +207,7 @@ impl Mfs {
         Seq(self.marked.load(Ordering::Relaxed))
     }
 
-    /// Waits while changes hold too much, until the checkpoint that is under way
+    /// Waits while changes hold too much, or have little room, until the checkpoint that is under way
     /// has ended; not long. To be called before anything of a change is done.
     pub(super) async fn wait_for_checkpoint(&self) {
         let shared = &self.background.shared;
@@ -217,6 +224,22 @@ impl Mfs {
                 return;
             }
         }
+    }
+
+    /// Waits for the checkpoint that makes room for a removal that found none; not
+    /// long. False where that was not what lacked room.
+    pub(super) async fn wait_for_room(&self) -> bool {
+        let shared = &self.background.shared;
+        if !shared.exhausted.load(Ordering::Relaxed) {
+            return false;
+        }
+        let mut made = pin!(shared.made.notified());
+        made.as_mut().enable();
+        // Where none is due or under way it has just ended.
+        if shared.due.load(Ordering::Relaxed) || shared.making.load(Ordering::Acquire) {
+            drop(tokio::time::timeout(CHANGED_WAIT_MAX, made).await);
+        }
+        true
     }
 
     /// Bytes and changes that were journaled since the checkpoint.
@@ -249,10 +272,12 @@ impl Shared {
         }
     }
 
-    /// Whether changes hold too much and a checkpoint is under way that ends that.
+    /// Whether changes hold too much, or have little room, and a checkpoint is under
+    /// way that ends that.
     fn is_crowded(&self) -> bool {
         let most = self.changed_max.load(Ordering::Relaxed).saturating_mul(2);
-        self.changed_bytes.load(Ordering::Relaxed) > most && self.making.load(Ordering::Acquire)
+        let much = self.changed_bytes.load(Ordering::Relaxed) > most;
+        (much || self.pressed.load(Ordering::Relaxed)) && self.making.load(Ordering::Acquire)
     }
 
     /// Gives memory back to the system if many nodes have moved and none has since

@@ -74,24 +74,51 @@ impl Mfs {
         _only: tokio::sync::MutexGuard<'_, ()>,
         stays: bool,
     ) -> Result<Checkpointed, TreeError> {
-        let mut made = self.make_checkpoint(stays).await;
-        while matches!(made, Err(TreeError::NoSpace(_))) && self.give_up_history() {
-            made = self.make_checkpoint(stays).await;
+        let mut made = self.make_checkpoint(stays, false).await;
+        // How much it needs is not known, and nothing frees more than it does.
+        while matches!(made, Err(TreeError::NoSpace(_))) && self.give_up_history() > 0 {
+            made = self.make_checkpoint(stays, false).await;
         }
         if stays && made.is_ok() {
             // It stays, even if it was made in passing: the caller wants it kept.
             self.passing.store(false, Ordering::Relaxed);
         }
+        if made.is_ok() && self.journal.is_short() {
+            self.make_room_for_removals().await;
+        }
         *self.checkpoint_failed.lock() = made.as_ref().err().map(ToString::to_string);
         made
     }
 
-    async fn make_checkpoint(&self, stays: bool) -> Result<Checkpointed, TreeError> {
+    /// Gives the journal room again on a full disk. A recovery may begin with the
+    /// checkpoint before the newest: while that is in an earlier segment, another is
+    /// made, which costs a block or two and whose place the next one takes.
+    async fn make_room_for_removals(&self) {
+        self.replenish();
+        for _ in 0..2 {
+            let newer = self.history.before() >= self.journal.current_segment();
+            if newer || !self.journal.is_short() {
+                break;
+            }
+            self.passing.store(false, Ordering::Relaxed);
+            if let Err(error) = self.make_checkpoint(false, true).await {
+                tracing::warn!(%error, "no second checkpoint, so that no entries can be given up");
+                break;
+            }
+        }
+        self.replenish();
+        self.background
+            .in_reserve(self.journal.in_reserve(), false, false);
+    }
+
+    /// Makes one, or gives the last where nothing has changed since; `anyway`
+    /// another one all the same.
+    async fn make_checkpoint(&self, stays: bool, anyway: bool) -> Result<Checkpointed, TreeError> {
         self.journal.check()?;
         let last = self.kept.lock().last().copied();
         if let Some(last) = last {
             let state = self.state.lock();
-            if state.is_as_checkpointed() {
+            if state.is_as_checkpointed() && !anyway {
                 // What was journaled since has changed nothing.
                 self.counted_off(self.counted());
                 self.none_due();

@@ -14,7 +14,6 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::Mfs;
 use super::changes::op::{Logged, kind};
 use super::changes::way;
 use super::checkpoint::Checkpointed;
@@ -23,6 +22,7 @@ use super::checkpoint::head;
 use super::open::Parts;
 use super::path::TreePath;
 use super::snapshots::kept::KeptNode;
+use super::{Mfs, MfsOptions};
 use crate::block::{Cid, DAG_PB};
 use crate::cache::Blocks;
 use crate::config::{FSCK_LISTED_MAX, RECORDS_PAGE};
@@ -138,7 +138,23 @@ impl Mfs {
         let journal = self.whole_journal();
         let kept = self.options.snapshots_kept;
         let place = (&*self.disk, &*self.journal_dir);
-        inspect(&journal, place, &self.blocks, kept, progress).await
+        let mut found = inspect(&journal, place, &self.blocks, kept, progress).await?;
+        self.inspect_contradiction(&journal, &mut found)?;
+        Ok(found)
+    }
+
+    /// Tells of an entry that the start did not believe.
+    fn inspect_contradiction(
+        &self,
+        journal: &Reader,
+        found: &mut Inspection,
+    ) -> Result<(), TreeError> {
+        if let Some((from, why)) = &self.recovery.contradicts
+            && let Some(damage) = journal.disbelieved(Seq(*from), why)?
+        {
+            inspect_damage(damage, found);
+        }
+        Ok(())
     }
 
     /// Tells what is damaged of a path in a kept checkpoint, in words: reads all that
@@ -192,7 +208,17 @@ impl Mfs {
     ) -> Result<Inspection, TreeError> {
         let journal = Reader::open(&parts.journal_dir, Arc::clone(&parts.disk));
         let place = (&*parts.disk, &*parts.journal_dir);
-        inspect(&journal, place, &parts.blocks, snapshots_kept, progress).await
+        let mut found = inspect(&journal, place, &parts.blocks, snapshots_kept, progress).await?;
+        // What entries contradict shows only when they are applied.
+        let options = MfsOptions {
+            only_read: true,
+            snapshots_kept,
+            ..MfsOptions::default()
+        };
+        if let Ok(shown) = Self::open(parts.clone(), options).await {
+            shown.inspect_contradiction(&journal, &mut found)?;
+        }
+        Ok(found)
     }
 
     /// Mends what an inspection of a tree that is not open has found.

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Checkpointed, Mfs};
-use crate::journal::{Retention, Seq};
+use crate::config::HISTORY_SLACK_BYTES;
+use crate::journal::{JournalError, Retention, Retired, Seq};
 use crate::tree::error::TreeError;
 
 /// What was given up in this run, and from where on it may not be.
@@ -33,6 +34,11 @@ impl History {
         self.before.store(sequence, Ordering::Release);
     }
 
+    /// The last entry of the checkpoint that a recovery may begin with.
+    pub(super) fn before(&self) -> Seq {
+        Seq(self.before.load(Ordering::Acquire))
+    }
+
     /// Segments that were given up in this run, and their bytes.
     pub(super) fn given_up(&self) -> (u64, u64) {
         let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -42,30 +48,73 @@ impl History {
 
 impl Mfs {
     /// Does something that needs room; where the disk is full, again for each
-    /// segment of history that can be given up for it.
+    /// segment of history that is given up for it. `needed` tells how much room that
+    /// takes: no segment goes unless all together make it, and none after that.
     pub(super) fn in_place_of_history<T>(
         &self,
+        needed: impl Fn() -> u64,
         mut work: impl FnMut() -> Result<T, TreeError>,
     ) -> Result<T, TreeError> {
+        let mut lacking = None;
         loop {
-            match work() {
-                Err(TreeError::NoSpace(why)) if !self.give_up_history() => {
-                    return Err(TreeError::NoSpace(why));
-                }
-                Err(TreeError::NoSpace(_)) => {}
+            let why = match work() {
+                Err(TreeError::NoSpace(why)) => why,
                 other => return other,
+            };
+            let left = lacking.unwrap_or_else(|| self.worth_giving_up(needed()));
+            let given = if left > 0 { self.give_up_history() } else { 0 };
+            if given == 0 {
+                return Err(TreeError::NoSpace(why));
             }
+            lacking = Some(left.saturating_sub(given));
         }
     }
 
-    /// Gives up the oldest segment of the journal; false where all are needed.
-    pub(super) fn give_up_history(&self) -> bool {
-        let before = Seq(self.history.before.load(Ordering::Acquire));
+    /// How much has to be given up for so many bytes; 0 where that would be for nothing.
+    fn worth_giving_up(&self, needed: u64) -> u64 {
+        let needed = needed + HISTORY_SLACK_BYTES;
+        let free = self.disk.free_bytes(&self.journal_dir).unwrap_or(0);
+        let lacking = match needed.saturating_sub(free) {
+            // A quota, which does not show in what is free.
+            0 => needed,
+            lacking => lacking,
+        };
+        let all = self.journal.bytes_before(self.history.before());
+        if all < lacking { 0 } else { lacking }
+    }
+
+    /// Gives up the oldest segment of the journal; gives its bytes, 0 where all are needed.
+    pub(super) fn give_up_history(&self) -> u64 {
         let one_less = Retention {
             age: Duration::MAX,
             bytes: self.journal.figures().bytes.saturating_sub(1),
         };
-        match self.journal.retire_beyond(before, one_less) {
+        let before = self.history.before();
+        self.given_up(self.journal.retire_beyond(before, one_less))
+    }
+
+    /// Appends to the journal something that may use what is kept back, which is made
+    /// whole before it is refused.
+    pub(super) fn in_place_of_spare<T>(
+        &self,
+        mut append: impl FnMut() -> Result<T, TreeError>,
+    ) -> Result<T, TreeError> {
+        match append() {
+            Err(TreeError::NoSpace(_)) if self.journal.is_short() => {
+                self.replenish();
+                append()
+            }
+            other => other,
+        }
+    }
+
+    /// Gives the journal room for removals again, in the place of what no recovery needs.
+    pub(super) fn replenish(&self) {
+        self.given_up(self.journal.replenish(self.history.before()));
+    }
+
+    fn given_up(&self, gone: Result<Retired, JournalError>) -> u64 {
+        match gone {
             Ok(gone) if gone.segments > 0 => {
                 let (segments, bytes) = (gone.segments as u64, gone.bytes);
                 self.history.segments.fetch_add(segments, Ordering::Relaxed);
@@ -75,12 +124,12 @@ impl Mfs {
                     bytes,
                     "the disk is full: the oldest entries of the journal were given up"
                 );
-                true
+                bytes
             }
-            Ok(_) => false,
+            Ok(_) => 0,
             Err(error) => {
                 tracing::warn!(%error, "the disk is full, and old entries of the journal stay");
-                false
+                0
             }
         }
     }

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::background::Background;
 use super::calls::keep::Keeping;
 use super::changes::apply::apply;
+use super::changes::fits::{contradiction, ready, takes_name};
 use super::changes::op::{Attr, Logged, Op, kind};
 use super::changes::way;
 use super::checkpoint::Checkpointed;
@@ -24,7 +25,6 @@ use super::loading::load::{cannot_be_had, is_far};
 use super::log::Log;
 use super::nodes::fault::{Fault, Need, Step};
 use super::nodes::node::{Base, Body, Directory, Inode, Sealed};
-use super::nodes::state::State;
 use super::transaction::Open;
 use super::types::{NodeId, NodeKind, Time};
 use super::{Mfs, MfsOptions, time_of};
@@ -61,9 +61,14 @@ pub struct Recovery {
     pub torn_entries: u64,
     /// What else was wrong, in words.
     pub errors: Vec<String>,
+    /// The first entry that is not believed, because it contradicts those before it,
+    /// and how.
+    #[serde(skip)]
+    pub contradicts: Option<(u64, String)>,
 }
 
 /// Where a tree is, and what it is made of.
+#[derive(Clone)]
 pub struct Parts {
     /// Directory of the journal.
     pub journal_dir: PathBuf,
@@ -308,6 +313,9 @@ impl Mfs {
             }
             recovery.entries_seen += 1;
             self.replay_frame(frame, &mut staged, recovery).await?;
+            if self.is_disbelieved(recovery) {
+                break;
+            }
         }
         recovery.rolled_back += staged
             .values()
@@ -317,6 +325,19 @@ impl Mfs {
         self.journaled_changes
             .store(applied, std::sync::atomic::Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Whether an entry could not be believed: then nothing is built on what there is.
+    fn is_disbelieved(&self, recovery: &mut Recovery) -> bool {
+        let Some((from, why)) = &recovery.contradicts else {
+            return false;
+        };
+        let why = format!("entry {from} contradicts those before it: {why}");
+        self.freeze(format!(
+            "{why}; `cidfs fsck --repair` sets it aside, and what follows it"
+        ));
+        note(recovery, why);
+        true
     }
 
     async fn replay_frame(
@@ -335,8 +356,15 @@ impl Mfs {
         };
         match (&logged.op, tx) {
             (Op::Commit, tx) => {
-                for (seq, logged) in staged.remove(&tx).unwrap_or_default() {
+                let all = staged.remove(&tx).unwrap_or_default();
+                let first = all.first().map_or(seq, |(first, _)| *first);
+                for (seq, logged) in all {
                     self.replay_op(seq, &logged, recovery).await?;
+                    if let Some((from, _)) = &mut recovery.contradicts {
+                        // None of it is believed at the next start.
+                        *from = first.0;
+                        break;
+                    }
                 }
             }
             (Op::Rollback, tx) => {
@@ -353,12 +381,15 @@ impl Mfs {
     }
 
     /// Applies a change if all that it touches is loaded; gives how many bytes
-    /// are unsealed then.
-    fn try_replay(&self, seq: Seq, op: &Op) -> Step<u64> {
+    /// are unsealed then, or what of the tree it contradicts.
+    fn try_replay(&self, seq: Seq, op: &Op) -> Step<Result<u64, &'static str>> {
         let mut state = self.state.lock();
         ready(&state, op)?;
+        if let Some(why) = contradiction(&state, op) {
+            return Ok(Err(why));
+        }
         apply(&mut state, op, seq.0, self.options.chunk_bytes());
-        Ok(state.unsealed_bytes)
+        Ok(Ok(state.unsealed_bytes))
     }
 
     /// Applies a change. If it needs content that cannot be had, the tree is
@@ -424,7 +455,11 @@ impl Mfs {
         let mut searched = false;
         for _ in 0..PLAN_ROUNDS_MAX {
             match self.try_replay(seq, &logged.op) {
-                Ok(unsealed) => {
+                Ok(Err(why)) => {
+                    recovery.contradicts = Some((seq.0, why.to_owned()));
+                    return Ok(());
+                }
+                Ok(Ok(unsealed)) => {
                     recovery.entries_applied += 1;
                     if unsealed > self.options.unsealed_bytes_max
                         && !self.options.only_read
@@ -444,7 +479,9 @@ impl Mfs {
                 }
             }
         }
-        if !logged.path.is_empty() {
+        if takes_name(&logged.op) {
+            recovery.contradicts = Some((seq.0, "the name is not there".to_owned()));
+        } else if !logged.path.is_empty() {
             let path = way::shown(logged.path.clone());
             let path = path.escape_ascii();
             note(recovery, format!("entry {seq}: {path} is not there"));
@@ -558,6 +595,7 @@ fn open_journal(
         dir: parts.journal_dir.clone(),
         disk: Arc::clone(&parts.disk),
         clock: Arc::clone(&parts.clock),
+        room: parts.blocks.room(),
         // What entries refer to was flushed before them.
         before_sync: Arc::new(move || blocks.sync_flushed().map_err(std::io::Error::other)),
     };
@@ -627,52 +665,6 @@ pub(super) fn note(recovery: &mut Recovery, error: String) {
     if recovery.errors.len() < RECOVERY_ERRORS_MAX {
         recovery.errors.push(error);
     }
-}
-
-/// Proves that everything that a change touches is loaded.
-fn ready(state: &State, op: &Op) -> Step<()> {
-    let node = |node: &NodeId| state.node(*node).map(|_| ());
-    match op {
-        Op::Make(one) => {
-            state.directory(one.parent)?;
-        }
-        Op::Mount(one) => {
-            // It may be mounted at what is there.
-            state.find(one.parent, &one.name)?;
-        }
-        Op::Link {
-            node: linked,
-            parent,
-            ..
-        } => {
-            node(linked)?;
-            state.directory(*parent)?;
-        }
-        Op::Unlink { parent, name, .. }
-        | Op::Rmdir { parent, name, .. }
-        | Op::Unmount { parent, name, .. } => {
-            state.find(*parent, name)?.ok_or(TreeError::NotFound)?;
-        }
-        Op::Rename { from, to, .. } => {
-            state.find(from.0, &from.1)?.ok_or(TreeError::NotFound)?;
-            state.find(to.0, &to.1)?;
-        }
-        Op::Write { node: at, .. }
-        | Op::WriteBlocks { node: at, .. }
-        | Op::Resize { node: at, .. }
-        | Op::Allocate { node: at, .. }
-        | Op::Share { node: at, .. }
-        | Op::SetXattr { node: at, .. }
-        | Op::RemoveXattr { node: at, .. } => node(at)?,
-        Op::Attr(attr) => node(&attr.node)?,
-        Op::Checkpoint { .. }
-        | Op::Begin
-        | Op::Commit
-        | Op::Rollback
-        | Op::Failed { .. }
-        | Op::Synced => {}
-    }
-    Ok(())
 }
 
 /// The newest checkpoints, oldest first, the last of them sound; and the sequence

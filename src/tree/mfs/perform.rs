@@ -12,8 +12,8 @@ use super::nodes::fault::{Fault, Step};
 use super::nodes::state::State;
 use super::types::{Change, Origin, Time};
 use super::watch::changes_of;
-use crate::config::PLAN_ROUNDS_MAX;
-use crate::journal::{Class, Record, Seq, TxId};
+use crate::config::{PLAN_ROUNDS_MAX, ROOM_WAITS_MAX};
+use crate::journal::{Class, FRAME_HEAD_BYTES, Record, Seq, TxId};
 use crate::tree::error::TreeError;
 
 /// A planned change, and what its caller wants to know of it.
@@ -71,7 +71,14 @@ impl Mfs {
     ) -> Result<R, TreeError> {
         let mut done = Some(done);
         self.wait_for_checkpoint().await;
+        let (mut no_room, mut waits) = (None, 0);
         for _ in 0..PLAN_ROUNDS_MAX {
+            if let Some(error) = no_room.take() {
+                waits += 1;
+                if waits > ROOM_WAITS_MAX || !self.wait_for_room().await {
+                    return Err(error);
+                }
+            }
             let need = {
                 let mut state = self.state.lock();
                 let planned = plan(&mut state, self.now()).and_then(|plan| {
@@ -82,7 +89,13 @@ impl Mfs {
                 });
                 match planned {
                     Ok(plan) => {
-                        let changes = self.perform(&mut state, &plan.logged)?;
+                        let changes = match self.perform(&mut state, &plan.logged) {
+                            Err(error @ TreeError::NoSpace(_)) => {
+                                no_room = Some(error);
+                                continue;
+                            }
+                            other => other?,
+                        };
                         let done = done.take().ok_or(TreeError::Busy("planned twice"))?;
                         let told = done(&mut state, plan.told);
                         drop(state);
@@ -171,12 +184,22 @@ impl Mfs {
             // Whoever has put them: what this refers to survives what it survives.
             self.blocks.rest_on_appended();
         }
-        let appended = self.in_place_of_history(|| Ok(self.journal.append(class, &records)?));
-        let exhausted = class == Class::Reserve && matches!(appended, Err(TreeError::NoSpace(_)));
-        let in_reserve = self.journal.in_reserve();
-        self.background.in_reserve(in_reserve, exhausted);
-        let seq = appended?;
         let bytes: usize = payloads.iter().map(Vec::len).sum();
+        let append = || Ok(self.journal.append(class, &records)?);
+        let appended = match class {
+            Class::Normal => {
+                let framed = bytes + records.len() * FRAME_HEAD_BYTES;
+                self.in_place_of_history(|| self.journal.lacks(framed as u64), append)
+            }
+            Class::Reserve | Class::Last => self.in_place_of_spare(append),
+        };
+        let exhausted = class == Class::Reserve && matches!(appended, Err(TreeError::NoSpace(_)));
+        // Until two checkpoints are behind its beginning no segment before it can go.
+        let short = self.journal.is_short();
+        let pressed = short && self.history.before() < self.journal.current_segment();
+        let in_reserve = self.journal.in_reserve();
+        self.background.in_reserve(in_reserve, exhausted, pressed);
+        let seq = appended?;
         let before = self
             .journaled_bytes
             .fetch_add(bytes as u64 + 64, Ordering::Relaxed);
@@ -200,7 +223,7 @@ impl Mfs {
         match class {
             Class::Normal => {
                 let check = || self.blocks.check_room().map_err(store_failed);
-                self.in_place_of_history(check)
+                self.in_place_of_history(|| self.blocks.room().lacking(), check)
             }
             Class::Reserve | Class::Last => Ok(()),
         }

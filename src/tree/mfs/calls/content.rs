@@ -162,7 +162,8 @@ impl Mfs {
         // that names it.
         let whole = data.len() as u64 >= self.options.chunk_bytes();
         let _adding = whole.then(|| self.blocks.own_sink());
-        let pieces = self.in_place_of_history(|| self.pieces(offset, data))?;
+        let needed = || data.len() as u64 + self.blocks.room().lacking();
+        let pieces = self.in_place_of_history(needed, || self.pieces(offset, data))?;
         let mut moved = None;
         let plan = |state: &mut State, time: Time| {
             let inode = state.node(node)?;

@@ -1,7 +1,7 @@
 //! Applies a change to the loaded tree: the same for live calls and recovery.
 //!
-//! The change was validated, so it cannot fail; what a damaged journal might
-//! name and is not there is passed over.
+//! The change was validated, live or by [`fits`](super::fits), so it cannot fail;
+//! what a damaged journal might name and is not there is passed over.
 
 use bytes::Bytes;
 

@@ -3,5 +3,6 @@
 pub(super) mod apply;
 pub(super) mod class;
 pub(super) mod codec;
+pub(super) mod fits;
 pub(super) mod op;
 pub(super) mod way;

@@ -94,6 +94,7 @@ pub(in crate::tree::mfs) fn begin_anew(
         dir: dir.clone(),
         disk: Arc::clone(disk),
         clock: Arc::clone(&parts.clock),
+        room: parts.blocks.room(),
         before_sync: Arc::new(move || blocks.sync_flushed().map_err(io::Error::other)),
     };
     let from = Seq(one.sequence).next();

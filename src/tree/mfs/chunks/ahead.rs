@@ -337,24 +337,11 @@ impl Mfs {
 
     /// Journals the first chunk in line and applies it.
     fn land(&self, job: &Job, block: &Block) -> Result<(), TreeError> {
-        let slot = &job.slot;
-        let logged = Logged {
-            path: slot.path.clone(),
-            to: Vec::new(),
-            op: Op::WriteBlocks {
-                node: slot.node,
-                offset: slot.offset,
-                stamp: Stamp {
-                    time: slot.time,
-                    mode: None,
-                },
-                blocks: vec![(*block.cid(), job.data.len() as u32)],
-            },
-        };
+        let logged = logged(&job.slot, block, job.data.len());
         let changes = {
             let mut state = self.state.state.lock();
             let changes = self.perform_as(&mut state, Class::Reserve, &[logged])?;
-            let inode = state.node(slot.node);
+            let inode = state.node(job.slot.node);
             self.state
                 .lane
                 .landed(inode.map_or(0, |inode| inode.content_changed()));
@@ -405,10 +392,10 @@ impl Mfs {
         if self.find_path(&slot.path).await? != Some(slot.node) {
             return Err(TreeError::NotFound);
         }
-        let place = (slot.node, slot.offset);
-        let caller = Caller::default();
-        self.write_through(caller, place, data, false, Some(slot.time))
-            .await?;
+        // It is acknowledged: where the disk is full what is kept back is for it.
+        let block = self.store_ahead(Bytes::copy_from_slice(data))?;
+        let logged = logged(slot, &block, data.len());
+        self.perform_as(&mut self.state.lock(), Class::Reserve, &[logged])?;
         Ok(())
     }
 
@@ -423,6 +410,23 @@ impl Mfs {
             thread.spawn(move || run(&me, &lane))?;
         }
         Ok(())
+    }
+}
+
+/// The change that a write in the ring becomes, once it is a block.
+fn logged(slot: &Slot, block: &Block, len: usize) -> Logged {
+    Logged {
+        path: slot.path.clone(),
+        to: Vec::new(),
+        op: Op::WriteBlocks {
+            node: slot.node,
+            offset: slot.offset,
+            stamp: Stamp {
+                time: slot.time,
+                mode: None,
+            },
+            blocks: vec![(*block.cid(), len as u32)],
+        },
     }
 }
 

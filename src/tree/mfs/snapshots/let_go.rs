@@ -12,7 +12,6 @@ use crate::tree::mfs::Mfs;
 use crate::tree::mfs::calls::content::store_failed;
 use crate::tree::mfs::checkpoint::Checkpointed;
 use crate::tree::mfs::checkpoint::head;
-use crate::tree::mfs::chunks::seal::sync_blocks;
 use crate::tree::posix::commit::Commit;
 
 impl Mfs {
@@ -66,14 +65,14 @@ impl Mfs {
             let block = commit.seal();
             let block = block.map_err(|error| TreeError::Failed(error.to_string()))?;
             let cid = *block.cid();
-            self.blocks.put_reserved(block).map_err(store_failed)?;
+            self.blocks.put_last(block).map_err(store_failed)?;
             named.push(Checkpointed {
                 commit: cid,
                 ..*one
             });
             parent = Some(cid);
         }
-        sync_blocks(&self.blocks)?;
+        self.blocks.sync_last().map_err(store_failed)?;
         Ok(named)
     }
 }
