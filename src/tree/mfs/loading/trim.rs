@@ -131,6 +131,8 @@ fn trim_listings(state: &mut State, listed: Option<NodeId>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::mfs::nodes::node::Body;
+    use crate::tree::mfs::types::NodeKind;
 
     #[test]
     fn names_that_were_looked_for_in_vain_are_forgotten_and_removed_ones_are_not() {
