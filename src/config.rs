@@ -91,6 +91,8 @@ pub const LINGER: Duration = Duration::from_micros(50);
 pub const LINGERS_IN_VAIN_MAX: u32 = 8;
 /// but once in so many.
 pub const LINGER_TRIED_EVERY: u32 = 32;
+/// How often in so many it is looked at whether all cores have work.
+pub const LINGER_LOOKS_EVERY: u32 = 64;
 /// How often a waiting request looks for its caller's signals.
 pub const SIGNAL_POLL_INTERVAL: Duration = Duration::from_millis(150);
 /// Entries of a directory whose root blocks are fetched as one batch.

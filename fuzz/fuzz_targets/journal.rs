@@ -115,6 +115,7 @@ fn recover(disk: &SimDisk, dir: &Path) -> Option<(Seq, bool)> {
         disk: Arc::new(disk.clone()),
         clock: Arc::new(SystemClock),
         before_sync: Arc::new(|| Ok(())),
+        room: Arc::default(),
     };
     let options = JournalOptions {
         prepare_ahead: false,

@@ -5,7 +5,6 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
 use bytes::Bytes;
@@ -34,8 +33,6 @@ pub(super) struct Adapter {
     runtime: Handle,
     forgets: Forgets,
     next: Arc<Linger>,
-    /// How many threads that take requests wait for the disk.
-    syncing: AtomicUsize,
 }
 
 impl Adapter {
@@ -46,7 +43,6 @@ impl Adapter {
             runtime,
             forgets,
             next,
-            syncing: AtomicUsize::new(0),
         }
     }
 
@@ -72,25 +68,14 @@ impl Adapter {
         }
     }
 
-    /// Makes safe what was acknowledged. Half of the threads that take requests stay
-    /// for what has nothing to do with the disk; beyond that others wait for it.
+    /// Makes safe what was acknowledged, on a thread that may block: one that
+    /// answers requests would hold up what has nothing to do with the disk.
     fn sync(&self, ino: INodeNo, reply: ReplyEmpty) {
         let files = self.files();
-        let sync = move || {
+        self.runtime.spawn_blocking(move || {
             let outcome = files.sync(ino.0).map_err(|error| report("fsync", &error));
             reply::done(reply)(outcome);
-        };
-        let others = self.syncing.fetch_add(1, Ordering::Relaxed);
-        let here = others < self.files.options().threads / 2;
-        if here {
-            sync();
-        } else {
-            self.runtime.spawn_blocking(sync);
-        }
-        self.syncing.fetch_sub(1, Ordering::Relaxed);
-        if here {
-            self.next.linger();
-        }
+        });
     }
 
     fn capabilities(&self) -> Vec<InitFlags> {

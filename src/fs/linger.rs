@@ -3,16 +3,18 @@
 //! Who makes or removes many files sends a request as soon as the one before is
 //! answered. To be put to sleep and woken for each costs several times what most
 //! answers do, on both sides. So a thread that has answered looks for a while
-//! whether there is more; where that is mostly in vain, it hardly ever does.
+//! whether there is more; where that is mostly in vain, it hardly ever does. Where
+//! others have work for all cores it never does: it would take theirs.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::config::{LINGER, LINGER_TRIED_EVERY, LINGERS_IN_VAIN_MAX};
+use crate::config::{LINGER, LINGER_LOOKS_EVERY, LINGER_TRIED_EVERY, LINGERS_IN_VAIN_MAX};
 
 /// The requests of a mount, to be looked for.
 #[derive(Debug, Default)]
@@ -29,6 +31,10 @@ struct Luck {
     in_vain: AtomicU32,
     /// How often it was not tried for that.
     passed: AtomicU32,
+    /// How often it was thought of, and whether all cores had work the last time
+    /// that was looked at.
+    thoughts: AtomicU32,
+    crowded: AtomicBool,
 }
 
 impl Linger {
@@ -70,6 +76,15 @@ fn has_come(device: &OwnedFd) -> bool {
 
 impl Luck {
     fn is_worth_it(&self) -> bool {
+        let thoughts = self.thoughts.fetch_add(1, Ordering::Relaxed);
+        if thoughts.is_multiple_of(LINGER_LOOKS_EVERY) {
+            let crowded = running().is_none_or(|running| running > cores());
+            self.crowded.store(crowded, Ordering::Relaxed);
+        }
+        !self.crowded.load(Ordering::Relaxed) && self.is_likely()
+    }
+
+    fn is_likely(&self) -> bool {
         self.in_vain.load(Ordering::Relaxed) < LINGERS_IN_VAIN_MAX
             || self
                 .passed
@@ -87,6 +102,22 @@ impl Luck {
                 .store(in_vain.saturating_add(1), Ordering::Relaxed);
         }
     }
+}
+
+/// Threads of the machine that run or could, this one among them.
+fn running() -> Option<usize> {
+    let mut text = [0; 64];
+    let file = std::fs::File::open("/proc/loadavg").ok()?;
+    let len = file.read_at(&mut text, 0).ok()?;
+    // "0.31 0.28 0.14 2/417 9731": of these the fourth, before the slash.
+    let text = std::str::from_utf8(text.get(..len)?).ok()?;
+    let (running, _) = text.split(' ').nth(3)?.split_once('/')?;
+    running.parse().ok()
+}
+
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 #[cfg(test)]
@@ -114,12 +145,26 @@ mod tests {
     fn what_was_in_vain_for_long_is_tried_now_and_then_until_it_helps() {
         let luck = Luck::default();
         for _ in 0..LINGERS_IN_VAIN_MAX {
-            assert!(luck.is_worth_it());
+            assert!(luck.is_likely());
             luck.note(false);
         }
-        let tries = (0..LINGER_TRIED_EVERY * 10).filter(|_| luck.is_worth_it());
+        let tries = (0..LINGER_TRIED_EVERY * 10).filter(|_| luck.is_likely());
         assert_eq!(tries.count(), 10);
         luck.note(true);
-        assert!((0..100).all(|_| luck.is_worth_it()));
+        assert!((0..100).all(|_| luck.is_likely()));
+    }
+
+    #[test]
+    fn this_thread_is_one_of_those_that_run() {
+        assert!(running().unwrap() >= 1);
+    }
+
+    #[test]
+    fn who_would_take_the_core_of_others_does_not_linger() {
+        let luck = Luck::default();
+        luck.thoughts.store(1, Ordering::Relaxed);
+        assert!(luck.is_worth_it());
+        luck.crowded.store(true, Ordering::Relaxed);
+        assert!(!luck.is_worth_it());
     }
 }
