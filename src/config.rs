@@ -411,6 +411,9 @@ pub const GIVE_BACK_NODES_MIN: usize = 10_000;
 /// Longest wait of one change for a checkpoint, while changes hold too much. Then
 /// it is made all the same: who makes many is slowed down, nobody is refused.
 pub const CHANGED_WAIT_MAX: Duration = Duration::from_secs(1);
+/// Niceness of the thread that makes checkpoints: who waits for an answer goes first,
+/// and what it holds a lock for is still not held up for long.
+pub const CHECKPOINT_NICE: i32 = 10;
 /// Pause after a checkpoint that failed.
 pub const CHECKPOINT_RETRY: Duration = Duration::from_secs(10);
 /// Checkpoints that are kept as snapshots, by default.

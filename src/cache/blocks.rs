@@ -270,30 +270,42 @@ impl Blocks {
         }
     }
 
-    /// Makes the own blocks that were flushed survive a power loss. Those that
-    /// still wait do not matter to who asks, and may have no room.
+    /// Makes the own blocks survive a power loss that were flushed, or that
+    /// somebody [rests on](Self::rest_on_appended). What a checkpoint or an import has appended
+    /// beside that is its own to sync: a sync of a few bytes would wait for all of it.
     pub fn sync_flushed(&self) -> Result<(), CacheError> {
         match &self.inner.store {
-            Some(store) => Ok(store.sync_flushed()?),
+            Some(store) => Ok(store.sync_owed()?),
             None => Ok(()),
+        }
+    }
+
+    /// Has the next [`sync_flushed`](Self::sync_flushed) make safe what was
+    /// appended so far, by whomever.
+    pub fn rest_on_appended(&self) {
+        if let Some(store) = &self.inner.store {
+            store.owe();
         }
     }
 
     /// Appends the own blocks that wait, so that they survive the end of this
     /// process, but not a power loss.
     pub fn flush(&self) -> Result<(), CacheError> {
-        match &self.inner.store {
-            Some(store) => Ok(store.flush(Tier::Own, Spend::Nothing)?),
-            None => Ok(()),
-        }
+        self.flush_spending(Spend::Nothing)
     }
 
     /// The same; on a full disk they go into the reserve.
     pub fn flush_reserved(&self) -> Result<(), CacheError> {
-        match &self.inner.store {
-            Some(store) => Ok(store.flush(Tier::Own, Spend::Reserve)?),
-            None => Ok(()),
+        self.flush_spending(Spend::Reserve)
+    }
+
+    fn flush_spending(&self, spend: Spend) -> Result<(), CacheError> {
+        if let Some(store) = &self.inner.store {
+            store.flush(Tier::Own, spend)?;
+            // Only now: a sync that ended before has not covered it.
+            store.owe();
         }
+        Ok(())
     }
 
     /// The pins.

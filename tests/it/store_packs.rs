@@ -329,6 +329,38 @@ fn a_sync_that_failed_keeps_failing_until_the_next_start() {
 }
 
 #[test]
+fn a_sync_for_who_rests_on_blocks_is_none_for_what_others_append_and_tells_of_their_failure() {
+    let place = Place::new();
+    let disk = FaultDisk::new();
+    let store = place.open_on(Arc::new(disk.clone()), place.source.clone());
+    let syncs_something = || {
+        let before = disk.changes();
+        store.sync_flushed().unwrap();
+        disk.changes() > before
+    };
+    let append = |from: u64| {
+        let before = disk.changes();
+        for number in from..from + 30 {
+            store.put(block(number, 100_000), Tier::Own).unwrap();
+        }
+        assert!(disk.changes() > before, "some were appended");
+    };
+    store.sync_flushed().unwrap();
+    append(0);
+    assert!(!syncs_something());
+    store.flush().unwrap();
+    assert!(syncs_something());
+    assert!(!syncs_something());
+    append(100);
+    store.rest_on_appended();
+    assert!(syncs_something());
+    append(200);
+    disk.fail(Op::Sync, "own", 0, 1, Effect::Errno(libc::EIO));
+    assert!(store.sync().is_err());
+    assert!(store.sync_flushed().is_err());
+}
+
+#[test]
 fn many_threads_put_and_read_and_nothing_gets_lost() {
     let mut place = Place::new();
     place.options.own_pack_bytes_max = 1 << 20;

@@ -94,6 +94,7 @@ impl Store {
         });
         if let Err(error) = synced {
             self.own.appender.lock().fail(&error);
+            self.owe();
         }
     }
 

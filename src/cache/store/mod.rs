@@ -69,6 +69,9 @@ struct Lane {
     tier: Tier,
     queue: Mutex<Queue>,
     appender: Mutex<Appender>,
+    /// Whether somebody rests on what was appended, or a sync failed, since the
+    /// last sync that did not. Cleared only under the appender's lock.
+    owed: AtomicBool,
     hits: AtomicU64,
 }
 
@@ -78,6 +81,8 @@ impl Lane {
             tier,
             queue: Mutex::default(),
             appender: Mutex::new(Appender::new(tier, options.pack_bytes_max(tier))),
+            // What an earlier run has left is not known.
+            owed: AtomicBool::new(true),
             hits: AtomicU64::new(0),
         }
     }

@@ -2,6 +2,7 @@
 //! whoever fills the batch appends it.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Store;
@@ -158,8 +159,26 @@ impl Store {
     }
 
     /// Makes the own blocks that were appended survive a power loss.
-    pub(in crate::cache) fn sync_flushed(&self) -> io::Result<()> {
-        self.own.appender.lock().sync(&self.packs)
+    fn sync_flushed(&self) -> io::Result<()> {
+        let mut appender = self.own.appender.lock();
+        let synced = appender.sync(&self.packs);
+        // Nothing was appended meanwhile. One that failed is told of to all who ask.
+        self.own.owed.store(synced.is_err(), Ordering::Release);
+        synced
+    }
+
+    /// Notes that somebody rests on the own blocks that were appended so far.
+    pub(in crate::cache) fn owe(&self) {
+        self.own.owed.store(true, Ordering::Release);
+    }
+
+    /// Makes the own blocks survive a power loss on which somebody rests. Waits for
+    /// no sync, and begins none, that is for others only.
+    pub(in crate::cache) fn sync_owed(&self) -> io::Result<()> {
+        match self.own.owed.load(Ordering::Acquire) {
+            true => self.sync_flushed(),
+            false => Ok(()),
+        }
     }
 
     /// Changes the index; one that fails is rebuilt, and takes the changes then.

@@ -167,6 +167,10 @@ impl Mfs {
                 payload,
             })
             .collect();
+        if logged.iter().any(|one| one.op.rests_on_blocks()) {
+            // Whoever has put them: what this refers to survives what it survives.
+            self.blocks.rest_on_appended();
+        }
         let appended = self.in_place_of_history(|| Ok(self.journal.append(class, &records)?));
         let exhausted = class == Class::Reserve && matches!(appended, Err(TreeError::NoSpace(_)));
         let in_reserve = self.journal.in_reserve();

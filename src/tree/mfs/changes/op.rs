@@ -326,6 +326,15 @@ impl Op {
         }
     }
 
+    /// Whether the state of the blocks matters to who replays it. Checkpoints see to
+    /// their own.
+    pub(in crate::tree::mfs) fn rests_on_blocks(&self) -> bool {
+        matches!(
+            self,
+            Self::WriteBlocks { .. } | Self::Share { .. } | Self::Mount(_)
+        )
+    }
+
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Make(make) => make.write(out),
