@@ -700,6 +700,10 @@ impl Model {
 
     pub(crate) fn unmount(&mut self, dir: Id, name: &[u8]) -> Result<(), Refused> {
         check_name(name)?;
+        // It is done by path, and what is unlinked has none.
+        if self.node(dir)?.nlink == 0 {
+            return Err("NotFound");
+        }
         let id = self.find(dir, name)?.ok_or("NotFound")?;
         if !self.node(id)?.xattrs.contains_key(MOUNTED) {
             return Err("Invalid");
