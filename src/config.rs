@@ -433,9 +433,6 @@ pub const GIVE_BACK_NODES_MIN: usize = 10_000;
 /// Longest wait of one change for a checkpoint, while changes hold too much. Then
 /// it is made all the same: who makes many is slowed down, nobody is refused.
 pub const CHANGED_WAIT_MAX: Duration = Duration::from_secs(1);
-/// Niceness of the thread that makes checkpoints: who waits for an answer goes first,
-/// and what it holds a lock for is still not held up for long.
-pub const CHECKPOINT_NICE: i32 = 10;
 /// How often a removal that finds no room on a full disk waits so long for the
 /// checkpoint that makes some, before it is ENOSPC.
 pub const ROOM_WAITS_MAX: u32 = 2;

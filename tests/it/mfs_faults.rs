@@ -7,7 +7,7 @@ use cidfs::disk::Disk;
 use cidfs::testing::disk::{Effect, FaultDisk, Op};
 use cidfs::testing::sim_disk::SimDisk;
 use cidfs::tree::TreeError;
-use cidfs::tree::mfs::{Mfs, MfsOptions, New, NodeId, SetAttr};
+use cidfs::tree::mfs::{Mfs, MfsOptions, New, NodeId, RenameMode, SetAttr};
 
 use crate::mfs_crash::seen;
 use crate::mfs_sim::{Sim, quiet};
@@ -144,6 +144,49 @@ async fn a_damaged_own_block_is_an_error_of_its_range_and_the_rest_is_served() {
     let sim = sim.killed().await;
     sim.mfs.lookup(ROOT, b"f", false).await.unwrap();
     assert!(mfs_support::read(&sim.mfs, node).await == chunks.concat());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_follows_an_entry_that_cannot_be_applied_now_is_not_called_damage() {
+    let sim = Sim::new(quiet()).await;
+    let made = sim
+        .mfs
+        .make(ME, ROOT, b"dir", New::Directory, 0o755, 0, false);
+    let dir = made.await.unwrap().node;
+    let made = sim.mfs.make(ME, dir, b"moved", New::File, 0o644, 0, false);
+    made.await.unwrap();
+    sim.mfs.checkpoint().await.unwrap();
+    let cid = sim.mfs.cid(dir).await.unwrap().unwrap();
+    let block = sim.blocks.get_local(&cid).unwrap().unwrap();
+    let replace = RenameMode::Replace;
+    for (from, to) in [
+        ((dir, &b"moved"[..]), &b"here"[..]),
+        ((ROOT, b"here"), b"there"),
+    ] {
+        let renamed = sim.mfs.rename(ME, from, (ROOT, to), replace).await;
+        renamed.unwrap();
+    }
+    file(&sim.mfs, "after", b"small").await.unwrap();
+    let before = seen(&sim.mfs).await.unwrap();
+    let disk = sim.disk.kill();
+    let (pack, at) = find(&disk, &sim.place, block.data());
+    disk.flip(&pack, at + 3).unwrap();
+    let sim = sim.next(disk).await;
+    let report = sim.mfs.recovery();
+    assert!(report.errors.len() >= 2, "{report:?}");
+    assert_eq!(report.contradicts, None);
+    let small = sim.mfs.lookup(ROOT, b"after", false).await.unwrap().node;
+    assert_eq!(mfs_support::read(&sim.mfs, small).await, b"small");
+    assert!(
+        file(&sim.mfs, "new", b"").await.is_err(),
+        "it takes changes"
+    );
+    // The block is as it was: so is all the rest.
+    let disk = sim.disk.kill();
+    disk.flip(&pack, at + 3).unwrap();
+    let sim = sim.next(disk).await;
+    assert_eq!(sim.mfs.recovery().errors, Vec::<String>::new());
+    assert_eq!(seen(&sim.mfs).await.unwrap(), before);
 }
 
 #[tokio::test(flavor = "multi_thread")]

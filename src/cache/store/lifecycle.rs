@@ -94,11 +94,12 @@ impl Store {
             }
             synced
         };
-        let synced = packs.iter().try_for_each(sync);
-        let synced = synced.and_then(|()| match packs.is_empty() {
-            true => Ok(()),
-            false => self.packs.sync_names(Tier::Own),
-        });
+        // All of them: of one that is passed over nobody would know at the next start.
+        let mut all: Vec<io::Result<()>> = packs.iter().map(sync).collect();
+        if !packs.is_empty() {
+            all.push(self.packs.sync_names(Tier::Own));
+        }
+        let synced: io::Result<()> = all.into_iter().collect();
         if let Err(error) = synced {
             self.own.appender.lock().fail(&error);
             self.owe();
@@ -310,6 +311,8 @@ impl Store {
         let left = match index.close() {
             // The blocks of a pack may have been counted while one was appended.
             Ok(()) if self.spoilt.load(Ordering::Acquire) => Ok(()),
+            // The next start syncs all that it finds.
+            Ok(()) if synced.is_err() => Ok(()),
             Ok(()) => marker::leave(&*self.disk, &self.index_dir, &self.packs),
             Err(error) => Err(io::Error::other(error)),
         };

@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 
 use super::Mfs;
 use super::changes::op::{Logged, Op};
-use crate::config::{CHANGED_WAIT_MAX, CHECKPOINT_NICE, CHECKPOINT_RETRY, GIVE_BACK_NODES_MIN};
+use crate::config::{CHANGED_WAIT_MAX, CHECKPOINT_RETRY, GIVE_BACK_NODES_MIN};
 use crate::journal::{Class, JournalError, Record, Seq, TxId};
 use crate::tree::error::TreeError;
 
@@ -340,11 +340,6 @@ fn keep_synced(me: &Weak<Mfs>, shared: &Shared) {
 }
 
 fn keep_checkpointed(me: &Weak<Mfs>, shared: &Shared, runtime: &Handle) {
-    // Who waits for an answer goes first. Never so low that locks which it holds
-    // for a moment are held for long.
-    if let Err(error) = rustix::process::setpriority_process(None, CHECKPOINT_NICE) {
-        tracing::debug!(%error, "checkpoints have the priority of everything else");
-    }
     let mut last = Instant::now();
     let mut not_before = Instant::now();
     while let Some(interval) = interval(me) {

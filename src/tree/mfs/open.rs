@@ -357,12 +357,12 @@ impl Mfs {
         match (&logged.op, tx) {
             (Op::Commit, tx) => {
                 let all = staged.remove(&tx).unwrap_or_default();
-                let first = all.first().map_or(seq, |(first, _)| *first);
-                for (seq, logged) in all {
-                    self.replay_op(seq, &logged, recovery).await?;
+                for (one, logged) in all {
+                    self.replay_op(one, &logged, recovery).await?;
                     if let Some((from, _)) = &mut recovery.contradicts {
-                        // None of it is believed at the next start.
-                        *from = first.0;
+                        // Without this entry the next start takes all of it back, and
+                        // what others did meanwhile stays.
+                        *from = seq.0;
                         break;
                     }
                 }
@@ -438,6 +438,18 @@ impl Mfs {
         }
     }
 
+    /// Notes an entry that contradicts the tree. Where one before it was passed over
+    /// it may be sound: a start that can read what that one needs finds out.
+    fn disbelieve(&self, seq: Seq, why: &str, recovery: &mut Recovery) {
+        if recovery.errors.is_empty() {
+            recovery.contradicts = Some((seq.0, why.to_owned()));
+            return;
+        }
+        let why = format!("entry {seq} is passed over, as one before it was: {why}");
+        self.freeze(why.clone());
+        note(recovery, why);
+    }
+
     async fn replay_loading(
         &self,
         seq: Seq,
@@ -456,7 +468,7 @@ impl Mfs {
         for _ in 0..PLAN_ROUNDS_MAX {
             match self.try_replay(seq, &logged.op) {
                 Ok(Err(why)) => {
-                    recovery.contradicts = Some((seq.0, why.to_owned()));
+                    self.disbelieve(seq, why, recovery);
                     return Ok(());
                 }
                 Ok(Ok(unsealed)) => {
@@ -480,7 +492,7 @@ impl Mfs {
             }
         }
         if takes_name(&logged.op) {
-            recovery.contradicts = Some((seq.0, "the name is not there".to_owned()));
+            self.disbelieve(seq, "the name is not there", recovery);
         } else if !logged.path.is_empty() {
             let path = way::shown(logged.path.clone());
             let path = path.escape_ascii();

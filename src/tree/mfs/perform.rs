@@ -89,8 +89,10 @@ impl Mfs {
                 });
                 match planned {
                     Ok(plan) => {
-                        let changes = match self.perform(&mut state, &plan.logged) {
-                            Err(error @ TreeError::NoSpace(_)) => {
+                        let class = self.class(&state, &plan.logged);
+                        let done_so = self.perform_as(&mut state, class, &plan.logged);
+                        let changes = match done_so {
+                            Err(error @ TreeError::NoSpace(_)) if class == Class::Reserve => {
                                 no_room = Some(error);
                                 continue;
                             }
@@ -119,11 +121,17 @@ impl Mfs {
         state: &mut State,
         logged: &[Logged],
     ) -> Result<Vec<Change>, TreeError> {
+        let class = self.class(state, logged);
+        self.perform_as(state, class, logged)
+    }
+
+    /// What room changes may use that are one.
+    fn class(&self, state: &State, logged: &[Logged]) -> Class {
         let mut effect = Effect::default();
         for one in logged {
             effect.add(state, &one.op, self.options.chunk_bytes());
         }
-        self.perform_as(state, effect.class(), logged)
+        effect.class()
     }
 
     /// The same, for who knows what room they may use.

@@ -307,6 +307,8 @@ impl Mfs {
             way.push(leaf.cid);
         }
         way.retain(|cid| !self.blocks.has_own(cid));
+        // What is here somebody else may have appended, and not synced.
+        self.blocks.rest_on_appended();
         for cid in &way {
             let block = self.reader.block(cid).await?;
             // A file can be cut though the disk is full.

@@ -16,7 +16,6 @@ use crate::tree::error::TreeError;
 use crate::tree::mfs::Mfs;
 use crate::tree::mfs::changes::apply;
 use crate::tree::mfs::changes::op::{Logged, Op};
-use crate::tree::mfs::loading::trim::Stay;
 use crate::tree::mfs::nodes::fault::{Fault, Step};
 use crate::tree::mfs::nodes::node::Name;
 use crate::tree::mfs::nodes::state::State;
@@ -40,8 +39,24 @@ pub(super) struct Detached<'m> {
     attach: Vec<(u64, Op)>,
     numbers: Range<u64>,
     made: u64,
-    /// The place stays known by its numbers.
-    _stay: Stay<'m>,
+    _held: HeldPlace<'m>,
+}
+
+/// The directory that it goes into stays loaded, however long it takes.
+struct HeldPlace<'m>(&'m Mfs, Option<NodeId>);
+
+impl<'m> HeldPlace<'m> {
+    fn new(mfs: &'m Mfs, node: NodeId) -> Self {
+        Self(mfs, mfs.hold(node).then_some(node))
+    }
+}
+
+impl Drop for HeldPlace<'_> {
+    fn drop(&mut self) {
+        if let Some(node) = self.1 {
+            self.0.release(node, 1);
+        }
+    }
 }
 
 /// Where it goes.
@@ -63,7 +78,7 @@ impl<'m> Detached<'m> {
         to: &TreePath,
         replace: bool,
     ) -> Result<Self, TreeError> {
-        let stay = mfs.stay();
+        let _stay = mfs.stay();
         let place = mfs.look(|state| Place::find(state, to)).await?;
         if !place.taken.is_empty() && !replace {
             return Err(match place.name {
@@ -75,6 +90,7 @@ impl<'m> Detached<'m> {
             mfs.load_linked_below(*node).await?;
         }
         mfs.sealed.sync(&mfs.blocks)?;
+        let parent = place.parent;
         let mut detached = Self {
             mfs,
             caller,
@@ -87,7 +103,7 @@ impl<'m> Detached<'m> {
             numbers: 0..0,
             made: 0,
             place,
-            _stay: stay,
+            _held: HeldPlace::new(mfs, parent),
         };
         let gone: Vec<Name> = detached.place.taken.keys().cloned().collect();
         for name in gone {
