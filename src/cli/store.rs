@@ -46,12 +46,27 @@ pub(super) async fn gc(common: &Common, _: Gc) -> Result<(), Failure> {
         human_bytes(figure("freed_bytes")),
         figure("kept_blocks"),
     ))?;
-    match figure("missing_blocks") {
-        0 => Ok(()),
-        missing => print(&format!(
-            "{missing} pinned blocks are not here; `cidfs pin add` fetches them\n"
-        )),
+    print(&stayed(&result))
+}
+
+/// What a collection has left, and why.
+fn stayed(result: &Value) -> String {
+    let figure = |name| number(result, name);
+    let mut out = String::new();
+    if let missing @ 1.. = figure("missing_blocks") {
+        let line = "pinned blocks are not here; `cidfs pin add` fetches them";
+        out += &format!("{missing} {line}\n");
     }
+    if let full @ 1.. = figure("full_packs") {
+        let needs = human_bytes(figure("full_needs_bytes"));
+        let line = "packs have removed content and could not be made smaller: the disk is full";
+        out += &format!("{full} {line}; have {needs} more free, then `cidfs gc` again\n");
+    }
+    if let damaged @ 1.. = figure("damaged_packs") {
+        let line = "packs stay as they are, because something in them is damaged";
+        out += &format!("{damaged} {line}; `cidfs verify` names it\n");
+    }
+    out
 }
 
 pub(super) async fn verify(common: &Common, _: Verify) -> Result<(), Failure> {

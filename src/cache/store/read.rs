@@ -161,7 +161,13 @@ impl Store {
                 pack,
                 file,
             };
-            return match read(&place) {
+            let read = read(&place);
+            // A collection may have cut off what was just read, and zeros were read.
+            let end = location.offset + u64::from(location.len);
+            if !place.pack.reaches(end) && !self.is_at(key, location) {
+                continue;
+            }
+            return match read {
                 Ok(value) => {
                     place.pack.used.store(self.packs.tick(), Ordering::Relaxed);
                     let hits = &self.lane(location.pack.tier).hits;
@@ -172,6 +178,11 @@ impl Store {
             };
         }
         Near::Absent
+    }
+
+    /// Whether a block is looked up there.
+    fn is_at(&self, key: &Key, location: Location) -> bool {
+        matches!(self.lookup(key), Lookup::Found(at) if at == location)
     }
 
     /// Whether the copy at `location` has the bytes of `block`; proves it.
