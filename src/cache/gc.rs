@@ -62,6 +62,9 @@ pub struct GcReport {
     pub full_packs: u64,
     /// Bytes that have to be free so that each of these can be begun with.
     pub full_needs_bytes: u64,
+    /// Bytes that have to be free beside what was freed until the reserve for a
+    /// full disk is whole and anything but removals can be written.
+    pub reserve_lacks_bytes: u64,
 }
 
 /// Tells what stays beside the pins; asked when nothing is being added.
@@ -141,6 +144,7 @@ impl Blocks {
             false => waiting,
         };
         self.sweep_all(&mut work, &waiting, true)?;
+        work.report.reserve_lacks_bytes = store.packs.reserve.lacks()?;
         Ok(work.report)
     }
 

@@ -66,7 +66,7 @@ impl Sweep<'_> {
                     report.kept_blocks += rest.kept - part.before.kept + moved.rescued;
                     rest = part.before;
                 }
-                other => ends = Some(other),
+                other @ (Cut::Full(_) | Cut::Damaged) => ends = Some(other),
             }
         }
         report.freed_bytes += (before - len).saturating_sub(copied);

@@ -56,15 +56,21 @@ struct Place {
 impl Store {
     /// Says where a block is. An index that fails is rebuilt.
     pub(in crate::cache) fn lookup(&self, key: &Key) -> Lookup {
-        match self.index.get(key) {
-            Ok(Lookup::Found(location)) if self.packs.get(location.pack).is_none() => {
-                // The pack was dropped. Nothing else can be known of the block.
-                Lookup::Absent
-            }
-            Ok(lookup) => lookup,
-            Err(error) => {
-                self.rebuild_index(&error.to_string());
-                Lookup::Unknown
+        let mut gone = None;
+        loop {
+            match self.index.get(key) {
+                Ok(Lookup::Found(at)) if self.packs.get(at.pack).is_none() => {
+                    // The pack was dropped. A collection has moved what was live
+                    // in it before, and so maybe between the two looks.
+                    if gone.replace(at) == Some(at) {
+                        return Lookup::Absent;
+                    }
+                }
+                Ok(lookup) => return lookup,
+                Err(error) => {
+                    self.rebuild_index(&error.to_string());
+                    return Lookup::Unknown;
+                }
             }
         }
     }
