@@ -202,6 +202,9 @@ pub const DAMAGE_LISTED_MAX: usize = 10_000;
 pub const BUFFERS_KEPT_BYTES_MAX: usize = 16 << 20;
 /// Keys that a sweep takes out of the index while puts wait.
 pub const SWEEP_SLICE: usize = 512;
+/// Least bytes of a pack that a collection on a full disk copies and cuts off at a
+/// time, 1 MiB.
+pub const GC_PART_BYTES: u64 = 1 << 20;
 /// Longest wait of a garbage collection for those who add.
 pub const GC_WAIT: Duration = Duration::from_secs(10);
 /// Bytes of a file that `ipfs/cat` and `ipfs/get` read in one call.

@@ -99,7 +99,7 @@ pub trait DiskFile: Send + Sync {
         Ok(self.len()? == 0)
     }
 
-    /// Cuts the file off; for taking back an append that went wrong.
+    /// Cuts the file off, as for taking back an append that went wrong.
     fn cut(&self, len: u64) -> io::Result<()>;
 
     /// Sets disk space aside so that the file can grow to `len`; its length

@@ -3,13 +3,16 @@
 //! Marks from the pins and the roots that it is told, then goes through the own packs.
 //! The blocks worth keeping of a pack that has others are copied to a new pack;
 //! that is synced and named, the index is moved, and only then is the old file
-//! removed, so that a crash at any point leaves every live block in a pack.
+//! removed, so that a crash at any point leaves every live block in a pack. Where
+//! the disk has no room for the copy, that is done part by part ([`slices`]).
 //! What is put since the collection began is live; one that is put again while
 //! its pack is swept is copied after all.
 //!
 //! Where something is damaged it would rather keep: a damaged block whose links
 //! cannot be known ends the collection before anything is dropped, and a pack
 //! in which a live block is damaged stays as it is.
+
+mod slices;
 
 use std::collections::HashSet;
 use std::io;
@@ -24,7 +27,7 @@ use super::error::CacheError;
 use super::index::{Change, Lookup};
 use super::key::Key;
 use super::options::{Spend, Tier};
-use super::packs::{Pack, Rewrite, is_full, name_of, read_section, scan};
+use super::packs::{Cursor, Pack, Rewrite, is_full, name_of, read_section, scan};
 use super::pins::PinMode;
 use super::store::{Near, Store, location};
 use crate::block::{Block, Cid, RAW};
@@ -54,8 +57,14 @@ pub struct GcReport {
     pub missing_blocks: u64,
     /// Packs that stay as they are because a live block in them is damaged.
     pub damaged_packs: u64,
-    /// Packs that stay as they are because the disk has no room to rewrite them.
+    /// Packs in which dead blocks stay because the disk has no room to copy even
+    /// a part of what is live.
     pub full_packs: u64,
+    /// Bytes that have to be free so that each of these can be begun with.
+    pub full_needs_bytes: u64,
+    /// Bytes that have to be free beside what was freed until the reserve for a
+    /// full disk is whole and anything but removals can be written.
+    pub reserve_lacks_bytes: u64,
 }
 
 /// Tells what stays beside the pins; asked when nothing is being added.
@@ -128,21 +137,24 @@ impl Blocks {
         };
         self.mark(&mut work, pins.chain(roots).collect())?;
         progress(GcProgress::Marked(work.live.len() as u64));
-        let waiting = self.sweep_all(&mut work, &old)?;
+        let waiting = self.sweep_all(&mut work, &old, false)?;
         // What the others have left may be room enough.
         let waiting = match waiting.len() < old.len() {
-            true => self.sweep_all(&mut work, &waiting)?,
+            true => self.sweep_all(&mut work, &waiting, false)?,
             false => waiting,
         };
-        work.report.full_packs = waiting.len() as u64;
+        self.sweep_all(&mut work, &waiting, true)?;
+        work.report.reserve_lacks_bytes = store.packs.reserve.lacks()?;
         Ok(work.report)
     }
 
-    /// Sweeps packs; gives those that found no room for what they keep.
+    /// Sweeps packs, each at once or `in_parts`; gives those that found no room for
+    /// what they keep.
     fn sweep_all(
         &self,
         work: &mut Collecting<'_>,
         packs: &[Arc<Pack>],
+        in_parts: bool,
     ) -> Result<Vec<Arc<Pack>>, CacheError> {
         let mut full = Vec::new();
         let busy = || io::Error::new(io::ErrorKind::ResourceBusy, "content is being referred to");
@@ -155,7 +167,18 @@ impl Blocks {
                 let referred = referred.map(|cid| (cid, PinMode::Recursive));
                 self.mark(work, referred.collect())?;
                 let (store, live) = (work.store, &work.live);
-                match (Sweep { store, pack, live }).run(&mut work.report) {
+                let from = None;
+                let sweep = Sweep {
+                    store,
+                    pack,
+                    live,
+                    from,
+                };
+                let swept = match in_parts {
+                    true => sweep.run_in_parts(&mut work.report),
+                    false => sweep.run(&mut work.report),
+                };
+                match swept {
                     Err(error) if is_full(&error) => full.push(Arc::clone(pack)),
                     other => other?,
                 }
@@ -241,6 +264,8 @@ struct Sweep<'a> {
     store: &'a Store,
     pack: &'a Arc<Pack>,
     live: &'a HashSet<u128>,
+    /// Where it begins in the pack, unless it is all of it.
+    from: Option<Cursor>,
 }
 
 impl Sweep<'_> {
@@ -278,12 +303,23 @@ impl Sweep<'_> {
         if !self.store.index.is_ready() {
             return Err(opening());
         }
-        self.store.packs.remove(self.pack.id)?;
-        self.store.packs.sync_names(Tier::Own)?;
+        self.give_back(&*file, None)?;
         report.kept_blocks += kept + rescued;
         report.freed_blocks += dead.saturating_sub(rescued);
         let len = self.pack.len.load(Ordering::Acquire);
         report.freed_bytes += len.saturating_sub(copied);
+        Ok(())
+    }
+
+    /// Cuts the pack off there, or takes it away.
+    fn give_back(&self, file: &dyn DiskFile, from: Option<Cursor>) -> io::Result<()> {
+        match from {
+            Some(from) => self.pack.cut(file, from)?,
+            None => {
+                self.store.packs.remove(self.pack.id)?;
+                self.store.packs.sync_names(Tier::Own)?;
+            }
+        }
         // So that the next pack can use it again.
         match self.store.packs.reserve.check() {
             Err(error) if !is_full(&error) => Err(error),
@@ -302,7 +338,7 @@ impl Sweep<'_> {
         let scanned = scan(
             file,
             len,
-            None,
+            self.from,
             &mut |head, ordinal| match each(head, ordinal) {
                 Ok(()) => ControlFlow::Continue(()),
                 Err(error) => {
@@ -385,6 +421,7 @@ impl Sweep<'_> {
             store: self.store,
             pack: new,
             live: self.live,
+            from: None,
         };
         let mut changes = Vec::with_capacity(SWEEP_SLICE);
         moved.each(&*file, &mut |head, ordinal| {
@@ -488,6 +525,7 @@ mod tests {
             store: &store,
             pack: &old[0],
             live: &live,
+            from: None,
         };
         let file = store.packs.file(old[0].id).unwrap();
         assert!(sweep.copy(&*file, 1, 100).unwrap().is_some());

@@ -39,7 +39,7 @@ enum SnapshotCommand {
         /// Which: entry, commit or root CID
         #[arg(required_unless_present = "keep")]
         snapshots: Vec<String>,
-        /// All but the newest N
+        /// All but the newest N; what was changed gets a checkpoint first
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         keep: Option<u32>,
     },

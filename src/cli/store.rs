@@ -46,12 +46,32 @@ pub(super) async fn gc(common: &Common, _: Gc) -> Result<(), Failure> {
         human_bytes(figure("freed_bytes")),
         figure("kept_blocks"),
     ))?;
-    match figure("missing_blocks") {
-        0 => Ok(()),
-        missing => print(&format!(
-            "{missing} pinned blocks are not here; `cidfs pin add` fetches them\n"
-        )),
+    print(&stayed(&result))
+}
+
+/// What a collection has left, and why.
+fn stayed(result: &Value) -> String {
+    let figure = |name| number(result, name);
+    let mut out = String::new();
+    if let missing @ 1.. = figure("missing_blocks") {
+        let line = "pinned blocks are not here; `cidfs pin add` fetches them";
+        out += &format!("{missing} {line}\n");
     }
+    if let full @ 1.. = figure("full_packs") {
+        let needs = human_bytes(figure("full_needs_bytes"));
+        let line = "packs have removed content and could not be made smaller: the disk is full";
+        out += &format!("{full} {line}; have {needs} more free, then `cidfs gc` again\n");
+    }
+    if let lacks @ 1.. = figure("reserve_lacks_bytes") {
+        let needs = human_bytes(lacks);
+        let line = "what is kept back for a full disk comes first: writing goes on once";
+        out += &format!("{line} {needs} more are free\n");
+    }
+    if let damaged @ 1.. = figure("damaged_packs") {
+        let line = "packs stay as they are, because something in them is damaged";
+        out += &format!("{damaged} {line}; `cidfs verify` names it\n");
+    }
+    out
 }
 
 pub(super) async fn verify(common: &Common, _: Verify) -> Result<(), Failure> {
@@ -93,3 +113,22 @@ pub(super) async fn verify(common: &Common, _: Verify) -> Result<(), Failure> {
 
 /// Exit code of a scrub that found damage.
 const DAMAGED: u8 = 5;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_collection_on_a_full_disk_says_what_it_could_not_do_and_what_that_needs() {
+        assert_eq!(stayed(&json!({"full_packs": 0, "freed_blocks": 3})), "");
+        let full = json!({
+            "full_packs": 2, "full_needs_bytes": 3 << 20, "reserve_lacks_bytes": 5 << 20,
+        });
+        let told = stayed(&full);
+        assert!(
+            told.starts_with("2 packs") && told.contains("3.00 MiB more"),
+            "{told}"
+        );
+        assert!(told.contains("5.00 MiB more are free"), "{told}");
+    }
+}

@@ -72,6 +72,7 @@ mod source_kubo;
 mod source_sources;
 mod source_tls;
 mod store_gc;
+mod store_gc_full;
 mod store_packs;
 mod store_reads;
 mod store_scale;

@@ -2,7 +2,7 @@
 //!
 //! Any IPFS tool reads them; their root is the empty identity CID, since many
 //! tools refuse a CAR file that has none. A pack is begun, appended to until
-//! it is full, and later dropped as a whole; its bytes are never overwritten.
+//! it is full, and later dropped as a whole or cut off; its bytes are never overwritten.
 //! Reads are `pread`, never mappings: a bad sector is an error for one block.
 //!
 //! After a crash the whole sections survive. What is torn or damaged is
@@ -90,6 +90,21 @@ impl Pack {
             damage: Mutex::default(),
             proved: RwLock::default(),
         }
+    }
+
+    /// Cuts it off before a section. Who read what was behind finds the pack too
+    /// short, and looks where it was moved to ([`reaches`](Self::reaches)).
+    pub(super) fn cut(&self, file: &dyn DiskFile, at: Cursor) -> io::Result<()> {
+        // In this order: what is read while it goes may be zeros.
+        self.len.store(at.offset, Ordering::SeqCst);
+        self.count.fetch_min(at.ordinal, Ordering::AcqRel);
+        file.cut(at.offset)?;
+        file.sync()
+    }
+
+    /// Tells whether it is long enough for bytes that end there.
+    pub(super) fn reaches(&self, end: u64) -> bool {
+        end <= self.len.load(Ordering::SeqCst)
     }
 
     /// Tells whether the section was proved in this run.

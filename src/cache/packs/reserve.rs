@@ -80,6 +80,16 @@ impl Reserve {
         self.set_aside(&mut self.held.lock())
     }
 
+    /// How much more has to be free until it is whole and others may write.
+    pub(in crate::cache) fn lacks(&self) -> io::Result<u64> {
+        let held = self.held.lock();
+        if self.bytes_max == 0 || held.never || self.whole.load(Ordering::Acquire) {
+            return Ok(0);
+        }
+        let free = self.disk.free_bytes(&self.dir)?;
+        Ok(held.wanted.saturating_sub(held.bytes).saturating_sub(free))
+    }
+
     /// How many bytes it has now; no limit where none is wanted.
     pub(in crate::cache) fn bytes(&self) -> u64 {
         let held = self.held.lock();

@@ -56,15 +56,21 @@ struct Place {
 impl Store {
     /// Says where a block is. An index that fails is rebuilt.
     pub(in crate::cache) fn lookup(&self, key: &Key) -> Lookup {
-        match self.index.get(key) {
-            Ok(Lookup::Found(location)) if self.packs.get(location.pack).is_none() => {
-                // The pack was dropped. Nothing else can be known of the block.
-                Lookup::Absent
-            }
-            Ok(lookup) => lookup,
-            Err(error) => {
-                self.rebuild_index(&error.to_string());
-                Lookup::Unknown
+        let mut gone = None;
+        loop {
+            match self.index.get(key) {
+                Ok(Lookup::Found(at)) if self.packs.get(at.pack).is_none() => {
+                    // The pack was dropped. A collection has moved what was live
+                    // in it before, and so maybe between the two looks.
+                    if gone.replace(at) == Some(at) {
+                        return Lookup::Absent;
+                    }
+                }
+                Ok(lookup) => return lookup,
+                Err(error) => {
+                    self.rebuild_index(&error.to_string());
+                    return Lookup::Unknown;
+                }
             }
         }
     }
@@ -161,7 +167,13 @@ impl Store {
                 pack,
                 file,
             };
-            return match read(&place) {
+            let read = read(&place);
+            // A collection may have cut off what was just read, and zeros were read.
+            let end = location.offset + u64::from(location.len);
+            if !place.pack.reaches(end) && !self.is_at(key, location) {
+                continue;
+            }
+            return match read {
                 Ok(value) => {
                     place.pack.used.store(self.packs.tick(), Ordering::Relaxed);
                     let hits = &self.lane(location.pack.tier).hits;
@@ -172,6 +184,11 @@ impl Store {
             };
         }
         Near::Absent
+    }
+
+    /// Whether a block is looked up there.
+    fn is_at(&self, key: &Key, location: Location) -> bool {
+        matches!(self.lookup(key), Lookup::Found(at) if at == location)
     }
 
     /// Whether the copy at `location` has the bytes of `block`; proves it.

@@ -62,7 +62,8 @@ struct LetGo {
     /// Sequences of kept checkpoints, their commit or root CIDs.
     #[serde(default)]
     snapshots: Vec<String>,
-    /// All but the newest so many, and those that are named.
+    /// All but the newest so many, and those that are named. If the tree has
+    /// changed, a checkpoint is made first and is the newest.
     #[serde(default)]
     keep: Option<usize>,
 }
@@ -101,6 +102,12 @@ async fn list(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Operat
 }
 
 async fn remove(context: Arc<Context>, which: LetGo, _: Io) -> Result<Output, OperationError> {
+    // What was changed since the newest would stay in it, whatever else goes.
+    if which.keep.is_some()
+        && let Err(error) = context.mfs.checkpoint().await
+    {
+        tracing::warn!(%error, "checkpoints are let go without a new one");
+    }
     let mut gone = BTreeSet::new();
     let kept = context.mfs.checkpoints();
     for name in &which.snapshots {
