@@ -101,6 +101,11 @@ async fn list(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Operat
 }
 
 async fn remove(context: Arc<Context>, which: LetGo, _: Io) -> Result<Output, OperationError> {
+    if which.snapshots.is_empty() && which.keep.is_none() {
+        return Err(OperationError::invalid(
+            "name `snapshots`, or say how many to `keep`",
+        ));
+    }
     let mut gone = BTreeSet::new();
     let kept = context.mfs.checkpoints();
     for name in &which.snapshots {
