@@ -393,6 +393,10 @@ async fn remove(
     more: &Value,
     force: bool,
 ) -> Result<(), Failure> {
+    if force && more.get("transaction").is_some_and(Value::is_u64) {
+        let message = "--force goes with no transaction: its commit tells what is not there";
+        return Err(OperationError::invalid(message).into());
+    }
     let mut first_failure = None;
     for path in paths {
         let mut params = more.clone();
