@@ -273,11 +273,6 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
             force,
             ..
         } => {
-            if force && transaction.is_some() {
-                let message =
-                    "--force goes with no transaction: its commit tells what is not there";
-                return Err(OperationError::invalid(message).into());
-            }
             let more = json!({"recursive": recursive, "transaction": transaction});
             remove(common, &paths, &more, force).await
         }
