@@ -23,3 +23,8 @@ pub fn since_epoch(time: SystemTime) -> Duration {
     time.duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or(Duration::ZERO)
 }
+
+/// Nanoseconds since the epoch now, as the system has it.
+pub fn system_ns() -> u64 {
+    u64::try_from(since_epoch(SystemTime::now()).as_nanos()).unwrap_or(u64::MAX)
+}

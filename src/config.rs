@@ -135,6 +135,8 @@ pub const HEAD_BYTES_MAX: usize = 256;
 /// Longest section of a CAR file that is held in memory. A longer one is refused.
 pub const CAR_SECTION_BYTES_MAX: usize = BLOCK_BYTES_MAX + CID_BYTES_MAX;
 
+/// Places of bad blocks that are remembered, so that the log tells of each once.
+pub const BAD_PLACES_TOLD_MAX: usize = 10_000;
 /// Memory for blocks just fetched or read, 64 MiB by default. The least recently used are dropped.
 pub const MEMORY_BYTES_MAX: u64 = 64 << 20;
 /// What a block in memory costs beside its bytes.

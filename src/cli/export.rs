@@ -25,6 +25,10 @@ pub(super) struct Export {
     paths: Vec<String>,
 }
 
+/// What a DAG of UnixFS cannot say of the tree.
+const NOT_IN_A_CAR: &str = "not in a CAR file: owners, attributes, hard links, pipes, sockets and devices of /mfs, \
+     and modes and times unless the tree is kept with `store_metadata`\n";
+
 /// The file of `-o`; `-` is standard output.
 pub(super) fn file_of(output: Option<PathBuf>) -> Option<PathBuf> {
     output.filter(|file| file != Path::new("-"))
@@ -52,6 +56,12 @@ pub(super) async fn run(common: &Common, args: Export) -> Result<(), Failure> {
     };
     bar.end();
     backend.close().await?;
+    let is_of_tree = |path: &String| path == "/mfs" || path.starts_with("/mfs/");
+    if !common.json && args.paths.iter().any(is_of_tree) {
+        io::stderr()
+            .write_all(NOT_IN_A_CAR.as_bytes())
+            .map_err(Failure::output)?;
+    }
     if let Some(file) = &output {
         if common.json {
             return print_json(&json!({"file": file, "bytes": written}));
@@ -69,7 +79,7 @@ pub(super) async fn into_file(stream: ByteStream, file: &Path, bar: &Bar) -> Res
     let mut part = file.as_os_str().to_owned();
     part.push(format!(".{}.part", std::process::id()));
     let part = PathBuf::from(part);
-    let at = |error: io::Error| OperationError::from(error).context(part.display());
+    let at = |error: io::Error| OperationError::from(error).context(file.display());
     let mut out = BufWriter::new(std::fs::File::create_new(&part).map_err(at)?);
     let outcome = pump(stream, &mut out, |count| bar.bytes(count, None)).await;
     let outcome = outcome.and_then(|count| {

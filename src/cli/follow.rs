@@ -3,6 +3,7 @@
 //! From the daemon where one runs, and until it ends. Else from the files of the
 //! journal, which other commands write, and from a daemon as soon as one is there.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use futures::StreamExt;
@@ -14,6 +15,7 @@ use super::cat::bytes;
 use super::failure::Failure;
 use super::journal::{ask, line, show};
 use super::output::list;
+use crate::clock::system_ns;
 use crate::config::FOLLOW_INTERVAL;
 use crate::control::ops::log_query;
 use crate::control::{Call, ErrorKind, OperationError};
@@ -32,13 +34,23 @@ pub(super) async fn run(
         None => None,
     };
     loop {
-        let params = match seen {
+        if is_over(&params, seen, 0)? {
+            return Ok(());
+        }
+        let asked = match seen {
             Some(seen) => with(&params, json!({"since": seen})),
             None => params.clone(),
         };
         if find_daemon(common).await?.is_some() {
-            match from_daemon(common, params).await {
-                Ok(last) => seen = last.or(seen),
+            match from_daemon(common, asked).await {
+                Ok(last) => {
+                    seen = last.or(seen);
+                    // What was asked for may have ended, not the daemon.
+                    let last = journal_of(&repo_dir(common)?).last();
+                    if is_over(&params, last.ok(), system_ns())? {
+                        return Ok(());
+                    }
+                }
                 Err(Failure::Error(error)) if !ends_with_daemon && is_ending(&error) => {
                     tokio::time::sleep(FOLLOW_INTERVAL).await;
                 }
@@ -48,9 +60,21 @@ pub(super) async fn run(
                 return Ok(());
             }
         } else {
-            seen = from_files(common, params).await?.or(seen);
+            match from_files(common, asked).await? {
+                ControlFlow::Break(()) => return Ok(()),
+                ControlFlow::Continue(looked_at) => seen = looked_at.or(seen),
+            }
         }
     }
+}
+
+/// Whether nothing that comes after an entry and a time can be wanted any more.
+fn is_over(params: &Value, seen: Option<u64>, at_ns: u64) -> Result<bool, Failure> {
+    let query = Query {
+        cursor: seen,
+        ..log_query(params.clone())?
+    };
+    Ok(seen.is_some() && query.is_over(at_ns))
 }
 
 /// Whether a daemon that was found is about to let the repository go.
@@ -109,8 +133,11 @@ async fn from_daemon(common: &Common, params: Value) -> Result<Option<u64>, Fail
 }
 
 /// Shows entries that commands write until a daemon is there; gives the number
-/// up to which all were looked at.
-async fn from_files(common: &Common, params: Value) -> Result<Option<u64>, Failure> {
+/// up to which all were looked at, or ends where none that comes can be wanted.
+async fn from_files(
+    common: &Common,
+    params: Value,
+) -> Result<ControlFlow<(), Option<u64>>, Failure> {
     let repo = repo_dir(common)?;
     let mut query = log_query(params)?;
     if query.cursor.or(query.since).is_none() {
@@ -119,14 +146,17 @@ async fn from_files(common: &Common, params: Value) -> Result<Option<u64>, Failu
     let mut stamp = None;
     while find_daemon(common).await?.is_none() {
         // Taken first: what comes while it is read is read the next time.
-        let now = Some(journal_stamp(&repo));
+        let (now, asked_ns) = (Some(journal_stamp(&repo)), system_ns());
         if now != stamp {
             read_on(common, &repo, &mut query)?;
             stamp = now;
         }
+        if query.is_over(asked_ns) {
+            return Ok(ControlFlow::Break(()));
+        }
         tokio::time::sleep(FOLLOW_INTERVAL).await;
     }
-    Ok(query.cursor.or(query.since))
+    Ok(ControlFlow::Continue(query.cursor.or(query.since)))
 }
 
 /// Shows what is new in the files.

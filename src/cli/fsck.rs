@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::Common;
 use super::backend::{find_daemon, repo_dir, when_free};
 use super::failure::Failure;
-use super::output::{list, number, print, print_json, safe};
+use super::output::{counted, list, number, print, print_json, safe};
 use super::progress::Bar;
 use crate::control::{Call, ErrorKind, OperationError, Output};
 use crate::daemon::fsck::{Damage, check};
@@ -89,7 +89,10 @@ fn lines(report: &Value) -> String {
             .map(|line| format!("still: {}\n", safe(line)))
             .collect();
         let count = list(after, "problems").len();
-        format!("{left}after the repair: {count} problems\n")
+        format!(
+            "{left}after the repair: {}\n",
+            counted(count as u64, "problem", "problems")
+        )
     });
     if count("absent_blocks") > 0 {
         out.push_str(&format!(
@@ -104,12 +107,12 @@ fn lines(report: &Value) -> String {
         ));
     }
     out + &format!(
-        "{} entries, {} checkpoints, {} blocks, {} records checked; {} problems\n{}",
-        count("entries"),
-        count("checkpoints"),
-        count("blocks"),
-        count("records"),
-        list(report, "problems").len(),
+        "{}, {}, {}, {} checked; {}\n{}",
+        counted(count("entries"), "entry", "entries"),
+        counted(count("checkpoints"), "checkpoint", "checkpoints"),
+        counted(count("blocks"), "block", "blocks"),
+        counted(count("records"), "record", "records"),
+        counted(list(report, "problems").len() as u64, "problem", "problems"),
         after.unwrap_or_default(),
     )
 }

@@ -12,7 +12,7 @@ use super::backend::Backend;
 use super::cat::{bytes, pump};
 use super::failure::Failure;
 use super::follow;
-use super::output::{human_bytes, list, number, print, print_json, safe, text};
+use super::output::{counted, human_bytes, list, number, print, print_json, safe, text};
 use super::progress::Bar;
 use crate::control::{Call, OperationError, Output};
 
@@ -76,7 +76,49 @@ enum JournalCommand {
         which: Which,
     },
     /// Tell whether the journal is well; exits with 1 if not
-    Monitor,
+    Monitor {
+        #[command(flatten)]
+        limits: Limits,
+    },
+}
+
+/// Beyond which figures something is not well.
+#[derive(Debug, Args)]
+struct Limits {
+    /// Most changes that are in no checkpoint yet
+    #[arg(long, value_name = "N")]
+    changes_max: Option<u64>,
+    /// Highest age of the oldest change that a power loss would take, in milliseconds
+    #[arg(long, value_name = "MS")]
+    unsynced_ms_max: Option<u64>,
+    /// Least free space of the journal's disk, such as 500MB or 10GiB
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    disk_free_min: Option<u64>,
+    /// Most transactions of clients that are under way
+    #[arg(long, value_name = "N")]
+    transactions_max: Option<u64>,
+    /// Most failures in a row of pushing the tree to a node
+    #[arg(long, value_name = "N")]
+    push_failures_max: Option<u32>,
+}
+
+impl Limits {
+    fn params(&self) -> Value {
+        let all = [
+            ("changes_max", self.changes_max),
+            ("unsynced_ms_max", self.unsynced_ms_max),
+            ("disk_free_min", self.disk_free_min),
+            ("transactions_max", self.transactions_max),
+            ("push_failures_max", self.push_failures_max.map(u64::from)),
+        ];
+        let given = all.into_iter();
+        let given = given.filter_map(|(name, value)| Some((name.to_owned(), value?.into())));
+        Value::Object(given.collect())
+    }
+}
+
+fn size(text: &str) -> Result<u64, String> {
+    crate::repo::parse_size(text).ok_or_else(|| "a number of bytes, or 500MB, 10GiB".to_owned())
 }
 
 /// Which entries.
@@ -176,7 +218,7 @@ pub(super) async fn run(common: &Common, args: Journal) -> Result<(), Failure> {
             show(common, &report, |report| fields(report, ""))
         }
         JournalCommand::Follow { which } => follow::run(common, which.params(), None).await,
-        JournalCommand::Monitor => monitor(common).await,
+        JournalCommand::Monitor { limits } => monitor(common, limits.params()).await,
     }
 }
 
@@ -245,17 +287,17 @@ fn status_lines(status: &Value) -> String {
     let journal = status.get("journal").unwrap_or(&Value::Null);
     let figure = |name| number(journal, name);
     let mut out = format!(
-        "journal     entries {} to {}, durable to {}; {} segments, {}\n",
+        "journal     entries {} to {}, durable to {}; {}, {}\n",
         figure("first"),
         figure("last"),
         figure("durable"),
-        figure("segments"),
+        counted(figure("segments"), "segment", "segments"),
         human_bytes(figure("bytes")),
     );
     if figure("given_up_segments") > 0 {
         out.push_str(&format!(
-            "given up    {} segments, {}, because the disk was full\n",
-            figure("given_up_segments"),
+            "given up    {}, {}, because the disk was full\n",
+            counted(figure("given_up_segments"), "segment", "segments"),
             human_bytes(figure("given_up_bytes"))
         ));
     }
@@ -277,12 +319,13 @@ fn status_lines(status: &Value) -> String {
     }
     let changed = human_bytes(number(status, "changed_bytes"));
     out.push_str(&format!(
-        "since then  {} changes, {changed}\n",
-        number(status, "changes")
+        "since then  {}, {changed}\n",
+        counted(number(status, "changes"), "change", "changes")
     ));
     for one in list(status, "open_transactions") {
-        let (id, staged) = (number(one, "transaction"), number(one, "staged"));
-        out.push_str(&format!("transaction {id}: {staged} changes staged\n"));
+        let id = number(one, "transaction");
+        let staged = counted(number(one, "staged"), "change", "changes");
+        out.push_str(&format!("transaction {id}: {staged} staged\n"));
     }
     for node in list(status, "push") {
         out.push_str(&format!("push        {}\n", super::push::line(node)));
@@ -358,7 +401,10 @@ async fn verify(common: &Common) -> Result<(), Failure> {
             number(report, "entries"),
             human_bytes(number(report, "bytes")),
         );
-        out + &format!("{entries} entries are sound, {bytes}\n")
+        out + &format!(
+            "{} sound, {bytes}\n",
+            counted(entries, "entry is", "entries are")
+        )
     })?;
     match report.get("clean") == Some(&Value::Bool(true)) {
         true => Ok(()),
@@ -389,8 +435,8 @@ async fn export(common: &Common, params: Value, output: Option<PathBuf>) -> Resu
     backend.close().await
 }
 
-async fn monitor(common: &Common) -> Result<(), Failure> {
-    let report = ask(common, "fs-journal/monitor", json!({})).await?;
+async fn monitor(common: &Common, limits: Value) -> Result<(), Failure> {
+    let report = ask(common, "fs-journal/monitor", limits).await?;
     show(common, &report, |report| {
         let lines = list(report, "checks").iter().map(|check| {
             let fine = check.get("ok") == Some(&Value::Bool(true));

@@ -42,6 +42,12 @@ pub(super) fn number(value: &Value, field: &str) -> u64 {
     value.get(field).and_then(Value::as_u64).unwrap_or(0)
 }
 
+/// Gives a count with the word for what is counted.
+pub(super) fn counted(count: u64, one: &str, many: &str) -> String {
+    let word = if count == 1 { one } else { many };
+    format!("{count} {word}")
+}
+
 /// Gives a number of bytes as people read it.
 pub(super) fn human_bytes(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
@@ -61,6 +67,12 @@ pub(super) fn safe(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_of_something_is_not_many() {
+        let told = [0, 1, 2].map(|count| counted(count, "entry", "entries"));
+        assert_eq!(told, ["0 entries", "1 entry", "2 entries"]);
+    }
 
     #[test]
     fn names_from_outside_cannot_drive_the_terminal() {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::args::{Common, in_tree};
 use super::failure::Failure;
 use super::journal::{ask, call, show};
-use super::output::{list, safe, text};
+use super::output::{counted, list, number, safe, text};
 
 /// Flags of `cidfs snapshot`.
 #[derive(Debug, Args)]
@@ -137,10 +137,10 @@ async fn restore(common: &Common, params: Value, at: &str) -> Result<(), Failure
         let damaged = list(done, "damaged").iter().filter_map(Value::as_str);
         let damaged = damaged.map(|line| format!("damaged: {}\n", safe(line)));
         format!(
-            "restored {} from {}: {} changes\n{}",
+            "restored {} from {}: {}\n{}",
             safe(at),
             text(done, "snapshot"),
-            text(done, "changes"),
+            counted(number(done, "changes"), "change", "changes"),
             damaged.collect::<String>()
         )
     })?;

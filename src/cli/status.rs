@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::Common;
 use super::backend::{find_daemon, need_daemon, repo_dir};
 use super::failure::Failure;
-use super::output::{human_bytes, list, number, print, print_json, safe, text};
+use super::output::{counted, human_bytes, list, number, print, print_json, safe, text};
 
 /// Flags of `cidfs status`.
 #[derive(Debug, Args)]
@@ -57,15 +57,15 @@ fn show(status: &Value) -> String {
 
 /// What the writable tree is at, and whether it can be written.
 fn tree(tree: &Value) -> String {
-    let changes = number(tree, "changes");
+    let changes = counted(number(tree, "changes"), "change", "changes");
     let mut out = match tree.get("checkpoint").filter(|one| !one.is_null()) {
         Some(last) => format!(
-            "tree     {} after entry {}, {}; {changes} changes since\n",
+            "tree     {} after entry {}, {}; {changes} since\n",
             text(last, "root"),
             text(last, "sequence"),
             text(last, "time"),
         ),
-        None => format!("tree     no checkpoint yet; {changes} changes\n"),
+        None => format!("tree     no checkpoint yet; {changes}\n"),
     };
     if let Some(why) = tree.get("stopped").and_then(Value::as_str) {
         out.push_str(&format!("warning  {}\n", read_only(why)));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::args::Common;
 use super::backend::Backend;
 use super::failure::Failure;
-use super::output::{human_bytes, list, number, print, print_json, safe, text};
+use super::output::{counted, human_bytes, list, number, print, print_json, safe, text};
 use super::progress::Bar;
 use crate::control::{Call, OperationError, Output};
 
@@ -41,10 +41,10 @@ pub(super) async fn gc(common: &Common, _: Gc) -> Result<(), Failure> {
     }
     let figure = |name| number(&result, name);
     print(&format!(
-        "freed {} blocks, {}; kept {} blocks\n",
-        figure("freed_blocks"),
+        "freed {}, {}; kept {}\n",
+        counted(figure("freed_blocks"), "block", "blocks"),
         human_bytes(figure("freed_bytes")),
-        figure("kept_blocks"),
+        counted(figure("kept_blocks"), "block", "blocks"),
     ))?;
     print(&stayed(&result))
 }

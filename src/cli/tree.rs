@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::import::standard_input;
 use super::journal::{ask, call, fields, show};
 use super::output::{list, print_json, safe, text};
-use crate::control::{Body, Call, OperationError, Output};
+use crate::control::{Body, Call, ErrorKind, OperationError, Output};
 
 /// Flags of `cidfs tree`.
 #[derive(Debug, Args)]
@@ -91,6 +91,9 @@ enum TreeCommand {
         /// Directories with all that is in them
         #[arg(short, long)]
         recursive: bool,
+        /// One that is not there is fine
+        #[arg(short, long)]
+        force: bool,
         #[command(flatten)]
         stage: Stage,
     },
@@ -265,10 +268,13 @@ pub(super) async fn run(common: &Common, args: Tree) -> Result<(), Failure> {
             write(common, params, file.as_deref()).await
         }
         TreeCommand::Rm {
-            paths, recursive, ..
+            paths,
+            recursive,
+            force,
+            ..
         } => {
             let more = json!({"recursive": recursive, "transaction": transaction});
-            remove(common, &paths, &more).await
+            remove(common, &paths, &more, force).await
         }
         TreeCommand::Ls { path, long } => ls(common, &path, long).await,
         TreeCommand::Stat { path } => {
@@ -374,8 +380,18 @@ async fn ended(common: &Common, name: &str, transaction: u64) -> Result<(), Fail
     show(common, &done, |_| String::new())
 }
 
-/// Removes one after the other, also behind one that cannot be removed.
-async fn remove(common: &Common, paths: &[OsString], more: &Value) -> Result<(), Failure> {
+/// Removes one after the other, also behind one that cannot be removed. With
+/// `force` one that is not there is fine.
+async fn remove(
+    common: &Common,
+    paths: &[OsString],
+    more: &Value,
+    force: bool,
+) -> Result<(), Failure> {
+    if force && more.get("transaction").is_some_and(Value::is_u64) {
+        let message = "--force goes with no transaction: its commit tells what is not there";
+        return Err(OperationError::invalid(message).into());
+    }
     let mut first_failure = None;
     for path in paths {
         let mut params = more.clone();
@@ -384,6 +400,7 @@ async fn remove(common: &Common, paths: &[OsString], more: &Value) -> Result<(),
         }
         match call(common, "fs-journal/remove", "removing", params).await {
             Ok(done) => show(common, &done, |_| String::new())?,
+            Err(Failure::Error(error)) if force && error.kind == ErrorKind::NotFound => {}
             Err(Failure::Error(error)) => {
                 first_failure.get_or_insert(error.kind.exit_code());
                 Failure::Error(error).report(common.json);
@@ -467,14 +484,44 @@ fn entry_line(entry: &Value, long: bool) -> String {
     if !long {
         return format!("{name}{mark}\n");
     }
+    let target = match entry.get("target") {
+        Some(_) => format!(" -> {}", safe(&text(entry, "target"))),
+        None => String::new(),
+    };
     format!(
-        "{} {:>5} {:>5} {:>12} {} {name}{mark}\n",
-        text(entry, "mode"),
+        "{} {:>5} {:>5} {:>12} {} {name}{mark}{target}\n",
+        mode_of(&text(entry, "kind"), &text(entry, "mode")),
         text(entry, "uid"),
         text(entry, "gid"),
         text(entry, "size"),
         text(entry, "mtime"),
     )
+}
+
+/// Type and permission bits as `ls -l` shows them.
+fn mode_of(kind: &str, octal: &str) -> String {
+    let bits = u32::from_str_radix(octal, 8).unwrap_or(0);
+    let mut out = String::from(match kind {
+        "directory" => "d",
+        "symlink" => "l",
+        "fifo" => "p",
+        "socket" => "s",
+        "character device" => "c",
+        "block device" => "b",
+        _ => "-",
+    });
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let has = |bit: u32| bits >> shift & bit != 0;
+        out.push(if has(4) { 'r' } else { '-' });
+        out.push(if has(2) { 'w' } else { '-' });
+        out.push(match (has(1), bits & special != 0) {
+            (true, true) => letter,
+            (false, true) => letter.to_ascii_uppercase(),
+            (true, false) => 'x',
+            (false, false) => '-',
+        });
+    }
+    out
 }
 
 async fn root(common: &Common, now: bool) -> Result<(), Failure> {

@@ -1,16 +1,18 @@
 //! `cidfs umount`.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
 
 use super::args::Common;
-use super::backend::find_daemon;
+use super::backend::{find_daemon, repo_dir};
 use super::failure::Failure;
-use super::output::{print, print_json};
-use crate::control::{Call, ErrorKind, OperationError};
-use crate::fs;
+use super::output::{list, print, print_json};
+use crate::config::STOP_TIMEOUT;
+use crate::control::{Call, ErrorKind, OperationError, Output};
+use crate::{fs, repo};
 
 /// Flags of `cidfs umount`.
 #[derive(Debug, Args)]
@@ -37,7 +39,10 @@ pub(super) async fn run(common: &Common, args: Umount) -> Result<(), Failure> {
             .call("mounts/remove", false, Call::with(params))
             .await
         {
-            Ok(_) => return done(common, &dir, stale),
+            Ok(_) => {
+                wait_for_end(common).await?;
+                return done(common, &dir, stale);
+            }
             // Another repository's daemon has it: the kernel knows both.
             Err(error) if error.kind == ErrorKind::NotFound => {}
             Err(error) => return Err(error.into()),
@@ -49,6 +54,33 @@ pub(super) async fn run(common: &Common, args: Umount) -> Result<(), Failure> {
         .map_err(|error| OperationError::internal(error.to_string()))?
         .map_err(OperationError::from)?;
     done(common, &dir, stale)
+}
+
+/// Waits until the daemon has let the repository go, where the mount was its last
+/// one and it does not stay: who unmounts copies or removes the repository next.
+async fn wait_for_end(common: &Common) -> Result<(), Failure> {
+    let (repo, end) = (repo_dir(common)?, Instant::now() + STOP_TIMEOUT * 2);
+    let Some(daemon) = repo::holder(&repo)? else {
+        return Ok(());
+    };
+    // Its socket goes first, its hold of the repository last.
+    while repo::holder(&repo)?.as_ref() == Some(&daemon) {
+        if let Some(client) = find_daemon(common).await? {
+            let listed = client.call("mounts/list", false, Call::with(json!({})));
+            if let Ok(Output::Json(listed)) = listed.await
+                && (!list(&listed, "mounts").is_empty()
+                    || listed.get("stays") != Some(&json!(false)))
+            {
+                return Ok(());
+            }
+        }
+        if Instant::now() > end {
+            tracing::warn!("process {daemon} has not closed the repository yet");
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    Ok(())
 }
 
 fn done(common: &Common, dir: &Path, stale: bool) -> Result<(), Failure> {

@@ -52,6 +52,11 @@ pub trait Mounts: Send + Sync {
     /// Lists them in the order of their directories.
     fn list(&self) -> Vec<MountInfo>;
 
+    /// Whether the daemon stays when the last one is gone.
+    fn stays(&self) -> bool {
+        true
+    }
+
     /// Mounts, and returns when the mount is usable.
     async fn add(&self, request: MountRequest) -> Result<MountInfo, OperationError>;
 

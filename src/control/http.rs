@@ -271,9 +271,10 @@ async fn read_call(
         .get(header::CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.starts_with("application/json"));
+    let is_sent = sends_bytes(&request);
     let body = request.into_body();
     if operation.takes_body && !is_json {
-        let body = Some(patient(body));
+        let body = is_sent.then(|| patient(body));
         return Ok(Call {
             params: by_query,
             body,
@@ -294,6 +295,14 @@ async fn read_call(
     let sent: Value = serde_json::from_slice(&bytes)
         .map_err(|error| OperationError::invalid(format!("the body is not JSON: {error}")))?;
     Ok(Call::with(merge(by_query, sent)?))
+}
+
+/// Whether a request carries bytes. None at all are some where it says so, by a
+/// length and a type; one without a body says nothing.
+fn sends_bytes(request: &Request) -> bool {
+    let has = |name| request.headers().contains_key(name);
+    let says_empty = has(header::CONTENT_LENGTH) && has(header::CONTENT_TYPE);
+    says_empty || !http_body::Body::is_end_stream(request.body())
 }
 
 /// Joins parameters of the query and of the body; the body's win.

@@ -224,8 +224,28 @@ pub(super) fn decode<P: DeserializeOwned>(params: Value) -> Result<P, OperationE
         } else {
             format!("{path}: ")
         };
-        OperationError::invalid(format!("bad parameters: {place}{}", error.into_inner()))
+        let what = in_words(&error.into_inner().to_string());
+        OperationError::invalid(format!("bad parameters: {place}{what}"))
     })
+}
+
+/// What was expected, without the names that types have in this program.
+fn in_words(message: &str) -> String {
+    let Some((what, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let words = match expected {
+        "usize" | "u64" => "a number from 0",
+        "u32" => "a number from 0 to 4294967295",
+        "i64" | "isize" => "a whole number",
+        other if other.starts_with("struct ") => "an object",
+        other => other,
+    };
+    // JSON and query strings call their values otherwise than the library does.
+    format!(
+        "{}, expected {words}",
+        what.replace("integer `", "number `")
+    )
 }
 
 /// All operations by name.

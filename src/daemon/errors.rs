@@ -15,6 +15,14 @@ impl From<RepoError> for OperationError {
             RepoError::Version { .. } => Self::new(ErrorKind::Unsupported, message)
                 .hint("use the version of cidfs that made it, or another directory"),
             RepoError::Config { .. } => Self::invalid(message).hint("correct that line"),
+            RepoError::Io { error, .. }
+                if error.kind() == std::io::ErrorKind::ReadOnlyFilesystem =>
+            {
+                Self::new(ErrorKind::Denied, message).hint(
+                    "a repository is locked by who reads it, and so must be on a writable disk: \
+                     copy it there (`cp -a`) and name the copy by --repo or $CIDFS_REPO",
+                )
+            }
             RepoError::Io { error, .. } => Self {
                 message,
                 ..Self::from(error)
@@ -49,5 +57,20 @@ impl From<UnmountError> for OperationError {
                 ..Self::from(error)
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_repository_on_a_disk_that_is_only_read_is_named_with_what_to_do() {
+        let error = OperationError::from(RepoError::Io {
+            path: "/backup/lock".into(),
+            error: std::io::ErrorKind::ReadOnlyFilesystem.into(),
+        });
+        assert!(error.message.contains("/backup/lock"), "{error}");
+        assert!(error.hint.is_some_and(|hint| hint.contains("copy")));
     }
 }

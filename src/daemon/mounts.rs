@@ -68,6 +68,8 @@ pub struct MountTable {
     mounter: Arc<dyn Mounter>,
     entries: Arc<Mutex<Entries>>,
     count: Arc<watch::Sender<usize>>,
+    /// Whether the daemon stays when the last one is gone.
+    stays: bool,
 }
 
 impl MountTable {
@@ -78,7 +80,14 @@ impl MountTable {
             mounter,
             entries: Arc::default(),
             count: Arc::new(count),
+            stays: true,
         }
+    }
+
+    /// Says whether the daemon stays when the last mount is gone.
+    #[must_use]
+    pub fn staying(self, stays: bool) -> Self {
+        Self { stays, ..self }
     }
 
     /// How many mounts there are or are being made, and when that changes.
@@ -198,6 +207,10 @@ impl Mounts for MountTable {
             .collect()
     }
 
+    fn stays(&self) -> bool {
+        self.stays
+    }
+
     async fn add(&self, request: MountRequest) -> Result<MountInfo, OperationError> {
         let coming = Busy::with_new_mount(self)?;
         let mount = self.mounter.mount(&request).await?;
@@ -233,7 +246,19 @@ impl Mounts for MountTable {
         };
         // The kernel may take seconds to forget a large tree after the mount has ended.
         let _answered = Busy::new(self);
-        end(&mount, lazy).await
+        end(&mount, lazy).await?;
+        // Who asks for the list next does not see it, whoever else is told first.
+        if tokio::time::timeout(Duration::ZERO, mount.ended())
+            .await
+            .is_ok()
+        {
+            let mut entries = self.entries.lock();
+            let is_it = |one: &Entry| Arc::ptr_eq(&one.mount, &mount);
+            if entries.mounts.get(dir).is_some_and(is_it) {
+                entries.mounts.remove(dir);
+            }
+        }
+        Ok(())
     }
 }
 

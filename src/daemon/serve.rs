@@ -48,7 +48,7 @@ pub async fn serve(
     ready: impl FnOnce(Option<MountInfo>),
 ) -> Result<(), OperationError> {
     let engine = Engine::open(options.repo.clone(), options.sources.clone()).await?;
-    let table = Arc::new(MountTable::new(engine.mounter()));
+    let table = Arc::new(MountTable::new(engine.mounter()).staying(options.stay));
     let (asked, _) = watch::channel(false);
     let ending = Arc::new(Ending {
         table: Arc::clone(&table),

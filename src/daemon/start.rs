@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::log;
 use crate::config::{PARAMS_BYTES_MAX, START_TIMEOUT};
 use crate::control::{ErrorKind, MountInfo, MountRequest, OperationError};
+use crate::repo::RepoError;
 
 /// What the new process says when it is ready or has failed.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,7 +54,11 @@ pub fn in_background(
     options: &StartOptions<'_>,
 ) -> Result<(u32, Option<MountInfo>), OperationError> {
     crate::repo::make_dir(options.repo)?;
-    let errors = log::append(&options.repo.join(log::LOG_NAME))?;
+    let file = options.repo.join(log::LOG_NAME);
+    let errors = log::append(&file).map_err(|error| RepoError::Io {
+        path: file.clone(),
+        error,
+    })?;
     let mut child = command(options)?
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -71,7 +76,7 @@ pub fn in_background(
         // The parent has given up if nobody receives.
         drop(sender.send(read.map(|_| line)));
     });
-    let look = || format!("{} tells why", options.repo.join(log::LOG_NAME).display());
+    let look = || format!("{} tells why", file.display());
     match receiver.recv_timeout(START_TIMEOUT) {
         Ok(Ok(line)) => match serde_json::from_str(&line) {
             Ok(Readiness::Ready { pid, mount }) => Ok((pid, mount)),

@@ -69,9 +69,13 @@ pub(super) fn keep_segment(
 
 /// Files that were set aside, with their lengths, oldest first.
 fn kept(folder: &Folder) -> Result<Vec<(String, u64)>, JournalError> {
-    let listed = folder.disk.list(&folder.dir);
+    let listed = match folder.disk.list(&folder.dir) {
+        // Where the directory is lost, nothing is aside in it either.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(JournalError::io(&folder.dir))?,
+    };
     let mut kept = Vec::new();
-    for entry in listed.map_err(JournalError::io(&folder.dir))? {
+    for entry in listed {
         let name = entry.name.to_string_lossy().into_owned();
         if name.ends_with(".torn") {
             kept.push((name, entry.len));

@@ -13,6 +13,7 @@ use crate::config::CONFIG_BYTES_MAX;
 
 mod file;
 
+pub(crate) use file::parse_size;
 pub use file::{ConfigFile, FetchConfig, MountConfig, StoreConfig, TreeConfig};
 
 /// Version of the repository's layout that this program reads and writes.

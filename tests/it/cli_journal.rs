@@ -48,7 +48,7 @@ fn the_tree_is_changed_and_read_without_a_mount() {
             .collect();
         names.sort();
         assert_eq!(names, ["link", "moved"]);
-        assert!(place.good(&["tree", "ls", "-l"]).contains("0600"));
+        assert!(place.good(&["tree", "ls", "-l"]).contains("-rw-------"));
         assert_eq!(place.run(&["tree", "read", "/absent"]).code, 3);
         assert_eq!(place.run(&["tree", "mkdir", "/moved"]).code, 6);
         let root = place.good(&["tree", "root", "--now"]);
@@ -187,6 +187,170 @@ fn a_journal_that_is_lost_is_told_and_nothing_goes_until_it_is_begun_anew() {
         place.good(&["fsck"]);
         assert_eq!(place.good(&["tree", "ls"]).lines().count(), 3, "{how}");
         assert_eq!(place.good(&["tree", "read", "/file"]), "hello");
+    }
+}
+
+#[test]
+fn a_check_takes_a_directory_of_the_journal_that_is_gone_for_a_lost_journal() {
+    let place = Place::new();
+    place.feed(&["tree", "write", "/file"], b"hello");
+    std::fs::remove_dir_all(place.repo().join("journal")).unwrap();
+    let found = place.run(&["fsck"]);
+    assert_eq!(found.code, 5, "{} {}", found.out, found.err);
+    assert!(found.out.contains("journal is lost"), "{}", found.out);
+    let mended = place.run(&["fsck", "--repair"]);
+    assert_eq!(mended.code, 1, "{} {}", mended.out, mended.err);
+    assert_eq!(place.good(&["tree", "read", "/file"]), "hello");
+    place.good(&["tree", "mkdir", "/new"]);
+    place.good(&["fsck"]);
+}
+
+#[test]
+fn following_ends_where_nothing_that_comes_can_be_wanted() {
+    for place in both() {
+        for name in ["/a", "/b", "/c", "/d"] {
+            place.good(&["tree", "mkdir", name]);
+        }
+        let log = json(&place.good(&["--json", "journal", "log", "--operation", "mkdir"]));
+        let third = log["transactions"][1]["entry_id"].to_string();
+        let entries = |more: &[&str]| {
+            let command = ["journal", "follow", "--since", "0", "--operation", "mkdir"];
+            let told = place.good(&[&command, more].concat());
+            told.lines().count()
+        };
+        assert_eq!(entries(&["--before", &third]), 2);
+        assert_eq!(entries(&["--until", "2020-01-01"]), 0);
+        let last = ["journal", "log", "--follow", "-n", "1", "--before", &third];
+        assert_eq!(place.good(&last).lines().count(), 1);
+    }
+}
+
+#[test]
+fn a_long_listing_tells_types_and_targets() {
+    let place = Place::new();
+    place.feed(&["tree", "write", "-m", "4755", "/b"], b"x");
+    place.good(&["tree", "mkdir", "-m", "1777", "/a"]);
+    place.good(&["tree", "ln", "to/there", "/c"]);
+    let lines = place.good(&["tree", "ls", "-l"]);
+    let told: Vec<_> = lines
+        .lines()
+        .map(|line| {
+            let mode = line.split(' ').next().unwrap();
+            let name = line.split("Z ").nth(1).unwrap();
+            (mode, name)
+        })
+        .collect();
+    let wanted = [
+        ("drwxr-xr-t", "a/"),
+        ("-rwsr-xr-x", "b"),
+        ("lrwxrwxrwx", "c -> to/there"),
+    ];
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn what_is_not_there_is_removed_by_force_and_what_cannot_be_is_not() {
+    for place in both() {
+        place.feed(&["tree", "write", "/file"], b"x");
+        assert_eq!(place.run(&["tree", "rm", "/nope"]).code, 3);
+        place.good(&["tree", "rm", "-f", "/nope", "/file", "/file/below"]);
+        assert_eq!(place.good(&["tree", "ls"]), "");
+        place.good(&["tree", "mkdir", "-p", "/dir/full"]);
+        assert_eq!(place.run(&["tree", "rm", "-f", "/dir"]).code, 6);
+    }
+}
+
+#[test]
+fn thresholds_of_the_monitor_are_given_on_the_command_line() {
+    for place in both() {
+        place.good(&["tree", "mkdir", "/dir"]);
+        place.good(&["journal", "monitor", "--disk-free-min", "1kB"]);
+        let low = ["journal", "monitor", "--disk-free-min", "900TiB"];
+        let told = place.run(&low);
+        assert_eq!(told.code, 1, "{}", told.err);
+        assert!(told.out.contains("bad  disk_free_bytes"), "{}", told.out);
+        let limits = [
+            "changes-max",
+            "unsynced-ms-max",
+            "transactions-max",
+            "push-failures-max",
+        ];
+        for limit in limits {
+            place.good(&[
+                "journal",
+                "monitor",
+                "--disk-free-min=0",
+                &format!("--{limit}=9999999"),
+            ]);
+        }
+        let wrong = place.run(&["journal", "monitor", "--disk-free-min", "much"]);
+        assert_eq!(wrong.code, 2);
+    }
+}
+
+#[test]
+fn a_damaged_block_is_told_of_once_in_a_run() {
+    let place = Place::new();
+    place.feed(&["tree", "write", "/file"], b"the bytes of this file");
+    place.good(&["journal", "checkpoint"]);
+    let packs = place.repo().join("packs/own");
+    for pack in std::fs::read_dir(packs).unwrap() {
+        let pack = pack.unwrap().path();
+        let mut bytes = std::fs::read(&pack).unwrap();
+        let wanted = b"the bytes of this file";
+        if let Some(at) = bytes.windows(wanted.len()).position(|some| some == wanted) {
+            bytes[at] ^= 1;
+            std::fs::write(&pack, bytes).unwrap();
+        }
+    }
+    let found = place.run(&["fsck", "--repair"]);
+    assert_eq!(found.code, 5, "{}", found.out);
+    assert_eq!(
+        found.err.matches("is damaged in").count(),
+        1,
+        "{}",
+        found.err
+    );
+}
+
+#[test]
+fn who_exports_is_told_of_his_file_and_of_what_is_not_in_it() {
+    let place = Place::new();
+    place.feed(&["tree", "write", "/file"], b"x");
+    for command in [&["journal", "export"][..], &["export", "/mfs/file"]] {
+        let nowhere = place.run(&[command, &["-o", "/nope/x"]].concat());
+        assert!(nowhere.err.contains("/nope/x: "), "{}", nowhere.err);
+    }
+    let told = place.run(&["export", "/mfs/file", "-o", "x.car"]);
+    assert!(
+        told.err.contains("not in a CAR file: owners"),
+        "{}",
+        told.err
+    );
+    let cid = json(&place.good(&["--json", "tree", "stat", "/file"]))["cid"].clone();
+    let told = place.run(&["export", cid.as_str().unwrap(), "-o", "y.car"]);
+    assert_eq!((told.code, told.err.contains("not in")), (0, false));
+}
+
+#[test]
+fn what_is_lost_by_an_unmount_is_told_with_the_option_that_loses_it() {
+    let place = Place::new();
+    let cid = place.good(&["add", "-Q", place.write("one", "1").to_str().unwrap()]);
+    place.good(&["tree", "mount", cid.trim(), "/mounted"]);
+    place.feed(&["tree", "write", "--append", "/mounted"], b"2");
+    let told = place.run(&["tree", "unmount", "/mounted"]);
+    assert_eq!(told.code, 6, "{}", told.err);
+    assert!(told.err.contains("try: `--force`"), "{}", told.err);
+    place.good(&["tree", "unmount", "--force", "/mounted"]);
+}
+
+#[test]
+fn an_empty_input_is_an_empty_file() {
+    for place in both() {
+        place.feed(&["tree", "write", "/file"], b"hello");
+        let written = place.feed(&["tree", "write", "/file"], b"");
+        assert_eq!(written.code, 0, "{}", written.err);
+        assert_eq!(place.good(&["tree", "read", "/file"]), "");
     }
 }
 

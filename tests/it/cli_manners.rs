@@ -236,7 +236,7 @@ fn the_status_is_for_people() {
         status.contains(&format!("tree     {} after entry", root.trim())),
         "{status}"
     );
-    assert!(status.contains("; 1 changes since\n"), "{status}");
+    assert!(status.contains("; 1 change since\n"), "{status}");
     assert!(!status.contains("warning"), "{status}");
 }
 

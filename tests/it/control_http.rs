@@ -416,3 +416,59 @@ async fn the_same_call_gives_the_same_in_process_and_over_the_socket() {
         _ => panic!("bytes"),
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_expected_is_said_in_words() {
+    let world = World::new(Dag::default());
+    for (limit, wanted) in [("-1", "number `-1`"), ("x", "string \"x\"")] {
+        let path = format!("{MCP}/fs-journal/transactions?limit={limit}");
+        let (_, answer) = world.get(&path).await;
+        let told = answer["error"]["message"].as_str().unwrap();
+        assert!(told.contains("expected a number from 0"), "{told}");
+        assert!(told.contains(wanted), "{told}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_without_bytes_is_refused_and_one_of_no_bytes_is_not() {
+    let world = World::new(Dag::default());
+    let path = "/api/v0/mcp/fs-journal/write?path=/f";
+    let send = async |path: &str, more: &str, body: &str| {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{more}\r\n{body}");
+        let (status, answer) = world.raw(head.as_bytes()).await;
+        let answer: Value = serde_json::from_slice(&answer).unwrap();
+        (status, answer)
+    };
+    let octets = "content-type: application/octet-stream\r\n";
+    let five = format!("{octets}content-length: 5\r\n");
+    assert_eq!(send(path, &five, "hello").await.1["size"], 5);
+    let sent = r#"{"path":"/f"}"#;
+    let as_json = format!(
+        "content-type: application/json\r\ncontent-length: {}\r\n",
+        sent.len()
+    );
+    let bare = path.trim_end_matches("?path=/f");
+    for (path, more, body) in [
+        (bare, as_json.as_str(), sent),
+        (path, "", ""),
+        (path, octets, ""),
+        (path, "content-length: 0\r\n", ""),
+    ] {
+        let (status, answer) = send(path, more, body).await;
+        assert_eq!(
+            (status, &answer["error"]["kind"]),
+            (400, &json!("invalid")),
+            "{more}"
+        );
+    }
+    let stat = "/api/v0/mcp/fs-journal/stat?path=/f";
+    assert_eq!(world.get(stat).await.1["size"], 5, "nothing was done");
+    let text = send(&format!("{path}&text=hi"), "", "").await;
+    assert_eq!(text.1["size"], 2);
+    let empty = send(path, &format!("{octets}content-length: 0\r\n"), "").await;
+    assert_eq!((empty.0, &empty.1["size"]), (200, &json!(0)));
+    let chunked = format!("{octets}transfer-encoding: chunked\r\n");
+    assert_eq!(send(path, &chunked, "0\r\n\r\n").await.0, 200);
+    assert_eq!(world.get(stat).await.1["size"], 0);
+}

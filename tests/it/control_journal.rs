@@ -332,6 +332,36 @@ async fn who_follows_sees_entries_as_they_come() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn no_empty_page_is_behind_the_last_entry() {
+    let journal = some_history().await;
+    let all = journal.entries(json!({})).await.len();
+    for order in ["oldest", "newest"] {
+        let page = json!({"limit": all, "order": order});
+        let found = journal.good("transactions", page).await;
+        assert_eq!(found["cursor"], Value::Null, "{order}");
+        let page = json!({"limit": all - 1, "order": order});
+        let found = journal.good("transactions", page).await;
+        assert!(found["cursor"].is_u64(), "{order}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_followed_ends_where_nothing_that_comes_can_match() {
+    let journal = some_history().await;
+    for (params, count) in [
+        (json!({"since": 1, "before": 4}), 2),
+        (json!({"before": 4}), 0),
+        (json!({"since": 0, "until": "1"}), 0),
+        (json!({"since": 2, "before": 5, "operation": ["rename"]}), 0),
+    ] {
+        let told = journal.good("follow", params.clone());
+        let told = tokio::time::timeout(std::time::Duration::from_secs(10), told);
+        let told = told.await.unwrap_or_else(|_| panic!("{params} goes on"));
+        assert_eq!(told.as_str().unwrap().lines().count(), count, "{params}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn status_and_monitor_tell_figures() {
     let journal = some_history().await;
     let status = journal.good("status", json!({})).await;

@@ -91,6 +91,32 @@ async fn listings_go_page_by_page() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_is_sorted_names_links_targets_and_is_the_last_where_nothing_follows() {
+    let journal = Journal::new().await;
+    for name in ["b", "d", "a", "c"] {
+        journal
+            .good("mkdir", json!({"path": format!("/{name}")}))
+            .await;
+    }
+    let link = json!({"path": "/link", "target": "to/there"});
+    journal.good("symlink", link).await;
+    let page = journal.good("ls", json!({"limit": 5})).await;
+    let entries = page["entries"].as_array().unwrap();
+    let names: Vec<_> = entries.iter().map(|entry| &entry["name"]).collect();
+    assert_eq!(names, ["a", "b", "c", "d", "link"]);
+    assert_eq!(entries[4]["target"], "to/there");
+    assert_eq!(
+        page["cursor"],
+        Value::Null,
+        "there is no empty page behind it"
+    );
+    let page = journal.good("ls", json!({"limit": 4})).await;
+    assert!(page["cursor"].is_string());
+    let alone = journal.good("ls", json!({"path": "/link"})).await;
+    assert_eq!(alone["entries"][0]["target"], "to/there");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn refusals_have_their_kinds() {
     let journal = Journal::new().await;
     journal.write("/file", "x").await;
@@ -345,6 +371,65 @@ async fn two_checkpoints_are_compared() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::NotFound);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_differs_after_a_restore_and_then_only_what_does() {
+    let journal = Journal::new().await;
+    rich(&journal).await;
+    let first = journal.good("checkpoint", json!({})).await["sequence"].to_string();
+    let changes = async || {
+        let found = journal.good("snapshots/diff", json!({"from": first})).await;
+        assert_eq!(found["truncated"], false);
+        let each = found["differences"].as_array().unwrap().iter();
+        each.map(|one| (one["change"].to_string(), one["path"].to_string()))
+            .collect::<Vec<_>>()
+    };
+    let restore = json!({"snapshot": first, "path": "/dir", "replace": true});
+    journal.good("remove", json!({"path": "/dir/file"})).await;
+    journal.good("snapshots/restore", restore.clone()).await;
+    assert_eq!(changes().await, vec![]);
+    let aside = json!({"from": "/dir", "to": "/aside"});
+    journal.good("move", aside).await;
+    journal.good("snapshots/restore", restore).await;
+    let added = ("\"added\"".to_owned(), "\"/aside\"".to_owned());
+    assert_eq!(changes().await, vec![added.clone()]);
+    let mode = json!({"path": "/dir/fifo", "mode": "0611"});
+    journal.good("metadata", mode).await;
+    let metadata = ("\"metadata\"".to_owned(), "\"/dir/fifo\"".to_owned());
+    assert_eq!(changes().await, vec![added, metadata]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_in_a_file_tells_what_was_written_and_what_the_file_is() {
+    let journal = Journal::new().await;
+    let whole = journal.write("/file", "hello").await;
+    assert_eq!((&whole["written"], &whole["size"]), (&json!(5), &json!(5)));
+    for (more, size) in [
+        (json!({"append": true}), 6),
+        (json!({"offset": 100}), 101),
+        (json!({"offset": 0}), 101),
+    ] {
+        let mut params = json!({"path": "/file", "text": "x"});
+        let fields = more.as_object().unwrap().clone();
+        params.as_object_mut().unwrap().extend(fields);
+        let told = journal.good("write", params.clone()).await;
+        assert_eq!(
+            (&told["written"], &told["size"]),
+            (&json!(1), &json!(size)),
+            "{params}"
+        );
+        let stat = journal.good("stat", json!({"path": "/file"})).await;
+        assert_eq!(told["cid"], stat["cid"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn to_let_go_of_snapshots_without_saying_which_is_refused() {
+    let journal = Journal::new().await;
+    let refused = journal.call("snapshots/remove", json!({})).await;
+    assert_eq!(refused.unwrap_err().kind, ErrorKind::Invalid);
+    journal.good("snapshots/remove", json!({"keep": 1})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -482,6 +482,17 @@ fn a_mount_that_was_reported_is_there_whatever_ends_meanwhile() {
 }
 
 #[test]
+fn the_repository_is_closed_when_its_last_mount_is_gone() {
+    let world = Writable::new();
+    world.sh("head -c 30000000 /dev/urandom >big && mkdir dir");
+    let top = world.top.to_str().unwrap();
+    world.cidfs(&["umount", top]);
+    let lock = std::fs::File::open(world.repo().join("lock")).unwrap();
+    assert!(lock.try_lock_shared().is_ok(), "the daemon has it still");
+    std::fs::remove_dir_all(world.repo()).unwrap();
+}
+
+#[test]
 fn what_was_written_through_the_socket_is_read_from_the_mount_at_once() {
     use std::io::Read;
     use std::os::unix::net::UnixStream;

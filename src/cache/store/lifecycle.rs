@@ -52,6 +52,7 @@ impl Store {
             referred: Mutex::new(None),
             collecting: Mutex::new(()),
             counters: Counters::default(),
+            told: Mutex::default(),
             opener: Mutex::new(None),
             closing: AtomicBool::new(false),
             spoilt: AtomicBool::new(false),

@@ -28,7 +28,7 @@ use super::figures::{CacheFigures, TierFigures};
 use super::index::IndexHost;
 use super::key::Key;
 use super::options::{StoreOptions, Tier};
-use super::packs::{Appender, Pack, Packs};
+use super::packs::{Appender, Pack, PackId, Packs};
 use crate::block::Cid;
 use crate::disk::Disk;
 use crate::sync::BufferPool;
@@ -56,6 +56,8 @@ pub(super) struct Store {
     /// One collection at a time.
     pub(super) collecting: Mutex<()>,
     counters: Counters,
+    /// Places that the log tells of as bad: pack, offset, whether the bytes are.
+    told: Mutex<HashSet<(PackId, u64, bool)>>,
     opener: Mutex<Option<JoinHandle<()>>>,
     closing: AtomicBool,
     /// Whether the index failed in this run, so that no marker is left.

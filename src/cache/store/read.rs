@@ -12,7 +12,7 @@ use crate::cache::index::{Change, Lookup};
 use crate::cache::key::Key;
 use crate::cache::options::{Tier, VerifyPolicy};
 use crate::cache::packs::{Location, Pack, name_of};
-use crate::config::BLOCK_BYTES_MAX;
+use crate::config::{BAD_PLACES_TOLD_MAX, BLOCK_BYTES_MAX};
 use crate::disk::{DiskFile, read_exact_at};
 
 /// What a read from the packs gave.
@@ -243,6 +243,15 @@ impl Store {
         Ok(())
     }
 
+    /// Whether the log does not tell yet that a place is bad, and in which way.
+    fn is_news(&self, place: Location, is_damaged: bool) -> bool {
+        let mut told = self.told.lock();
+        if told.len() >= BAD_PLACES_TOLD_MAX {
+            told.clear();
+        }
+        told.insert((place.pack, place.offset, is_damaged))
+    }
+
     /// Notes damage. A cached block is forgotten; an own one keeps its place,
     /// so that a collection knows that something was there.
     fn bad<T>(&self, cid: &Cid, key: &Key, location: Location, bad: Bad) -> Near<T> {
@@ -251,10 +260,13 @@ impl Store {
             Bad::Bytes(why) => ("is damaged", why.clone()),
             Bad::Disk(error) => ("cannot be read", error.to_string()),
         };
-        tracing::error!(
-            "block {cid} {is} in {pack} at byte {offset}: {why}; \
-             the sources are asked for a good copy"
-        );
+        // Once in a run: one block of records is read hundreds of times by a check.
+        if self.is_news(location, matches!(bad, Bad::Bytes(_))) {
+            tracing::error!(
+                "block {cid} {is} in {pack} at byte {offset}: {why}; \
+                 the sources are asked for a good copy"
+            );
+        }
         let tier = location.pack.tier;
         // A place that the disk has lost. Too many open files, say, is none.
         let lost = match &bad {

@@ -35,7 +35,10 @@ pub(super) fn operations() -> Vec<Operation> {
 }
 
 async fn list(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, OperationError> {
-    Ok(Output::Json(json!({"mounts": context.mounts.list()})))
+    Ok(Output::Json(json!({
+        "mounts": context.mounts.list(),
+        "stays": context.mounts.stays(),
+    })))
 }
 
 async fn add(

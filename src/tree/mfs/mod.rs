@@ -38,6 +38,7 @@ mod types;
 mod watch;
 
 pub use calls::mounts::Content;
+pub use calls::unmounting::CHANGED as CHANGED_SINCE_MOUNTED;
 pub use checkpoint::Checkpointed;
 pub use figures::Figures;
 pub use fsck::{FsckProgress, Inspection, OnFsck};

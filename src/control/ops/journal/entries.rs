@@ -11,6 +11,7 @@ use serde_json::json;
 
 use super::super::pins::run_blocking;
 use super::tree::parse;
+use crate::clock::system_ns;
 use crate::config::{FOLLOW_INTERVAL, LOG_ENTRIES_MAX, LOG_ENTRIES_PLAIN, LOG_FRAMES_PAGE};
 use crate::control::channel::stream_of;
 use crate::control::http::NDJSON;
@@ -75,7 +76,7 @@ pub(super) fn operations() -> Vec<Operation> {
         .long(),
         Operation::read(
             "fs-journal/follow",
-            "Gives entries as lines of JSON as they come, until the caller leaves.",
+            "Gives entries as lines of JSON as they come, until the caller leaves or none can match.",
             follow,
         )
         .giving(NDJSON)
@@ -276,7 +277,8 @@ async fn follow(context: Arc<Context>, which: Which, _: Io) -> Result<Output, Op
     })
 }
 
-/// Entries as they come. Ends with the tree, or when nobody reads on.
+/// Entries as they come. Ends with the tree, when nobody reads on, or when none
+/// that comes can be wanted.
 fn following(mfs: Arc<Mfs>, query: Query) -> ByteStream {
     stream::unfold(Some((mfs, query)), |state| async move {
         let (mfs, mut query) = state?;
@@ -284,6 +286,7 @@ fn following(mfs: Arc<Mfs>, query: Query) -> ByteStream {
             if mfs.is_closing() {
                 return None;
             }
+            let asked_ns = system_ns();
             let (log, asked) = (Arc::clone(&mfs), query.clone());
             let found = run_blocking(move || {
                 // Asked first: what comes later is found the next time.
@@ -307,8 +310,13 @@ fn following(mfs: Arc<Mfs>, query: Query) -> ByteStream {
                     Err(error) => return Some((Err(error), None)),
                 }
             }
+            let is_over = found.cursor.is_none() && query.is_over(asked_ns);
             if !lines.is_empty() {
-                return Some((Ok(Bytes::from(lines)), Some((mfs, query))));
+                let rest = (!is_over).then_some((mfs, query));
+                return Some((Ok(Bytes::from(lines)), rest));
+            }
+            if is_over {
+                return None;
             }
             tokio::time::sleep(FOLLOW_INTERVAL).await;
         }

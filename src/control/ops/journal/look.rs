@@ -14,8 +14,8 @@ use crate::control::raw::{self, Raw};
 use crate::control::registry::Io;
 use crate::control::{ByteStream, Context, ErrorKind, Operation, OperationError, Output};
 use crate::tree::mfs::log::time;
-use crate::tree::mfs::path::Held;
-use crate::tree::mfs::{NodeAttr, NodeKind};
+use crate::tree::mfs::path::{Held, TreePath};
+use crate::tree::mfs::{NodeAttr, NodeEntry, NodeKind};
 
 /// A place of the tree.
 #[derive(Deserialize, JsonSchema)]
@@ -165,10 +165,23 @@ fn attr_fields(attr: &NodeAttr) -> Map<String, Value> {
     }
 }
 
-fn entry_fields(name: &[u8], attr: &NodeAttr) -> Value {
+fn entry_fields(name: &[u8], attr: &NodeAttr) -> Map<String, Value> {
     let mut fields = attr_fields(attr);
     insert_name(&mut fields, "name", name);
-    Value::Object(fields)
+    fields
+}
+
+/// What a symbolic link of a listing says, where it can be had.
+async fn target(context: &Context, dir: &TreePath, entry: &NodeEntry) -> Option<Bytes> {
+    if entry.attr.kind != NodeKind::Symlink || entry.guessed {
+        return None;
+    }
+    if let Ok(target) = context.mfs.readlink(entry.attr.node) {
+        return Some(target);
+    }
+    // It was let go since the page was made.
+    let found = context.mfs.find(&dir.join(&entry.name)).await.ok()?;
+    context.mfs.readlink(found.node()).ok()
 }
 
 /// Puts a name in as text, and as multibase too where JSON cannot carry it.
@@ -189,22 +202,35 @@ async fn ls(context: Arc<Context>, what: Ls, _: Io) -> Result<Output, OperationE
     if dir.attr().kind != NodeKind::Directory {
         let path = parse(&what.path)?.bytes();
         let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-        let entry = entry_fields(name, dir.attr());
+        let mut entry = entry_fields(name, dir.attr());
+        if dir.attr().kind == NodeKind::Symlink {
+            let target = context.mfs.readlink(dir.node())?;
+            insert_name(&mut entry, "target", &target);
+        }
         let told = json!({"entries": [entry], "cursor": null, "directory": false});
         return Ok(Output::Json(told));
     }
-    let page = context
+    let mut page = context
         .mfs
-        .list(dir.node(), what.cursor.cookie()?, limit)
+        .list(dir.node(), what.cursor.cookie()?, limit + 1)
         .await?;
+    let goes_on = page.len() > limit;
+    page.truncate(limit);
     let cursor = page
         .last()
-        .filter(|_| page.len() == limit)
+        .filter(|_| goes_on)
         .map(|last| last.cookie.to_string());
-    let entries: Vec<Value> = page
-        .iter()
-        .map(|entry| entry_fields(&entry.name, &entry.attr))
-        .collect();
+    // What people look at fits on a page; the order of all is that of the directory.
+    page.sort_by(|a, b| a.name.cmp(&b.name));
+    let path = parse(&what.path)?;
+    let mut entries = Vec::with_capacity(page.len());
+    for entry in &page {
+        let mut fields = entry_fields(&entry.name, &entry.attr);
+        if let Some(target) = target(&context, &path, entry).await {
+            insert_name(&mut fields, "target", &target);
+        }
+        entries.push(Value::Object(fields));
+    }
     Ok(Output::Json(
         json!({"entries": entries, "cursor": cursor, "directory": true}),
     ))

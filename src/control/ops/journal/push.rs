@@ -127,7 +127,7 @@ fn node_fields(one: &NodeFigures) -> Value {
         "again_in_ms": again_ms,
         "root": one.root.map(|root| root.to_string()),
         "sequence": one.root.map(|_| one.sequence),
-        "pushed_at": one.root.map(|_| time::format_at(pushed_at, 0)),
+        "pushed_at": one.root.map(|_| time::format_seconds(pushed_at)),
         "current": one.current,
         "pushes": one.pushes,
         "blocks": one.blocks,

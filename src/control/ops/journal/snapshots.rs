@@ -102,6 +102,11 @@ async fn list(context: Arc<Context>, _: Nothing, _: Io) -> Result<Output, Operat
 }
 
 async fn remove(context: Arc<Context>, which: LetGo, _: Io) -> Result<Output, OperationError> {
+    if which.snapshots.is_empty() && which.keep.is_none() {
+        return Err(OperationError::invalid(
+            "name `snapshots`, or say how many to `keep`",
+        ));
+    }
     // What was changed since the newest would stay in it, whatever else goes.
     if which.keep.is_some()
         && let Err(error) = context.mfs.checkpoint().await

@@ -18,7 +18,7 @@ use crate::control::raw::Raw;
 use crate::control::registry::Io;
 use crate::control::{Context, ErrorKind, Operation, OperationError, Output};
 use crate::tree::mfs::path::TreePath;
-use crate::tree::mfs::{NodeKind, RenameMode, SetAttr, Staged, WriteAt};
+use crate::tree::mfs::{CHANGED_SINCE_MOUNTED, NodeKind, RenameMode, SetAttr, Staged, WriteAt};
 use crate::unixfs::builder::{AddOptions, Adder, Input};
 
 /// What to unmount.
@@ -233,6 +233,12 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
             "give either text or bytes to write",
         ));
     }
+    if io.body.is_none() && what.text.is_none() {
+        return Err(OperationError::invalid("no bytes came to write").hint(
+            "send them as the body, of any type but application/json, or give `text`; \
+             an empty body with its length and type writes nothing",
+        ));
+    }
     // The end is where it is when the bytes have come and the change is made.
     let at = match (what.append, what.offset) {
         (true, _) => WriteAt::End,
@@ -246,7 +252,8 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
     };
     // No collection begins before the tree names what is added.
     let sink = context.blocks.own_sink();
-    let (content, size) = add(&context, Arc::clone(&sink), reader).await?;
+    let (content, written) = add(&context, Arc::clone(&sink), reader).await?;
+    let file = path.clone();
     let mut staged = Vec::new();
     if let Some(path) = path.above().filter(|_| what.parents) {
         staged.push(Staged::Mkdir {
@@ -258,18 +265,34 @@ async fn write(context: Arc<Context>, what: Write, io: Io) -> Result<Output, Ope
     staged.push(Staged::Write {
         path,
         content,
-        size,
+        size: written,
         at,
         mode,
     });
     let Output::Json(mut told) = change_all(&context, what.transaction, staged).await? else {
         return Err(OperationError::internal("bytes where JSON was expected"));
     };
+    let now = match (at, what.transaction) {
+        (WriteAt::Whole, _) => Some((written, Some(content))),
+        // What it comes to shows when it is committed.
+        (_, Some(_)) => None,
+        (_, None) => as_it_is(&context, &file).await,
+    };
     if let Some(fields) = told.as_object_mut() {
-        fields.insert("size".to_owned(), size.into());
-        fields.insert("cid".to_owned(), content.to_string().into());
+        fields.insert("written".to_owned(), written.into());
+        if let Some((size, cid)) = now {
+            fields.insert("size".to_owned(), size.into());
+            fields.insert("cid".to_owned(), cid.map(|cid| cid.to_string()).into());
+        }
     }
     Ok(Output::Json(told))
+}
+
+/// Size and CID of a file. It was written: that they cannot be told fails nothing.
+async fn as_it_is(context: &Context, file: &TreePath) -> Option<(u64, Option<Cid>)> {
+    let found = context.mfs.find(file).await.ok()?;
+    let cid = context.mfs.cid(found.node()).await.ok().flatten();
+    Some((found.attr().size, cid))
 }
 
 /// Makes own blocks of bytes, as the tree itself would.
@@ -424,7 +447,13 @@ async fn unmount(context: Arc<Context>, at: Unmount, _: Io) -> Result<Output, Op
         path: parse(&at.path)?,
         force: at.force,
     };
-    change(&context, at.transaction, staged).await
+    let outcome = change(&context, at.transaction, staged).await;
+    outcome.map_err(
+        |error| match error.message.contains(CHANGED_SINCE_MOUNTED) {
+            true => error.hint("`--force` (`force`) takes it away with what was changed"),
+            false => error,
+        },
+    )
 }
 
 /// Mounts what was added in the tree: at `path`, or in it if that is a directory

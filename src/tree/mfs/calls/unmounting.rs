@@ -18,8 +18,7 @@ use crate::tree::mfs::types::NodeId;
 use crate::tree::posix::key;
 
 /// Why it is refused.
-const CHANGED: &str =
-    "it was changed since it was mounted, and that would be lost; `force` takes it away";
+pub const CHANGED: &str = "it was changed since it was mounted, and that would be lost";
 
 /// What the loaded tree says of a mounted node.
 enum Seen {

@@ -152,7 +152,8 @@ impl Log {
                 }
             }
             if found.is_full(query) {
-                found.cursor = Some(seq);
+                let goes_on = seq.saturating_add(1) < until && seq < self.last()?;
+                found.cursor = goes_on.then_some(seq);
                 return Ok(found);
             }
         }

@@ -59,6 +59,13 @@ impl Query {
         self.before.into_iter().chain(cursor).min()
     }
 
+    /// Whether nothing that comes can be wanted any more, of a list from the oldest
+    /// on whose `cursor` is behind all that was there at a time.
+    pub fn is_over(&self, at_ns: u64) -> bool {
+        self.before.is_some_and(|before| self.first() >= before)
+            || self.until_ns.is_some_and(|until| until <= at_ns)
+    }
+
     /// How many frames are read at once.
     pub(super) fn frames_at_once(&self) -> usize {
         let is_filtered = self.status.is_some()

@@ -10,10 +10,19 @@ pub fn format(ns: u64) -> String {
 
 /// Writes seconds since the epoch and nanoseconds.
 pub fn format_at(seconds: i64, nanoseconds: u32) -> String {
+    format!("{}.{nanoseconds:09}Z", whole(seconds))
+}
+
+/// Writes seconds since the epoch, of a time that is not known better.
+pub fn format_seconds(seconds: i64) -> String {
+    whole(seconds) + "Z"
+}
+
+fn whole(seconds: i64) -> String {
     let (year, month, day) = date_of(seconds.div_euclid(DAY_SECONDS));
     let of_day = seconds.rem_euclid(DAY_SECONDS);
     let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{nanoseconds:09}Z")
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")
 }
 
 /// Reads RFC 3339 (`2026-01-31`, with a time, with an offset), or seconds since
@@ -121,6 +130,11 @@ fn days_of(year: i64, month: u32, day: u32) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_known_to_the_second_has_no_fraction() {
+        assert_eq!(format_seconds(1), "1970-01-01T00:00:01Z");
+    }
 
     #[test]
     fn known_times_are_written_and_read_back() {

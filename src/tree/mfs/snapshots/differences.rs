@@ -1,18 +1,20 @@
 //! What differs between two kept checkpoints.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
 use crate::block::Cid;
-use crate::config::PATH_BYTES_MAX;
+use crate::config::{DIFFERENCES_MAX, PATH_BYTES_MAX};
 use crate::tree::error::TreeError;
 use crate::tree::mfs::Mfs;
+use crate::tree::mfs::changes::apply::{HELD, MOUNTED};
 use crate::tree::mfs::checkpoint::Checkpointed;
+use crate::tree::mfs::nodes::node::Name;
 use crate::tree::mfs::path::TreePath;
 use crate::tree::mfs::types::NodeId;
-use crate::tree::posix::{key, record};
+use crate::tree::posix::{PosixMap, key, record};
 use crate::unixfs::MetaKind;
 
 /// A path that differs.
@@ -63,15 +65,104 @@ impl Found {
         };
         self.all.entry(path).or_insert(one);
     }
+
+    /// Compares what is recorded of a path. What came or went with its content, or
+    /// with a directory above it, is told by that.
+    fn compare(
+        &mut self,
+        path: Vec<u8>,
+        old: Option<&(record::Posix, bool)>,
+        new: Option<&(record::Posix, bool)>,
+    ) {
+        let is_special = |one: &(record::Posix, bool)| one.0.special.is_some();
+        match (old, new) {
+            _ if self.is_told(&path) => {}
+            (None, Some(new)) if is_special(new) => self.add(path, "added", None, None),
+            (Some(old), None) if is_special(old) => self.add(path, "removed", None, None),
+            (_, None) => {}
+            (Some((old, _)), Some((new, is_directory)))
+                if says_the_same(old, new, *is_directory) => {}
+            (_, Some(_)) => self.add(path, "metadata", None, None),
+        }
+    }
+
+    /// Whether a path is told of, or a directory above it as one that came or went.
+    fn is_told(&self, path: &[u8]) -> bool {
+        let is_whole = |path: &[u8]| {
+            let found = self.all.get(path);
+            found.is_some_and(|one| matches!(one.change, "added" | "removed"))
+        };
+        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+        self.all.contains_key(path) || slashes.filter_map(|(at, _)| path.get(..at)).any(is_whole)
+    }
 }
 
-/// A record that differs.
-struct Record {
+/// A name whose record differs, as one of the checkpoints has it.
+struct Named {
+    /// Whether it is of the later one.
+    later: bool,
     parent: u64,
     name: Vec<u8>,
-    old: Option<record::Posix>,
-    new: Option<record::Posix>,
-    is_directory: bool,
+}
+
+/// What a checkpoint has recorded, by path.
+struct Recorded<'m> {
+    map: &'m PosixMap,
+    root: Option<Cid>,
+    /// Numbers of directories, of which nothing may be recorded.
+    numbers: HashMap<Vec<u8>, Option<u64>>,
+}
+
+impl Recorded<'_> {
+    /// The record of a path, and whether it is that of a directory.
+    async fn at(&mut self, path: &TreePath) -> Result<Option<(record::Posix, bool)>, TreeError> {
+        let (Some(root), Some((name, above))) = (self.root, path.names().split_last()) else {
+            return Ok(None);
+        };
+        let Some(parent) = self.number(above).await? else {
+            return Ok(None);
+        };
+        let Some(dentry) = self.dentry(parent, name).await? else {
+            return Ok(None);
+        };
+        let is_directory = dentry.tally.is_some();
+        match dentry.body {
+            record::DentryBody::Inline(posix) => Ok(Some((posix, is_directory))),
+            record::DentryBody::Linked => {
+                let value = self.map.get(&root, &key::inode(dentry.node)).await?;
+                let inode = value.map(|value| record::Inode::decode(&value));
+                Ok(inode.transpose()?.map(|inode| (inode.posix, is_directory)))
+            }
+        }
+    }
+
+    /// The number of a directory.
+    async fn number(&mut self, names: &[Name]) -> Result<Option<u64>, TreeError> {
+        let (mut at, mut here) = (Some(NodeId::ROOT.number()), Vec::new());
+        for name in names {
+            let Some(parent) = at else { return Ok(None) };
+            here.push(b'/');
+            here.extend_from_slice(name);
+            at = match self.numbers.get(&here) {
+                Some(known) => *known,
+                None => {
+                    let number = self.dentry(parent, name).await?.map(|dentry| dentry.node);
+                    self.numbers.insert(here.clone(), number);
+                    number
+                }
+            };
+        }
+        Ok(at)
+    }
+
+    async fn dentry(&self, parent: u64, name: &[u8]) -> Result<Option<record::Dentry>, TreeError> {
+        let Some(root) = self.root else {
+            return Ok(None);
+        };
+        let value = self.map.get(&root, &key::dentry(parent, name)).await?;
+        let dentry = value.map(|value| record::Dentry::decode(&value));
+        Ok(dentry.transpose()?)
+    }
 }
 
 impl Mfs {
@@ -144,18 +235,20 @@ impl Mfs {
         Ok(self.reader.meta(cid).await?.kind == MetaKind::Directory)
     }
 
-    /// What UnixFS cannot say: owners, modes, attributes, special files.
+    /// What UnixFS cannot say: owners, modes, attributes, special files. Numbers
+    /// of nodes say nothing: what a restore has made has others.
     async fn differing_records(
         &self,
         a: &Checkpointed,
         b: &Checkpointed,
         found: &mut Found,
     ) -> Result<(), TreeError> {
-        let mut records: Vec<Record> = Vec::new();
-        let most = found.limit.saturating_mul(4);
+        let mut names: Vec<Named> = Vec::new();
+        // Many of them may come to nothing, and each is small.
+        let most = found.limit.saturating_mul(4).max(DIFFERENCES_MAX);
         let mut each = |one: crate::tree::posix::Difference<'_>| {
-            records.extend(records_of(&one));
-            match records.len() > most {
+            names.extend(names_of(&one));
+            match names.len() > most {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -163,33 +256,35 @@ impl Mfs {
         self.map
             .diff(a.posix.as_ref(), b.posix.as_ref(), &mut each)
             .await?;
-        found.truncated |= records.len() > most;
-        let mut places = HashMap::new();
-        for one in records {
-            let Some(above) = self.place_of(one.parent, (a, b), &mut places).await? else {
-                continue;
+        found.truncated |= names.len() > most;
+        let (mut places, mut paths) = ([HashMap::new(), HashMap::new()], BTreeSet::new());
+        for one in names {
+            let [earlier, later] = &mut places;
+            let above = match one.later {
+                false => self.place_of(one.parent, [a, b], earlier).await?,
+                true => self.place_of(one.parent, [b, a], later).await?,
             };
-            let path = above.join(&one.name).bytes();
-            let is_special =
-                |posix: &Option<record::Posix>| posix.as_ref().is_some_and(|p| p.special.is_some());
-            match (&one.old, &one.new) {
-                (None, new) if is_special(new) => found.add(path, "added", None, None),
-                (old, None) if is_special(old) => found.add(path, "removed", None, None),
-                (Some(old), Some(new)) if one.is_directory && same_but_times(old, new) => {}
-                // Gone with the content, or with a directory above it.
-                (_, None) => {}
-                (_, Some(_)) if covered(found, &path) => {}
-                (_, Some(_)) => found.add(path, "metadata", None, None),
-            }
+            paths.extend(above.map(|above| above.join(&one.name).bytes()));
+        }
+        let recorded = |one: &Checkpointed| Recorded {
+            map: &self.map,
+            root: one.posix,
+            numbers: HashMap::new(),
+        };
+        let (mut old, mut new) = (recorded(a), recorded(b));
+        for path in paths {
+            let at = TreePath::parse(&path)?;
+            let (was, is) = (old.at(&at).await?, new.at(&at).await?);
+            found.compare(path, was.as_ref(), is.as_ref());
         }
         Ok(())
     }
 
-    /// The path of a directory by its number.
+    /// The path of a directory by its number, as the first of two checkpoints has it.
     async fn place_of(
         &self,
         number: u64,
-        (a, b): (&Checkpointed, &Checkpointed),
+        within: [&Checkpointed; 2],
         known: &mut HashMap<u64, Option<TreePath>>,
     ) -> Result<Option<TreePath>, TreeError> {
         let (mut at, mut names, mut length) = (number, Vec::new(), 0);
@@ -201,7 +296,7 @@ impl Mfs {
                 break found.clone();
             }
             let mut place = None;
-            for posix in [b.posix, a.posix].into_iter().flatten() {
+            for posix in within.iter().filter_map(|one| one.posix) {
                 if place.is_none() {
                     place = self.map.get(&posix, &key::place(at)).await?;
                 }
@@ -223,72 +318,58 @@ impl Mfs {
     }
 }
 
-/// Whether a path, or a directory above it, was added as a whole.
-fn covered(found: &Found, path: &[u8]) -> bool {
-    let is_added = |path: &[u8]| found.all.get(path).is_some_and(|one| one.change == "added");
-    let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-    found.all.contains_key(path) || slashes.filter_map(|(at, _)| path.get(..at)).any(is_added)
-}
-
-fn same_but_times(a: &record::Posix, b: &record::Posix) -> bool {
-    let timeless = |one: &record::Posix| {
-        let time = record::Time::default();
-        record::Posix {
-            atime: time,
-            mtime: time,
-            ctime: time,
-            ..one.clone()
-        }
+/// Whether two records of a path say the same. When a node was read, when its
+/// attributes changed and where a file has holes is nothing that differs; of
+/// a directory neither is when its entries changed.
+fn says_the_same(a: &record::Posix, b: &record::Posix, is_directory: bool) -> bool {
+    let own = |one: &record::Posix| {
+        let xattrs = one.xattrs.iter();
+        let xattrs = xattrs.filter(|(name, _)| ![MOUNTED, HELD].contains(&&***name));
+        let mtime = (!is_directory).then_some(one.mtime);
+        let owner = (one.mode, one.uid, one.gid);
+        let xattrs: Vec<_> = xattrs
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        (owner, one.special, one.rdev, mtime, xattrs)
     };
-    timeless(a) == timeless(b)
+    own(a) == own(b)
 }
 
-/// What a difference between two maps of records says.
-fn records_of(one: &crate::tree::posix::Difference<'_>) -> Vec<Record> {
+/// What a difference between two maps of records may say something of.
+fn names_of(one: &crate::tree::posix::Difference<'_>) -> Vec<Named> {
+    let named = |later, parent, name: &[u8]| Named {
+        later,
+        parent,
+        name: name.to_vec(),
+    };
     match key::Key::decode(one.key) {
-        Some(key::Key::Dentry { parent, name }) => {
+        Some(key::Key::Dentry { parent, name }) if parent != 0 => {
             let decode = |value: Option<&[u8]>| value.and_then(|v| record::Dentry::decode(v).ok());
             let (old, new) = (decode(one.old), decode(one.new));
-            let known = old.iter().chain(&new);
-            let is_directory = known.clone().any(|dentry| dentry.tally.is_some());
-            // What several names lead to has its record under its number.
-            let inline = |dentry: Option<record::Dentry>| match dentry.map(|dentry| dentry.body) {
-                Some(record::DentryBody::Inline(posix)) => Some(posix),
-                Some(record::DentryBody::Linked) | None => None,
-            };
-            let (old, new) = (inline(old), inline(new));
-            if old == new || parent == 0 {
+            if let (Some(old), Some(new)) = (&old, &new)
+                && let (record::DentryBody::Inline(was), record::DentryBody::Inline(is)) =
+                    (&old.body, &new.body)
+                && says_the_same(was, is, old.tally.is_some())
+            {
                 return Vec::new();
             }
-            vec![Record {
-                parent,
-                name: name.to_vec(),
-                old,
-                new,
-                is_directory,
-            }]
+            let old = old.map(|_| named(false, parent, name));
+            old.into_iter()
+                .chain(new.map(|_| named(true, parent, name)))
+                .collect()
         }
         Some(key::Key::Inode { .. }) => {
-            let decode = |value: Option<&[u8]>| value.and_then(|v| record::Inode::decode(v).ok());
-            let (old, new) = (decode(one.old), decode(one.new));
-            let links = new
-                .iter()
-                .chain(&old)
-                .next()
-                .map(|inode| inode.links.clone());
-            let (old, new) = (old.map(|inode| inode.posix), new.map(|inode| inode.posix));
-            let each = links
-                .unwrap_or_default()
-                .into_iter()
-                .map(|(parent, name)| Record {
-                    parent,
-                    name,
-                    old: old.clone(),
-                    new: new.clone(),
-                    is_directory: false,
-                });
-            each.collect()
+            let links = |later: bool, value: Option<&[u8]>| {
+                let inode = value.and_then(|v| record::Inode::decode(v).ok());
+                let links = inode.map(|inode| inode.links).unwrap_or_default();
+                links
+                    .into_iter()
+                    .map(move |(parent, name)| named(later, parent, &name))
+            };
+            links(false, one.old).chain(links(true, one.new)).collect()
         }
-        Some(key::Key::Place { .. } | key::Key::State { .. }) | None => Vec::new(),
+        Some(key::Key::Dentry { .. } | key::Key::Place { .. } | key::Key::State { .. }) | None => {
+            Vec::new()
+        }
     }
 }
