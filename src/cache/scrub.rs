@@ -145,9 +145,11 @@ fn verify_pack(
         }
         ControlFlow::Continue(())
     })?;
-    scanned
-        .damage
-        .retain(|damage| pack.reaches(damage.offset + 1));
+    if !pack.reaches(len) {
+        scanned
+            .damage
+            .retain(|damage| pack.reaches(damage.offset + 1));
+    }
     report.packs += 1;
     report
         .torn

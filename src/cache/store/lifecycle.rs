@@ -222,9 +222,11 @@ impl Store {
         match scanned {
             Ok(mut scanned) => {
                 // What a collection has cut off meanwhile is none.
-                scanned
-                    .damage
-                    .retain(|damage| pack.reaches(damage.offset + 1));
+                if !pack.reaches(len) {
+                    scanned
+                        .damage
+                        .retain(|damage| pack.reaches(damage.offset + 1));
+                }
                 for damage in &scanned.damage {
                     tracing::warn!(
                         "{}: {} bytes at {} are no blocks ({}); they are left as they are",
