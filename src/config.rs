@@ -202,6 +202,9 @@ pub const PINS_FILE_BYTES_MAX: usize = 128 << 20;
 pub const DAMAGE_LISTED_MAX: usize = 10_000;
 /// Block buffers kept for reuse, 16 MiB. More are freed.
 pub const BUFFERS_KEPT_BYTES_MAX: usize = 16 << 20;
+/// Longest wait for the lock of the index, which programs that were just begun may
+/// hold for a moment. Then it is rebuilt.
+pub const INDEX_LOCK_WAIT: Duration = Duration::from_secs(1);
 /// Keys that a sweep takes out of the index while puts wait.
 pub const SWEEP_SLICE: usize = 512;
 /// Least bytes of a pack that a collection on a full disk copies and cuts off at a

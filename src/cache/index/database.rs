@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::IndexError;
-use crate::config::INDEX_CACHE_BYTES;
+use crate::config::{INDEX_CACHE_BYTES, INDEX_LOCK_WAIT};
+
+/// What sled says where somebody else has the lock.
+const LOCKED: &str = "could not acquire lock";
 
 /// A sled database. It is not flushed before it is closed: a crash means a rebuild.
 pub(in crate::cache) struct Database {
@@ -34,7 +38,17 @@ impl Database {
             .path(dir)
             .cache_capacity(INDEX_CACHE_BYTES)
             .flush_every_ms(None);
-        guarded(|| config.open()).map(|db| Self { db })
+        // A program that somebody begins has copies of all descriptors until its exec:
+        // for that moment the lock of a database that was closed is still held.
+        let until = Instant::now() + INDEX_LOCK_WAIT;
+        loop {
+            match guarded(|| config.open()) {
+                Err(IndexError(why)) if why.contains(LOCKED) && Instant::now() < until => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                other => return other.map(|db| Self { db }),
+            }
+        }
     }
 
     /// The runs that are there, oldest first, with their number of chunks.
@@ -89,5 +103,28 @@ impl Database {
             drop(self.db);
             Ok(())
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_whose_lock_is_let_go_of_in_a_moment_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = Database::open(dir.path()).unwrap();
+        let closing = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            first.close().unwrap();
+        });
+        Database::open(dir.path()).unwrap().close().unwrap();
+        closing.join().unwrap();
+        let held = Database::open(dir.path()).unwrap();
+        let Err(IndexError(why)) = Database::open(dir.path()) else {
+            panic!("two have it");
+        };
+        assert!(why.contains(LOCKED), "{why}");
+        held.close().unwrap();
     }
 }
