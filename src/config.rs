@@ -105,18 +105,10 @@ pub const FORGETS_AT_ONCE: usize = 256;
 /// How long what the kernel forgot may wait for more of it.
 pub const FORGET_AFTER: Duration = Duration::from_millis(20);
 /// How long a thread that was told that something is a file, though that cannot
-/// be known, finds it as one, from when it was last told so of anything in that
-/// directory: as long as it may take to remove what it listed.
+/// be known, finds it as one: as long as it may take to remove what it listed.
 pub const GUESS_KEPT_FOR: Duration = Duration::from_secs(60);
-/// Such entries that are remembered, more than `rm` reads at a time; the least
-/// recently used is forgotten.
-pub const GUESSES_KEPT_MAX: usize = 16_384;
-/// How long what was only guessed is looked for before the guess is answered: what
-/// is here is found, and removing thousands of names waits for nobody.
-pub const GUESS_PATIENCE: Duration = Duration::from_millis(5);
-/// How long a batch of a listing waits for content where the batch before had to be
-/// guessed in part, by the same thread.
-pub const LISTING_PATIENCE_AGAIN: Duration = Duration::from_secs(1);
+/// Such entries that are remembered; the least recently used is forgotten.
+pub const GUESSES_KEPT_MAX: usize = 4096;
 /// Readahead of a mount where this process may set it, 4 MiB.
 pub const READAHEAD_BYTES: u64 = 4 << 20;
 /// What a request may take beyond the deadline of the fetch that it waits for.

@@ -267,15 +267,13 @@ impl Filesystem for Adapter {
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let files = self.files().asked_by(req.pid());
-        let work = files.unlink(self.caller(req), parent.0, bytes(name));
+        let work = self.files().unlink(self.caller(req), parent.0, bytes(name));
         let reply = reply::done(reply);
         serve(&self.runtime, self.terms("unlink", req), work, reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let files = self.files().asked_by(req.pid());
-        let work = files.rmdir(self.caller(req), parent.0, bytes(name));
+        let work = self.files().rmdir(self.caller(req), parent.0, bytes(name));
         let reply = reply::done(reply);
         serve(&self.runtime, self.terms("rmdir", req), work, reply);
     }

@@ -154,39 +154,3 @@ fn what_nobody_has_is_removed_by_rm() {
     let removed = world.sh(&format!(r#"rm -r "{dir}" 2>&1; ls -A "{mount}/mfs""#));
     assert_eq!(removed, "");
 }
-
-#[test]
-fn a_long_directory_that_nobody_answers_for_is_removed_without_a_wait_for_each_name() {
-    let world = World::new(|dir| fs::write(dir.join("unrelated"), "x").unwrap());
-    let mut dag = Dag::default();
-    let leaf = dag.leaf(noise(100, 1));
-    let mut child = |index: u32| {
-        let other = dag.leaf(index.to_le_bytes().to_vec());
-        (format!("{index:04}"), dag.file(&[(leaf, 100), (other, 4)]))
-    };
-    let children: Vec<_> = (0..600).map(&mut child).collect();
-    let entries: Vec<_> = children.iter().map(|(n, c)| (n.as_str(), *c)).collect();
-    let root = dag.directory(&entries);
-    let only = world.temp.path().join("1.car");
-    car(
-        &only,
-        &root,
-        std::slice::from_ref(dag.blocks.last().unwrap()),
-    );
-    world.cidfs(&["import", "--pin-roots=false", only.to_str().unwrap()]);
-    // It takes every question and answers none.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let spec = format!("http://{}", silent.local_addr().unwrap());
-    let mount = world.temp.path().join("mnt");
-    let mount = mount.to_str().unwrap();
-    world.cidfs(&["umount", mount]);
-    world.cidfs(&["mount", "--source", &spec, "-o", "deadline=3", mount]);
-    world.cidfs(&["tree", "mount", &root.to_string(), "/m"]);
-    let begun = std::time::Instant::now();
-    let removed = world.sh(&format!(
-        r#"rm -r "{mount}/mfs/m" 2>&1; ls -A "{mount}/mfs""#
-    ));
-    assert_eq!(removed, "");
-    let took = begun.elapsed();
-    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
-}

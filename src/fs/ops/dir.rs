@@ -20,10 +20,7 @@ use super::super::attr::Stat;
 use super::super::errno::report;
 use super::super::files::{FOR_EVER, Files, GUESSED, Shared, Told};
 use super::super::nodes::Held;
-use crate::config::{
-    FETCHES_PER_REQUEST_MAX, LISTING_BATCH, LISTING_FETCHES_MAX, LISTING_PATIENCE_AGAIN,
-};
-use crate::patience::within;
+use crate::config::{FETCHES_PER_REQUEST_MAX, LISTING_BATCH, LISTING_FETCHES_MAX};
 use crate::tree::mfs::{NodeEntry, NodeId};
 use crate::tree::{Attr, Entry, Kind, Listing, Node, TreeError};
 
@@ -212,12 +209,7 @@ impl Shared {
     ) -> Result<Vec<Listed>, TreeError> {
         let from = if cookie <= DOTS { 0 } else { cookie };
         let mfs = self.nodes()?.mfs();
-        let batch = mfs.list(dir, from, LISTING_BATCH);
-        // Who was told guesses by the batch before does not wait as long again.
-        let batch = match from > 0 && self.guesses.any(thread, dir) {
-            true => within(LISTING_PATIENCE_AGAIN, batch).await?,
-            false => batch.await?,
-        };
+        let batch = mfs.list(dir, from, LISTING_BATCH).await?;
         let mut listed = Vec::with_capacity(batch.len() + 2);
         for entry in batch {
             if entry.guessed {

@@ -46,8 +46,7 @@ impl Shared {
         thread: u32,
     ) -> Result<Told, TreeError> {
         let nodes = self.nodes()?;
-        let looked = nodes.mfs().lookup(dir, name, true);
-        let attr = match self.guesses.look((thread, dir, name), looked).await {
+        let attr = match nodes.mfs().lookup(dir, name, true).await {
             Err(
                 error @ (TreeError::Timeout(_)
                 | TreeError::Unavailable(_)

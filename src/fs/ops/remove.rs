@@ -9,8 +9,7 @@ impl Files {
     pub async fn unlink(self, caller: Caller, parent: u64, name: Vec<u8>) -> Result<(), TreeError> {
         let shared = self.shared;
         let dir = shared.removable(parent, &name)?;
-        let gone = shared.nodes()?.mfs().unlink(caller, dir, &name);
-        let gone = shared.guesses.look((self.thread, dir, &name), gone).await;
+        let gone = shared.nodes()?.mfs().unlink(caller, dir, &name).await;
         gone.map_err(|error| not_for_removal(dir, &name, error))
     }
 
@@ -18,8 +17,7 @@ impl Files {
     pub async fn rmdir(self, caller: Caller, parent: u64, name: Vec<u8>) -> Result<(), TreeError> {
         let shared = self.shared;
         let dir = shared.removable(parent, &name)?;
-        let gone = shared.nodes()?.mfs().rmdir(caller, dir, &name);
-        let gone = shared.guesses.look((self.thread, dir, &name), gone).await;
+        let gone = shared.nodes()?.mfs().rmdir(caller, dir, &name).await;
         gone.map_err(|error| not_for_removal(dir, &name, error))
     }
 
