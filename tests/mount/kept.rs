@@ -1,12 +1,16 @@
 //! What is known of content that is here no longer.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
+use std::time::Duration;
 
 use bytes::Bytes;
 use cidfs::block::{Block, Cid};
 use cidfs::car::CarWriter;
 use cidfs::testing::dag::Dag;
+use cidfs::testing::http::HttpDouble;
 use cidfs::unixfs::data::{Kind, Mtime, UnixFs};
 
 use super::world::{World, noise};
@@ -153,4 +157,67 @@ fn what_nobody_has_is_removed_by_rm() {
     assert!(below.contains("Input/output error"), "{below}");
     let removed = world.sh(&format!(r#"rm -r "{dir}" 2>&1; ls -A "{mount}/mfs""#));
     assert_eq!(removed, "");
+}
+
+/// An address that passes everything on, and each answer a while later.
+fn slowed(to: &str, by: Duration) -> String {
+    let slow = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", slow.local_addr().unwrap());
+    let to = to.trim_start_matches("http://").to_owned();
+    std::thread::spawn(move || {
+        for client in slow.incoming() {
+            let (mut client, mut server) = (client.unwrap(), TcpStream::connect(&to).unwrap());
+            let (mut asks, mut asked) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+            std::thread::spawn(move || std::io::copy(&mut asks, &mut asked));
+            std::thread::spawn(move || {
+                let mut bytes = [0; 4096];
+                while let Ok(len @ 1..) = server.read(&mut bytes) {
+                    std::thread::sleep(by);
+                    if client.write_all(&bytes[..len]).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn what_was_only_guessed_in_a_listing_is_waited_for_by_who_reads_it() {
+    let world = World::new(|dir| fs::write(dir.join("unrelated"), "x").unwrap());
+    let mut dag = Dag::default();
+    let leaves: Vec<Cid> = (0..20).map(|seed| dag.leaf(noise(300, seed))).collect();
+    let names: Vec<String> = (0..20).map(|number| format!("{number:02}")).collect();
+    let entries: Vec<_> = names.iter().map(String::as_str).zip(leaves).collect();
+    let root = dag.directory(&entries);
+    let only = world.temp.path().join("1.car");
+    car(
+        &only,
+        &root,
+        std::slice::from_ref(dag.blocks.last().unwrap()),
+    );
+    world.cidfs(&["import", "--pin-roots=false", only.to_str().unwrap()]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let gateway = runtime.block_on(HttpDouble::start()).unwrap();
+    gateway.insert(dag.blocks.clone());
+    let spec = slowed(&gateway.url(), Duration::from_millis(40));
+    let mount = world.temp.path().join("mnt");
+    let mount = mount.to_str().unwrap();
+    world.cidfs(&["umount", mount]);
+    world.cidfs(&["mount", "--source", &spec, mount]);
+    world.cidfs(&["tree", "mount", &root.to_string(), "/m"]);
+    // One thread lists it and reads what it was told of, as diff and find do too.
+    let out = world.temp.path().join("out");
+    let copied = world.sh(&format!(
+        r#"cp -r "{mount}/mfs/m" "{}" 2>&1"#,
+        out.display()
+    ));
+    assert_eq!(copied, "");
+    for (seed, name) in names.iter().enumerate() {
+        assert!(
+            fs::read(out.join(name)).unwrap() == noise(300, seed as u64),
+            "{name}"
+        );
+    }
 }
