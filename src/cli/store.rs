@@ -54,12 +54,13 @@ fn stayed(result: &Value) -> String {
     let figure = |name| number(result, name);
     let mut out = String::new();
     if let missing @ 1.. = figure("missing_blocks") {
-        let line = "pinned blocks are not here; `cidfs pin add` fetches them";
-        out += &format!("{missing} {line}\n");
+        let missing = counted(missing, "pinned block is", "pinned blocks are");
+        out += &format!("{missing} not here; `cidfs pin add` fetches what is missing\n");
     }
     if let full @ 1.. = figure("full_packs") {
         let needs = human_bytes(figure("full_needs_bytes"));
-        let line = "packs have removed content and could not be made smaller: the disk is full";
+        let full = counted(full, "pack has", "packs have");
+        let line = "removed content and could not be made smaller: the disk is full";
         out += &format!("{full} {line}; have {needs} more free, then `cidfs gc` again\n");
     }
     if let lacks @ 1.. = figure("reserve_lacks_bytes") {
@@ -68,8 +69,8 @@ fn stayed(result: &Value) -> String {
         out += &format!("{line} {needs} more are free\n");
     }
     if let damaged @ 1.. = figure("damaged_packs") {
-        let line = "packs stay as they are, because something in them is damaged";
-        out += &format!("{damaged} {line}; `cidfs verify` names it\n");
+        let damaged = counted(damaged, "pack stays as it is", "packs stay as they are");
+        out += &format!("{damaged}: something is damaged; `cidfs verify` names it\n");
     }
     out
 }
@@ -130,5 +131,8 @@ mod tests {
             "{told}"
         );
         assert!(told.contains("5.00 MiB more are free"), "{told}");
+        let one = stayed(&json!({"missing_blocks": 1, "damaged_packs": 1}));
+        assert!(one.starts_with("1 pinned block is"), "{one}");
+        assert!(one.contains("1 pack stays as it is"), "{one}");
     }
 }
